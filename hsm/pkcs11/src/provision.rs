@@ -1,0 +1,176 @@
+//! Preparing a token: initialising it and generating keys that never leave it.
+//!
+//! For set-up and demonstrations. A production token is initialised in a ceremony, often by another
+//! user than the one who signs; the daemon itself only ever needs to read it.
+
+use std::path::Path;
+
+use chancery_format::Hash;
+use chancery_hsm::{KeyShape, SignerError};
+use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::session::{Session, UserType};
+use cryptoki::types::AuthPin;
+
+use crate::backend::Pkcs11Backend;
+use crate::der;
+use crate::failure::Failure;
+use crate::module::Module;
+
+/// Longest token label PKCS#11 has room for, in bytes.
+const LABEL_BYTES_MAX: usize = 32;
+
+/// Why nothing was provisioned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProvisionError {
+    /// A token of that label exists; it was left alone. Operator's fault.
+    #[error("a token labelled \"{0}\" exists and is not initialised again")]
+    TokenExists(String),
+    /// The token label does not fit. Operator's fault.
+    #[error("a token label has 1 to 32 bytes")]
+    TokenLabel,
+    /// Every slot's token is in use already. Operator's fault.
+    #[error("the module has no uninitialised token")]
+    NoFreeToken,
+    /// A key of that label exists; it was left alone. Operator's fault.
+    #[error("a key labelled \"{0}\" exists and is not overwritten")]
+    KeyExists(String),
+    /// The device refused or failed; a half-made token may be left, a half-made key is not.
+    #[error(transparent)]
+    Device(#[from] SignerError),
+}
+
+impl From<Failure> for ProvisionError {
+    fn from(failure: Failure) -> Self {
+        Self::Device(failure.when_opening())
+    }
+}
+
+impl From<Error> for ProvisionError {
+    fn from(error: Error) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+/// Initialises the first uninitialised token of a module and gives it a user PIN.
+pub fn init_token(
+    module_file: &Path,
+    token_label: &str,
+    so_pin: &str,
+    user_pin: &str,
+) -> Result<(), ProvisionError> {
+    if token_label.is_empty() || token_label.len() > LABEL_BYTES_MAX {
+        return Err(ProvisionError::TokenLabel);
+    }
+    let module = Module::load(module_file)?;
+    let driver = module.enter();
+    if driver.slot_of(token_label).is_ok() {
+        return Err(ProvisionError::TokenExists(token_label.to_owned()));
+    }
+    let mut free = None;
+    for slot in driver.pkcs11.get_slots_with_token()? {
+        if !driver.pkcs11.get_token_info(slot)?.token_initialized() {
+            free = Some(slot);
+            break;
+        }
+    }
+    let slot = free.ok_or(ProvisionError::NoFreeToken)?;
+    let so_pin = AuthPin::new(so_pin.into());
+    driver.pkcs11.init_token(slot, &so_pin, token_label)?;
+    let session = driver.pkcs11.open_rw_session(slot)?;
+    session.login(UserType::So, Some(&so_pin))?;
+    session.init_pin(&AuthPin::new(user_pin.into()))?;
+    session.logout()?;
+    Ok(())
+}
+
+impl Pkcs11Backend {
+    /// Generates a key inside the token: sensitive, never extractable, able to sign and nothing else.
+    pub fn generate_key(&self, label: &str, shape: KeyShape) -> Result<(), ProvisionError> {
+        let token = &self.token;
+        let driver = token.module.enter();
+        let session = driver.pkcs11.open_rw_session(driver.slot_of(&token.label)?)?;
+        token.log_in(&session)?;
+        let taken = session.find_objects(&[Attribute::Label(label.as_bytes().to_vec()), Attribute::Token(true)])?;
+        if !taken.is_empty() {
+            return Err(ProvisionError::KeyExists(label.to_owned()));
+        }
+        generate(&session, label, shape)?;
+        Ok(())
+    }
+}
+
+fn generate(session: &Session, label: &str, shape: KeyShape) -> Result<(), Error> {
+    let public = |special: Vec<Attribute>| [common(label), special, vec![Attribute::Verify(true)]].concat();
+    let private = [common(label), secrecy()].concat();
+    match shape {
+        KeyShape::Hmac => {
+            let kind = vec![
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::GENERIC_SECRET),
+                Attribute::ValueLen(32.into()),
+            ];
+            session.generate_key(&Mechanism::GenericSecretKeyGen, &[private, kind].concat())?;
+        }
+        KeyShape::Rsa(bits) => {
+            let size = vec![
+                Attribute::ModulusBits(u64::from(bits.bits()).into()),
+                Attribute::PublicExponent(vec![1, 0, 1]),
+            ];
+            session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public(size), &private)?;
+        }
+        KeyShape::EcdsaP256 => {
+            let curve = vec![Attribute::EcParams(der::P256_PARAMS.to_vec())];
+            session.generate_key_pair(&Mechanism::EccKeyPairGen, &public(curve), &private)?;
+        }
+        KeyShape::Ed25519 => generate_ed25519(session, &public, &private)?,
+    }
+    Ok(())
+}
+
+/// Tokens name the curve by object identifier or, as the standard's first text had it, by a string.
+fn generate_ed25519(
+    session: &Session,
+    public: &dyn Fn(Vec<Attribute>) -> Vec<Attribute>,
+    private: &[Attribute],
+) -> Result<(), Error> {
+    let by_name = [&[0x13, 12][..], b"edwards25519"].concat();
+    let mut result = Ok(());
+    for params in [der::ED25519_PARAMS.to_vec(), by_name] {
+        let curve = vec![Attribute::EcParams(params)];
+        let made = session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public(curve), private);
+        result = made.map(|_| ());
+        let curve_not_known = |code: &RvError| {
+            matches!(
+                code,
+                RvError::DomainParamsInvalid
+                    | RvError::CurveNotSupported
+                    | RvError::AttributeValueInvalid
+                    | RvError::TemplateInconsistent
+                    | RvError::GeneralError
+                    | RvError::FunctionFailed
+            )
+        };
+        match &result {
+            Err(Error::Pkcs11(code, _)) if curve_not_known(code) => {}
+            _ => break,
+        }
+    }
+    result
+}
+
+fn common(label: &str) -> Vec<Attribute> {
+    // The same id on both halves ties them together for other tools.
+    let id = Hash::of(&[label.as_bytes()]).0.iter().take(8).copied().collect();
+    vec![Attribute::Token(true), Attribute::Label(label.as_bytes().to_vec()), Attribute::Id(id)]
+}
+
+fn secrecy() -> Vec<Attribute> {
+    vec![
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Sign(true),
+    ]
+}

@@ -1,0 +1,253 @@
+//! The PKCS#11 backend on a real SoftHSM2.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+
+mod world;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chancery_format::entry::KeyUse;
+use chancery_format::{Digest, SignatureAlgorithm};
+use chancery_hsm::conformance::{KnownMac, Subject, check};
+use chancery_hsm::{Backend, KeyShape, RsaBits, SealInput, SignerError};
+use chancery_pkcs11::{Pkcs11Backend, Pkcs11Config, ProvisionError, init_token};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
+use world::{PIN, TOKEN, World, in_world, module_file, write_pin};
+
+use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, RsaPssSha256, RsaSha256};
+
+const KEYS: [(&str, KeyShape, SignatureAlgorithm); 7] = [
+    ("ed", KeyShape::Ed25519, Ed25519),
+    ("ec", KeyShape::EcdsaP256, EcdsaP256Sha256),
+    ("rsa-2048", KeyShape::Rsa(RsaBits::B2048), RsaPssSha256),
+    ("rsa-3072", KeyShape::Rsa(RsaBits::B3072), RsaSha256),
+    ("rsa-4096", KeyShape::Rsa(RsaBits::B4096), RsaPssSha256),
+    ("rsa-4096-v15", KeyShape::Rsa(RsaBits::B4096), RsaSha256),
+    ("mac", KeyShape::Hmac, HmacSha256),
+];
+
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+const DIGEST: Digest = Digest::Sha256([7; 32]);
+
+/// A session beside the backend's, as another tool would have it.
+fn with_raw_session<T>(world: &World, work: impl FnOnce(&cryptoki::session::Session) -> T) -> T {
+    let pkcs11 = Pkcs11::new(world.config(1).module_file).unwrap();
+    // The backend has initialised the module in this process already, or not.
+    let _ = pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
+    let labelled = |slot: &_| pkcs11.get_token_info(*slot).is_ok_and(|token| token.label().trim_end() == TOKEN);
+    let slot = pkcs11.get_slots_with_token().unwrap().into_iter().find(labelled).unwrap();
+    let session = pkcs11.open_rw_session(slot).unwrap();
+    let _ = session.login(UserType::User, Some(&AuthPin::new(PIN.into())));
+    work(&session)
+}
+
+#[test]
+fn every_algorithm_conforms_and_outlives_an_outage() {
+    in_world("every_algorithm_conforms_and_outlives_an_outage", |world| {
+        let backend = world.backend(2);
+        for (label, shape, _) in KEYS {
+            backend.generate_key(label, shape).unwrap();
+        }
+        let secret: Vec<u8> = (1..=32).collect();
+        with_raw_session(world, |session| {
+            session
+                .create_object(&[
+                    Attribute::Class(ObjectClass::SECRET_KEY),
+                    Attribute::KeyType(KeyType::GENERIC_SECRET),
+                    Attribute::Token(true),
+                    Attribute::Private(true),
+                    Attribute::Sign(true),
+                    Attribute::Label(b"known".to_vec()),
+                    Attribute::Value(secret.clone()),
+                ])
+                .unwrap();
+        });
+        let keys = KEYS.into_iter().map(|(label, _, algorithm)| (label.to_owned(), algorithm)).collect();
+        let known_mac = Some(KnownMac { label: "known".to_owned(), secret });
+        let subject = Subject { backend: Arc::new(backend), keys, known_mac, outage: Some(world) };
+        let report = check(&subject).unwrap();
+        assert_eq!(report.algorithms.len(), 5);
+        assert!(report.known_mac && report.outage && report.verified > 100);
+    });
+}
+
+#[test]
+fn generated_keys_cannot_leave_and_are_not_overwritten() {
+    in_world("generated_keys_cannot_leave_and_are_not_overwritten", |world| {
+        let backend = world.backend(1);
+        for (label, shape, _) in KEYS.into_iter().take(2).chain([("mac", KeyShape::Hmac, HmacSha256)]) {
+            backend.generate_key(label, shape).unwrap();
+            let again = backend.generate_key(label, shape);
+            assert_eq!(again, Err(ProvisionError::KeyExists(label.to_owned())));
+        }
+        with_raw_session(world, |session| {
+            for class in [ObjectClass::PRIVATE_KEY, ObjectClass::SECRET_KEY] {
+                for key in session.find_objects(&[Attribute::Class(class)]).unwrap() {
+                    let wanted = [
+                        AttributeType::Extractable,
+                        AttributeType::NeverExtractable,
+                        AttributeType::Sensitive,
+                        AttributeType::AlwaysSensitive,
+                        AttributeType::Private,
+                    ];
+                    let found = session.get_attributes(key, &wanted).unwrap();
+                    assert_eq!(
+                        found,
+                        [
+                            Attribute::Extractable(false),
+                            Attribute::NeverExtractable(true),
+                            Attribute::Sensitive(true),
+                            Attribute::AlwaysSensitive(true),
+                            Attribute::Private(true),
+                        ]
+                    );
+                    assert!(session.get_attributes(key, &[AttributeType::Value]).unwrap().is_empty());
+                }
+            }
+        });
+        let taken = init_token(&module_file(), TOKEN, "so-pin-8246", PIN);
+        assert_eq!(taken, Err(ProvisionError::TokenExists(TOKEN.to_owned())));
+    });
+}
+
+#[test]
+fn a_wrong_pin_names_the_file_never_the_pin_and_is_tried_once() {
+    in_world("a_wrong_pin_names_the_file_never_the_pin_and_is_tried_once", |world| {
+        let wrong = "99887766";
+        write_pin(&world.pin_file(), wrong);
+        let error = Pkcs11Backend::open(&world.config(1)).err().unwrap();
+        assert_eq!(error.source.code(), "backend-refused");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(&world.pin_file().display().to_string()), "{text}");
+        assert!(!text.contains(wrong), "{text}");
+
+        std::fs::remove_file(world.pin_file()).unwrap();
+        let missing = Pkcs11Backend::open(&world.config(1)).err().unwrap().to_string();
+        assert!(missing.contains(&world.pin_file().display().to_string()), "{missing}");
+        write_pin(&world.pin_file(), PIN);
+        assert!(Pkcs11Backend::open(&world.config(1)).is_ok());
+    });
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    in_world("what_is_not_there_is_named", |world| {
+        let config = Pkcs11Config { token_label: "elsewhere".to_owned(), ..world.config(1) };
+        let token = Pkcs11Backend::open(&config).err().unwrap().to_string();
+        assert!(token.contains("elsewhere"), "{token}");
+        let config = Pkcs11Config { module_file: "/nonexistent/driver.so".into(), ..world.config(1) };
+        let module = Pkcs11Backend::open(&config).err().unwrap().to_string();
+        assert!(module.contains("/nonexistent/driver.so"), "{module}");
+        let config = world.config(0);
+        assert!(Pkcs11Backend::open(&config).err().unwrap().to_string().contains("sessions"));
+
+        let backend = world.backend(1);
+        with_raw_session(world, |session| {
+            for _ in 0..2 {
+                let template = [
+                    Attribute::Class(ObjectClass::SECRET_KEY),
+                    Attribute::KeyType(KeyType::GENERIC_SECRET),
+                    Attribute::Token(true),
+                    Attribute::Sign(true),
+                    Attribute::Label(b"twins".to_vec()),
+                    Attribute::Value(vec![1; 32]),
+                ];
+                session.create_object(&template).unwrap();
+            }
+            let template = [
+                Attribute::Class(ObjectClass::SECRET_KEY),
+                Attribute::KeyType(KeyType::GENERIC_SECRET),
+                Attribute::Token(true),
+                Attribute::Sign(false),
+                Attribute::Label(b"mute".to_vec()),
+                Attribute::Value(vec![1; 32]),
+            ];
+            session.create_object(&template).unwrap();
+        });
+        let refused = |label| backend.open_key(label, HmacSha256).err().unwrap();
+        assert!(matches!(refused("twins"), SignerError::Refused { cause } if cause.contains("more than one")));
+        assert!(matches!(refused("mute"), SignerError::Refused { cause } if cause.contains("may not sign")));
+        assert!(matches!(refused("absent"), SignerError::KeyMissing { cause } if cause.contains("absent")));
+    });
+}
+
+#[test]
+fn the_probe_tells_a_working_token_from_a_lost_one() {
+    in_world("the_probe_tells_a_working_token_from_a_lost_one", |world| {
+        use chancery_hsm::conformance::Outage;
+        let backend = world.backend(2);
+        backend.generate_key("ec", KeyShape::EcdsaP256).unwrap();
+        let key = backend.open_key("ec", EcdsaP256Sha256).unwrap();
+        backend.probe(later()).unwrap();
+        for round in 0..3 {
+            world.lose();
+            let lost = backend.probe(later()).unwrap_err();
+            assert_eq!(lost.code(), "backend-unavailable", "round {round}: {lost}");
+            world.restore();
+            let limit = later();
+            while let Err(error) = backend.probe(later()) {
+                assert!(Instant::now() < limit, "round {round}: {error}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let signature = key.sign(SealInput::Digest(&DIGEST), later()).unwrap();
+            assert!(key.public_key().unwrap().verify(&DIGEST, &signature));
+        }
+    });
+}
+
+#[test]
+fn a_key_deleted_under_us_is_an_outage_of_that_key_alone() {
+    in_world("a_key_deleted_under_us_is_an_outage_of_that_key_alone", |world| {
+        let backend = world.backend(1);
+        backend.generate_key("gone", KeyShape::EcdsaP256).unwrap();
+        backend.generate_key("stays", KeyShape::EcdsaP256).unwrap();
+        let gone = backend.open_key("gone", EcdsaP256Sha256).unwrap();
+        let stays = backend.open_key("stays", EcdsaP256Sha256).unwrap();
+        gone.sign(SealInput::Digest(&DIGEST), later()).unwrap();
+        with_raw_session(world, |session| {
+            for object in session.find_objects(&[Attribute::Label(b"gone".to_vec())]).unwrap() {
+                session.destroy_object(object).unwrap();
+            }
+        });
+        let error = gone.sign(SealInput::Digest(&DIGEST), later()).unwrap_err();
+        assert!(matches!(&error, SignerError::Unavailable { key_use: KeyUse::None, .. }), "{error:?}");
+        let signature = stays.sign(SealInput::Digest(&DIGEST), later()).unwrap();
+        assert!(stays.public_key().unwrap().verify(&DIGEST, &signature));
+    });
+}
+
+#[test]
+fn two_backends_share_one_module_and_survive_its_reinitialisation() {
+    in_world("two_backends_share_one_module_and_survive_its_reinitialisation", |world| {
+        init_token(&module_file(), "second", "so-pin-8246", PIN).unwrap();
+        let first = world.backend(2);
+        let second = Pkcs11Backend::open(&Pkcs11Config { token_label: "second".to_owned(), ..world.config(2) });
+        let second = second.unwrap();
+        let keys = [&first, &second].map(|backend| {
+            backend.generate_key("ec", KeyShape::EcdsaP256).unwrap();
+            backend.open_key("ec", EcdsaP256Sha256).unwrap()
+        });
+        // Somebody else in this process finalises the module under both of them.
+        let raw = Pkcs11::new(module_file()).unwrap();
+        raw.finalize().unwrap();
+        for key in &keys {
+            let limit = later();
+            let signature = loop {
+                match key.sign(SealInput::Digest(&DIGEST), later()) {
+                    Ok(signature) => break signature,
+                    Err(error) => assert!(Instant::now() < limit, "{error}"),
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            };
+            assert!(key.public_key().unwrap().verify(&DIGEST, &signature));
+        }
+        assert_ne!(keys[0].public_key(), keys[1].public_key());
+    });
+}

@@ -1,0 +1,110 @@
+//! A private SoftHSM2 for one test, in a process of its own.
+//!
+//! SoftHSM2 reads SOFTHSM2_CONF when it is initialised, once per process, and a process cannot safely
+//! change its own environment. So a test starts its own binary again for this one test, with the
+//! variable set, and the body runs there. A test that cannot find SoftHSM2 fails; it is not skipped.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chancery_hsm::conformance::Outage;
+use chancery_pkcs11::{Pkcs11Backend, Pkcs11Config, init_token};
+
+const CHILD: &str = "CHANCERY_TEST_WORLD";
+const MODULES: [&str; 3] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+];
+
+pub(crate) const TOKEN: &str = "chancery-test";
+pub(crate) const PIN: &str = "73519462";
+
+/// Longest a child may run.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A directory with a token in it.
+pub(crate) struct World {
+    directory: PathBuf,
+}
+
+/// Runs `body` in a child process with a fresh, initialised token. `name` is the test's own path.
+pub(crate) fn in_world(name: &str, body: impl FnOnce(&World)) {
+    if let Some(directory) = std::env::var_os(CHILD) {
+        let world = World { directory: directory.into() };
+        init_token(&module_file(), TOKEN, "so-pin-8246", PIN).unwrap();
+        return body(&world);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("softhsm2.conf");
+    fs::create_dir(directory.path().join("tokens")).unwrap();
+    let tokens = directory.path().join("tokens");
+    fs::write(&config, format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display())).unwrap();
+    write_pin(&directory.path().join("pin"), PIN);
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(CHILD, directory.path())
+        .env("SOFTHSM2_CONF", &config)
+        .stdin(Stdio::null())
+        .spawn();
+    let mut child = child.unwrap();
+    let limit = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if Instant::now() < limit => std::thread::sleep(Duration::from_millis(5)),
+            None => {
+                child.kill().unwrap();
+                panic!("{name} did not finish");
+            }
+        }
+    };
+    assert!(status.success(), "{name} failed in its child: {status}");
+}
+
+pub(crate) fn module_file() -> PathBuf {
+    let found = MODULES.iter().map(PathBuf::from).find(|path| path.exists());
+    found.expect("SoftHSM2 is installed (Debian package libsofthsm2)")
+}
+
+pub(crate) fn write_pin(path: &Path, pin: &str) {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    writeln!(file, "{pin}").unwrap();
+}
+
+impl World {
+    pub(crate) fn pin_file(&self) -> PathBuf {
+        self.directory.join("pin")
+    }
+
+    pub(crate) fn config(&self, sessions: usize) -> Pkcs11Config {
+        Pkcs11Config {
+            name: "softhsm".to_owned(),
+            module_file: module_file(),
+            token_label: TOKEN.to_owned(),
+            pin_file: self.pin_file(),
+            sessions,
+        }
+    }
+
+    pub(crate) fn backend(&self, sessions: usize) -> Pkcs11Backend {
+        Pkcs11Backend::open(&self.config(sessions)).unwrap()
+    }
+}
+
+/// Unplugging a file token: its directory goes elsewhere and comes back.
+impl Outage for World {
+    fn lose(&self) {
+        fs::rename(self.directory.join("tokens"), self.directory.join("unplugged")).unwrap();
+    }
+
+    fn restore(&self) {
+        fs::rename(self.directory.join("unplugged"), self.directory.join("tokens")).unwrap();
+    }
+}

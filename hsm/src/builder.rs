@@ -1,0 +1,247 @@
+//! Building a keyring: every mistake is found before the first request, and all are named at once.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use chancery_format::{Kid, PublicKey, SignatureAlgorithm};
+
+use crate::keyring::{Key, KeyInfo, Keyring};
+use crate::kill_switch::KillSwitch;
+use crate::self_check::SelfCheck;
+use crate::signer::{Backend, SignerError, SignerHandle};
+use crate::workers::Lane;
+
+/// Default for how many requests may wait for one backend: with the slowest devices seen (12 signatures
+/// per second) more than this could not be served before any sensible deadline.
+pub const QUEUE_MAX: usize = 256;
+
+/// One key as configured.
+#[derive(Debug, Clone)]
+pub struct KeySpec {
+    /// The name callers use.
+    pub kid: Kid,
+    /// The key pair's own name; must change whenever the key does.
+    pub signer_kid: Kid,
+    /// Name of the backend that holds it.
+    pub backend: String,
+    /// What the backend calls it.
+    pub label: String,
+    /// What it does.
+    pub algorithm: SignatureAlgorithm,
+    /// What it is for; published.
+    pub purpose: String,
+    /// Free text; published.
+    pub description: String,
+    /// The public key registered under `signer_kid`, if it was registered before. The device must hold
+    /// this very key.
+    pub registered: Option<PublicKey>,
+}
+
+/// Why a keyring was not built. The operator's to fix; no key was used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyringError {
+    /// Two keys answer to one `kid`.
+    #[error("key \"{0}\" is configured twice")]
+    DuplicateKid(Kid),
+    /// Two keys claim one `signer_kid`.
+    #[error("signer_kid \"{0}\" is configured twice; each key pair needs its own")]
+    DuplicateSignerKid(Kid),
+    /// Two backends have one name.
+    #[error("backend \"{0}\" is configured twice")]
+    DuplicateBackend(String),
+    /// A key names a backend that is not there.
+    #[error("key \"{kid}\" names backend \"{backend}\", which is not configured")]
+    UnknownBackend {
+        /// The key.
+        kid: Kid,
+        /// The name it gave.
+        backend: String,
+    },
+    /// The backend could not open the key.
+    #[error("key \"{kid}\": {source}")]
+    Open {
+        /// The key.
+        kid: Kid,
+        /// What the backend said.
+        source: SignerError,
+    },
+    /// The device's key is not of the configured algorithm, or gave no usable public key.
+    #[error("key \"{kid}\": the backend's key is not a usable {algorithm} key")]
+    Algorithm {
+        /// The key.
+        kid: Kid,
+        /// As configured.
+        algorithm: SignatureAlgorithm,
+    },
+    /// The device holds another key than the registry knows under this `signer_kid`.
+    #[error(
+        "key \"{kid}\": the backend holds another public key than the one registered as \
+         \"{signer_kid}\"; a new key needs a new signer_kid"
+    )]
+    PublicKeyMismatch {
+        /// The key.
+        kid: Kid,
+        /// The registered name.
+        signer_kid: Kid,
+    },
+    /// The ledger key is not among the keys, or is not Ed25519.
+    #[error("the ledger's signing key \"{0}\" must be a configured ed25519 key")]
+    LedgerKey(Kid),
+    /// The system gave no thread.
+    #[error("cannot start worker threads for backend \"{0}\"")]
+    Threads(String),
+}
+
+/// Every reason at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyringErrors(pub Vec<KeyringError>);
+
+impl fmt::Display for KeyringErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, error) in self.0.iter().enumerate() {
+            let separator = if position == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for KeyringErrors {}
+
+/// Collects backends and keys; see [`Keyring::builder`].
+#[must_use]
+pub struct KeyringBuilder {
+    backends: Vec<(Arc<dyn Backend>, usize)>,
+    keys: Vec<KeySpec>,
+    ledger_kid: Option<Kid>,
+    switch: Arc<KillSwitch>,
+}
+
+impl KeyringBuilder {
+    pub(crate) fn new() -> Self {
+        Self { backends: Vec::new(), keys: Vec::new(), ledger_kid: None, switch: Arc::default() }
+    }
+
+    /// Adds a backend whose queue holds [`QUEUE_MAX`] requests.
+    pub fn backend(self, backend: Arc<dyn Backend>) -> Self {
+        self.backend_with_queue(backend, QUEUE_MAX)
+    }
+
+    /// Adds a backend; `queue_max` requests may wait for it, beyond which they are refused.
+    pub fn backend_with_queue(mut self, backend: Arc<dyn Backend>, queue_max: usize) -> Self {
+        self.backends.push((backend, queue_max));
+        self
+    }
+
+    /// Adds a key.
+    pub fn key(mut self, spec: KeySpec) -> Self {
+        self.keys.push(spec);
+        self
+    }
+
+    /// Names the key that signs checkpoints, and nothing else from now on.
+    pub fn ledger_key(mut self, kid: Kid) -> Self {
+        self.ledger_kid = Some(kid);
+        self
+    }
+
+    /// Uses a switch that someone else holds too.
+    pub fn kill_switch(mut self, switch: Arc<KillSwitch>) -> Self {
+        self.switch = switch;
+        self
+    }
+
+    /// Opens every key and starts the threads.
+    pub fn build(self) -> Result<Keyring, KeyringErrors> {
+        let mut errors = Vec::new();
+        let lanes = start_lanes(self.backends, &self.switch, &mut errors);
+        let mut ring = Keyring {
+            by_kid: HashMap::new(),
+            by_signer_kid: HashMap::new(),
+            lanes,
+            ledger: None,
+            switch: self.switch,
+        };
+        for spec in self.keys {
+            if let Err(error) = add_key(&mut ring, spec) {
+                errors.push(error);
+            }
+        }
+        if let Some(kid) = self.ledger_kid {
+            match ring.by_kid.get(&kid) {
+                Some(key) if key.info.algorithm == SignatureAlgorithm::Ed25519 => {
+                    ring.ledger = Some(Arc::clone(key));
+                }
+                _ => errors.push(KeyringError::LedgerKey(kid)),
+            }
+        }
+        if errors.is_empty() { Ok(ring) } else { Err(KeyringErrors(errors)) }
+    }
+}
+
+fn start_lanes(
+    backends: Vec<(Arc<dyn Backend>, usize)>,
+    switch: &Arc<KillSwitch>,
+    errors: &mut Vec<KeyringError>,
+) -> Vec<Arc<Lane>> {
+    let mut names = HashSet::new();
+    let mut lanes = Vec::with_capacity(backends.len());
+    for (backend, queue_max) in backends {
+        let name = backend.name().to_owned();
+        if !names.insert(name.clone()) {
+            errors.push(KeyringError::DuplicateBackend(name));
+            continue;
+        }
+        match Lane::start(backend, Arc::clone(switch), queue_max) {
+            Ok(lane) => lanes.push(Arc::new(lane)),
+            Err(_) => errors.push(KeyringError::Threads(name)),
+        }
+    }
+    lanes
+}
+
+fn add_key(ring: &mut Keyring, spec: KeySpec) -> Result<(), KeyringError> {
+    if ring.by_kid.contains_key(&spec.kid) {
+        return Err(KeyringError::DuplicateKid(spec.kid));
+    }
+    if ring.by_signer_kid.contains_key(&spec.signer_kid) {
+        return Err(KeyringError::DuplicateSignerKid(spec.signer_kid));
+    }
+    let lane = ring.lanes.iter().find(|lane| lane.backend.name() == spec.backend);
+    let Some(lane) = lane.map(Arc::clone) else {
+        return Err(KeyringError::UnknownBackend { kid: spec.kid, backend: spec.backend });
+    };
+    let opened = lane.backend.open_key(&spec.label, spec.algorithm);
+    let handle = opened.map_err(|source| KeyringError::Open { kid: spec.kid.clone(), source })?;
+    let check = check_key(&spec, handle.as_ref())?;
+    let info = KeyInfo {
+        kid: spec.kid.clone(),
+        signer_kid: spec.signer_kid.clone(),
+        algorithm: spec.algorithm,
+        purpose: spec.purpose,
+        description: spec.description,
+        backend: spec.backend,
+        public_key: handle.public_key().cloned(),
+    };
+    let key = Arc::new(Key { info, handle, lane, check });
+    ring.by_kid.insert(spec.kid, Arc::clone(&key));
+    ring.by_signer_kid.insert(spec.signer_kid, key);
+    Ok(())
+}
+
+/// The device's key must be of the configured kind and, if one was registered, the registered one.
+fn check_key(spec: &KeySpec, handle: &dyn SignerHandle) -> Result<Option<SelfCheck>, KeyringError> {
+    let wrong = || KeyringError::Algorithm { kid: spec.kid.clone(), algorithm: spec.algorithm };
+    let found = handle.public_key();
+    if handle.algorithm() != spec.algorithm || found.is_none() != spec.algorithm.is_mac() {
+        return Err(wrong());
+    }
+    if spec.registered.is_some() && spec.registered.as_ref() != found {
+        return Err(KeyringError::PublicKeyMismatch {
+            kid: spec.kid.clone(),
+            signer_kid: spec.signer_kid.clone(),
+        });
+    }
+    found.map(|key| SelfCheck::new(spec.algorithm, key).map_err(|_| wrong())).transpose()
+}

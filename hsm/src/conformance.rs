@@ -1,0 +1,368 @@
+//! One suite for every backend: what [`Backend`] and [`SignerHandle`] promise, tried on a real one.
+//!
+//! A backend's own tests make keys, describe them in a [`Subject`] and call [`check`]. Signatures are
+//! verified by the format crate, which shares no code with any backend, and MACs by RFC 2104 written out
+//! below. It says nothing about speed and cannot show that a key does not leave its device.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chancery_format::entry::KeyUse;
+use chancery_format::{Digest, Hash, SignatureAlgorithm};
+
+use crate::builder::KeySpec;
+use crate::keyring::Keyring;
+use crate::signer::{Backend, Cost, SealInput, SignerError, SignerHandle};
+use crate::workers::{Duty, OwnedInput};
+
+/// Time any single operation of the suite may take; generous, since test machines are busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Threads of the concurrency check.
+const THREADS: usize = 16;
+
+/// Requests thrown at a queue of one.
+const CROWD: usize = 64;
+
+/// Makes a device disappear and come back.
+pub trait Outage {
+    /// Takes the device away. Returns when it is away.
+    fn lose(&self);
+    /// Brings it back.
+    fn restore(&self);
+}
+
+/// A MAC key whose secret the test knows.
+#[derive(Debug, Clone)]
+pub struct KnownMac {
+    /// Its label.
+    pub label: String,
+    /// Its secret.
+    pub secret: Vec<u8>,
+}
+
+/// A backend and what it holds.
+pub struct Subject<'a> {
+    /// The backend.
+    pub backend: Arc<dyn Backend>,
+    /// Labels and algorithms of existing keys; at least one.
+    pub keys: Vec<(String, SignatureAlgorithm)>,
+    /// A MAC key with a known secret, if one can be put there.
+    pub known_mac: Option<KnownMac>,
+    /// How to take the device away, if that is possible.
+    pub outage: Option<&'a dyn Outage>,
+}
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{label}: {rule}: {detail}")]
+pub struct Finding {
+    /// The key concerned.
+    pub label: String,
+    /// The promise.
+    pub rule: &'static str,
+    /// What happened instead.
+    pub detail: String,
+}
+
+/// What was checked, so that a test can assert that it was.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Algorithms tried.
+    pub algorithms: BTreeSet<SignatureAlgorithm>,
+    /// Signatures and MACs made and verified one by one.
+    pub verified: usize,
+    /// Whether a MAC was compared with a known answer.
+    pub known_mac: bool,
+    /// Whether an outage was gone through.
+    pub outage: bool,
+}
+
+/// Runs the whole suite.
+pub fn check(subject: &Subject<'_>) -> Result<Report, Finding> {
+    let mut report = Report::default();
+    for (label, algorithm) in &subject.keys {
+        let key = Tried::open(subject, label, *algorithm)?;
+        report.algorithms.insert(*algorithm);
+        report.verified += key.signs_and_verifies()?;
+        key.is_random_exactly_if_the_algorithm_is()?;
+        key.takes_messages_exactly_if_the_algorithm_does()?;
+        key.honours_a_deadline_already_passed()?;
+        report.verified += key.serves_many_threads()?;
+        wrong_algorithms_are_refused(subject, label, *algorithm)?;
+        report.verified += full_queue_refuses(subject, label, *algorithm)?;
+    }
+    missing_keys_are_named(subject)?;
+    if let Some(known) = &subject.known_mac {
+        known_answer(subject, known)?;
+        report.known_mac = true;
+    }
+    if let Some(outage) = subject.outage {
+        for (label, algorithm) in &subject.keys {
+            Tried::open(subject, label, *algorithm)?.survives(outage)?;
+        }
+        report.outage = true;
+    }
+    Ok(report)
+}
+
+/// A digest that differs for every number.
+fn digest(number: usize) -> Digest {
+    Digest::Sha256(Hash::of(&[b"conformance", &number.to_be_bytes()]).0)
+}
+
+fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+struct Tried<'a> {
+    label: &'a str,
+    algorithm: SignatureAlgorithm,
+    handle: Arc<dyn SignerHandle>,
+}
+
+impl<'a> Tried<'a> {
+    fn open(subject: &Subject<'_>, label: &'a str, algorithm: SignatureAlgorithm) -> Result<Self, Finding> {
+        let opened = subject.backend.open_key(label, algorithm);
+        let handle = opened.map_err(|error| finding(label, "an existing key opens", error))?;
+        let tried = Self { label, algorithm, handle };
+        tried.ensure(tried.handle.algorithm() == algorithm, "the handle knows its algorithm", "another")?;
+        let public = tried.handle.public_key().is_some();
+        tried.ensure(public != algorithm.is_mac(), "only a MAC key has no public key", public)?;
+        Ok(tried)
+    }
+
+    fn ensure(&self, holds: bool, rule: &'static str, detail: impl ToString) -> Result<(), Finding> {
+        if holds { Ok(()) } else { Err(finding(self.label, rule, detail)) }
+    }
+
+    fn sign(&self, input: SealInput<'_>) -> Result<Vec<u8>, Finding> {
+        let signed = self.handle.sign(input, soon());
+        signed.map_err(|error| finding(self.label, "a working key signs", error))
+    }
+
+    /// Whether the bytes are a signature of the digest by the handle's own public key.
+    fn verifies(&self, digest: &Digest, signature: &[u8]) -> bool {
+        match self.handle.public_key() {
+            Some(key) => key.verify(digest, signature),
+            None => signature.len() == 32,
+        }
+    }
+
+    fn signs_and_verifies(&self) -> Result<usize, Finding> {
+        for number in 0..4 {
+            let (asked, other) = (digest(number), digest(number + 1000));
+            let signature = self.sign(SealInput::Digest(&asked))?;
+            self.ensure(self.verifies(&asked, &signature), "signatures verify independently", number)?;
+            if self.algorithm.is_mac() {
+                let of_other = self.sign(SealInput::Digest(&other))?;
+                self.ensure(of_other != signature, "a MAC depends on its message", number)?;
+                continue;
+            }
+            self.ensure(!self.verifies(&other, &signature), "a signature is of its digest alone", number)?;
+            let rehashed = Digest::Sha256(Hash::of(&[asked.as_bytes()]).0);
+            self.ensure(!self.verifies(&rehashed, &signature), "a digest is not hashed again", number)?;
+        }
+        Ok(4)
+    }
+
+    fn is_random_exactly_if_the_algorithm_is(&self) -> Result<(), Finding> {
+        use SignatureAlgorithm::{EcdsaP256Sha256, RsaPssSha256};
+        let asked = digest(5);
+        let (first, second) = (self.sign(SealInput::Digest(&asked))?, self.sign(SealInput::Digest(&asked))?);
+        let both = self.verifies(&asked, &first) && self.verifies(&asked, &second);
+        self.ensure(both, "repeated signatures verify", "one does not")?;
+        // ECDSA may be deterministic (RFC 6979); PSS with its salt may not.
+        if self.algorithm == RsaPssSha256 {
+            self.ensure(first != second, "PSS draws a fresh salt", "twice the same")?;
+        }
+        if !matches!(self.algorithm, RsaPssSha256 | EcdsaP256Sha256) {
+            self.ensure(first == second, "a deterministic algorithm repeats itself", "two results")?;
+        }
+        Ok(())
+    }
+
+    fn takes_messages_exactly_if_the_algorithm_does(&self) -> Result<(), Finding> {
+        let text = b"a message that is no digest\n";
+        let result = self.handle.sign(SealInput::Message(text), soon());
+        if matches!(self.algorithm, SignatureAlgorithm::Ed25519 | SignatureAlgorithm::HmacSha256) {
+            let same = self.sign(SealInput::Message(digest(6).as_bytes()))?;
+            let as_digest = self.sign(SealInput::Digest(&digest(6)))?;
+            self.ensure(same == as_digest, "a digest is signed as the message of its bytes", "it is not")?;
+            return self.ensure(result.is_ok(), "messages are signed", format!("{result:?}"));
+        }
+        let refused = result == Err(SignerError::WrongInput);
+        self.ensure(refused, "messages are refused", "accepted, or refused with another error")
+    }
+
+    fn honours_a_deadline_already_passed(&self) -> Result<(), Finding> {
+        let result = self.handle.sign(SealInput::Digest(&digest(7)), Instant::now());
+        let refused = result == Err(SignerError::Deadline(KeyUse::None));
+        self.ensure(refused, "a passed deadline is refused before the key is used", format!("{result:?}"))
+    }
+
+    fn serves_many_threads(&self) -> Result<usize, Finding> {
+        let results: Vec<Result<(), Finding>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|number| {
+                    scope.spawn(move || {
+                        let asked = digest(100 + number);
+                        let signature = self.sign(SealInput::Digest(&asked))?;
+                        self.ensure(self.verifies(&asked, &signature), "threads do not mix results", number)
+                    })
+                })
+                .collect();
+            let panicked = || Err(finding(self.label, "threads do not panic", "one did"));
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
+        });
+        results.into_iter().collect::<Result<(), _>>()?;
+        Ok(THREADS)
+    }
+
+    /// The same handle must fail while the device is away and work when it is back, unaided.
+    fn survives(&self, outage: &dyn Outage) -> Result<(), Finding> {
+        self.sign(SealInput::Digest(&digest(8)))?;
+        outage.lose();
+        let during = self.handle.sign(SealInput::Digest(&digest(9)), soon());
+        outage.restore();
+        let told = matches!(&during, Err(SignerError::Unavailable { .. }));
+        self.ensure(told, "a lost device is reported as unavailable", format!("{during:?}"))?;
+        let limit = soon();
+        loop {
+            match self.handle.sign(SealInput::Digest(&digest(9)), soon()) {
+                Ok(signature) => {
+                    return self.ensure(self.verifies(&digest(9), &signature), "signs after an outage", "bad");
+                }
+                Err(error) if Instant::now() > limit => {
+                    return Err(finding(self.label, "a device that returned is used again", error));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+fn finding(label: &str, rule: &'static str, detail: impl ToString) -> Finding {
+    Finding { label: label.to_owned(), rule, detail: detail.to_string() }
+}
+
+fn wrong_algorithms_are_refused(
+    subject: &Subject<'_>,
+    label: &str,
+    right: SignatureAlgorithm,
+) -> Result<(), Finding> {
+    use SignatureAlgorithm::{RsaPssSha256, RsaSha256};
+    for wrong in SignatureAlgorithm::ALL {
+        let both_rsa = matches!((right, wrong), (RsaSha256 | RsaPssSha256, RsaSha256 | RsaPssSha256));
+        if both_rsa || wrong == right {
+            continue; // one RSA key can serve either padding
+        }
+        match subject.backend.open_key(label, wrong) {
+            Err(SignerError::KeyMissing { .. } | SignerError::Refused { .. }) => {}
+            Err(error) => return Err(finding(label, "a wrong kind is the operator's error", error)),
+            Ok(_) => return Err(finding(label, "a key opens as its own kind only", wrong)),
+        }
+    }
+    Ok(())
+}
+
+fn missing_keys_are_named(subject: &Subject<'_>) -> Result<(), Finding> {
+    let label = "no-such-key";
+    for algorithm in SignatureAlgorithm::ALL {
+        match subject.backend.open_key(label, algorithm) {
+            Err(SignerError::KeyMissing { cause }) if cause.contains(label) => {}
+            Err(error) => return Err(finding(label, "a missing key is reported by label", error)),
+            Ok(_) => return Err(finding(label, "a missing key does not open", algorithm)),
+        }
+    }
+    Ok(())
+}
+
+fn known_answer(subject: &Subject<'_>, known: &KnownMac) -> Result<(), Finding> {
+    let key = Tried::open(subject, &known.label, SignatureAlgorithm::HmacSha256)?;
+    for length in [0, 1, 31, 32, 63, 64, 65, 1000] {
+        let message = vec![0xC3; length];
+        // Some devices refuse an empty message; a wrong answer would be worse than none.
+        match key.handle.sign(SealInput::Message(&message), soon()) {
+            Err(_) if message.is_empty() => {}
+            result => {
+                let expected = hmac_sha256(&known.secret, &message);
+                key.ensure(result == Ok(expected), "a MAC is RFC 2104's", format!("length {length}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// RFC 2104 with SHA-256, written out so that nothing a backend uses is used here.
+fn hmac_sha256(secret: &[u8], message: &[u8]) -> Vec<u8> {
+    let mut block = [0u8; 64];
+    let hashed;
+    let key = if secret.len() > block.len() {
+        hashed = Hash::of(&[secret]).0;
+        hashed.as_slice()
+    } else {
+        secret
+    };
+    block.iter_mut().zip(key).for_each(|(byte, key)| *byte = *key);
+    let inner = Hash::of(&[&block.map(|byte| byte ^ 0x36), message]);
+    Hash::of(&[&block.map(|byte| byte ^ 0x5C), &inner.0]).0.to_vec()
+}
+
+/// Through a keyring whose queue holds one: every request ends in a signature or in "busy", and the
+/// device serves at least one.
+fn full_queue_refuses(
+    subject: &Subject<'_>,
+    label: &str,
+    algorithm: SignatureAlgorithm,
+) -> Result<usize, Finding> {
+    let rule = "a crowd is served or refused at once";
+    let ring = Arc::new(ring_of_one(subject, label, algorithm)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| finding(label, rule, error))?;
+    let results = runtime.block_on(async {
+        let mut crowd = tokio::task::JoinSet::new();
+        for number in 0..CROWD {
+            let ring = Arc::clone(&ring);
+            crowd.spawn(async move {
+                let key = ring.by_kid.values().next()?;
+                let input = OwnedInput::Digest(digest(200 + number));
+                Some(key.sign_checked(input, soon(), Duty::Request).await)
+            });
+        }
+        crowd.join_all().await
+    });
+    let mut served = 0;
+    for result in results {
+        match result {
+            Some(Ok(_)) => served += 1,
+            Some(Err(SignerError::Busy)) if subject.backend.cost() == Cost::Blocking => {}
+            // A MAC is computed twice; the second time may find the queue full.
+            Some(Err(SignerError::Unavailable { cause, .. })) if cause.contains("self-check of a MAC") => {}
+            other => return Err(finding(label, rule, format!("{:?}", other.map(|r| r.map(|_| ()))))),
+        }
+    }
+    if served == 0 { Err(finding(label, rule, "nobody was served")) } else { Ok(served) }
+}
+
+fn ring_of_one(
+    subject: &Subject<'_>,
+    label: &str,
+    algorithm: SignatureAlgorithm,
+) -> Result<Keyring, Finding> {
+    let rule = "a keyring can be built on the backend";
+    let name = |text: &str| text.parse().map_err(|error| finding(label, rule, error));
+    let spec = KeySpec {
+        kid: name("conformance")?,
+        signer_kid: name("conformance-v1")?,
+        backend: subject.backend.name().to_owned(),
+        label: label.to_owned(),
+        algorithm,
+        purpose: "conformance".to_owned(),
+        description: String::new(),
+        registered: None,
+    };
+    let builder = Keyring::builder().backend_with_queue(Arc::clone(&subject.backend), 1).key(spec);
+    builder.build().map_err(|errors| finding(label, rule, errors))
+}

@@ -1,0 +1,310 @@
+//! The keyring: which keys there are, and the only way to use one.
+//!
+//! [`Keyring::seal`] is hop 7 of a request. It takes a [`DurableIntent`], so no key is used that the
+//! ledger does not already know about, and returns an [`Outcome`] whatever happens: a refusal, a dead
+//! device and a wrong signature are outcomes too and are enrolled like any other. Signature bytes go into
+//! the outcome only after they verified against the registered public key, and cannot be read from it.
+//!
+//! A MAC has no public key to verify with. Its self-check is recomputation: the device is asked twice
+//! and both answers must agree and have the right length, which catches a device that computes wrongly
+//! now and then but not one that uses another secret all the time.
+//!
+//! It refuses: two keys under one name, a device whose public key is not the registered one, the ledger
+//! key for anything but the ledger's own notes, and every request while the kill switch is pulled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chancery_format::checkpoint::Checkpoint;
+use chancery_format::entry::{Intent, KeyUse, Operation, SignatureBytes};
+use chancery_format::note::{self, NoteVerifier};
+use chancery_format::{
+    Digest, DurableHead, DurableIntent, Hash, Kid, Origin, Outcome, PublicKey, SignatureAlgorithm,
+};
+
+use crate::builder::KeyringBuilder;
+use crate::health::BackendHealth;
+use crate::kill_switch::KillSwitch;
+use crate::self_check::SelfCheck;
+use crate::signer::{SealInput, SignerError, SignerHandle};
+use crate::workers::{Duty, Lane, OwnedInput};
+
+/// What is publicly known of a key.
+#[derive(Debug, Clone)]
+pub struct KeyInfo {
+    /// The name callers use.
+    pub kid: Kid,
+    /// The key pair's own name, for ever.
+    pub signer_kid: Kid,
+    /// What it does.
+    pub algorithm: SignatureAlgorithm,
+    /// What the operator says it is for.
+    pub purpose: String,
+    /// Free text for people.
+    pub description: String,
+    /// Name of the backend that holds it.
+    pub backend: String,
+    /// The public half; `None` for a MAC key.
+    pub public_key: Option<PublicKey>,
+}
+
+impl KeyInfo {
+    /// The one operation the key offers.
+    pub const fn operation(&self) -> Operation {
+        if self.algorithm.is_mac() { Operation::Mac } else { Operation::Sign }
+    }
+}
+
+/// A key with all that using it takes.
+pub(crate) struct Key {
+    pub(crate) info: KeyInfo,
+    pub(crate) handle: Arc<dyn SignerHandle>,
+    pub(crate) lane: Arc<Lane>,
+    /// `None` exactly for MAC keys.
+    pub(crate) check: Option<SelfCheck>,
+}
+
+/// All keys of the appliance. Made by [`Keyring::builder`]; shared by reference.
+pub struct Keyring {
+    pub(crate) by_kid: HashMap<Kid, Arc<Key>>,
+    pub(crate) by_signer_kid: HashMap<Kid, Arc<Key>>,
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) ledger: Option<Arc<Key>>,
+    pub(crate) switch: Arc<KillSwitch>,
+}
+
+impl Keyring {
+    /// Starts a keyring.
+    pub fn builder() -> KeyringBuilder {
+        KeyringBuilder::new()
+    }
+
+    /// The key callers know as `kid`.
+    pub fn lookup(&self, kid: &Kid) -> Option<&KeyInfo> {
+        self.by_kid.get(kid).map(|key| &key.info)
+    }
+
+    /// The key pair named `signer_kid`.
+    pub fn lookup_signer(&self, signer_kid: &Kid) -> Option<&KeyInfo> {
+        self.by_signer_kid.get(signer_kid).map(|key| &key.info)
+    }
+
+    /// Every key, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyInfo> {
+        self.by_kid.values().map(|key| &key.info)
+    }
+
+    /// The key that signs checkpoints.
+    pub fn ledger_key(&self) -> Option<&KeyInfo> {
+        self.ledger.as_ref().map(|key| &key.info)
+    }
+
+    /// The switch that stops every key but the ledger's.
+    pub fn kill_switch(&self) -> &Arc<KillSwitch> {
+        &self.switch
+    }
+
+    /// Whether a request for `kid` that came now would reach its device, as far as one can tell without
+    /// asking it: the cheap look at admission, so that a dead device answers at once.
+    pub fn available(&self, kid: &Kid) -> Result<(), SignerError> {
+        if self.switch.is_halted() {
+            return Err(SignerError::Halted);
+        }
+        self.by_kid.get(kid).ok_or(SignerError::UnknownKey)?.lane.look()
+    }
+
+    /// How each backend is doing, in the order they were added.
+    pub fn health(&self) -> Vec<BackendHealth> {
+        self.lanes.iter().map(|lane| lane.health()).collect()
+    }
+
+    /// Asks every backend for a sign of life, one after the other, without using a key of this ring.
+    /// Ends outages that are over; the results show in [`Keyring::health`].
+    pub async fn probe(&self, each: std::time::Duration) {
+        for lane in &self.lanes {
+            // The lane records the result.
+            let _ = lane.probe(Instant::now() + each).await;
+        }
+    }
+
+    /// Uses the key an intent names, once. Always returns an outcome, at the latest a little after
+    /// `deadline`.
+    ///
+    /// `message` is what a MAC key authenticates; its SHA-256 must be the intent's digest. Without one a
+    /// MAC key authenticates the digest's bytes. Other keys take none. Dropping the future takes back
+    /// what no device thread has begun.
+    pub async fn seal(&self, intent: DurableIntent, message: Option<Vec<u8>>, deadline: Instant) -> Outcome {
+        let intent = intent.into_intent();
+        match self.use_key(&intent, message, deadline).await {
+            Ok(signature) => Outcome::signed(intent, SignatureBytes::new(signature)),
+            Err(error) => Outcome::failed(intent, error.failure_code(), error.key_use()),
+        }
+    }
+
+    async fn use_key(
+        &self,
+        intent: &Intent,
+        message: Option<Vec<u8>>,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, SignerError> {
+        if self.switch.is_halted() {
+            return Err(SignerError::Halted);
+        }
+        let key = self.key_of(intent)?;
+        let input = input_of(intent, message)?;
+        key.sign_checked(input, deadline, Duty::Request).await
+    }
+
+    fn key_of(&self, intent: &Intent) -> Result<&Key, SignerError> {
+        let parts = intent.parts();
+        let key = self.by_signer_kid.get(&parts.signer_kid).ok_or(SignerError::UnknownKey)?;
+        if key.info.kid != parts.kid {
+            return Err(SignerError::UnknownKey);
+        }
+        if self.ledger.as_ref().is_some_and(|ledger| Arc::ptr_eq(ledger, key)) {
+            return Err(SignerError::LedgerKey);
+        }
+        if key.info.algorithm != parts.algorithm || key.info.operation() != parts.operation {
+            return Err(SignerError::WrongInput);
+        }
+        Ok(key)
+    }
+
+    /// Signs the checkpoint of a tree head that is on disk, with the ledger key. Goes on while signing is
+    /// halted: what happened must stay provable.
+    pub async fn sign_checkpoint(
+        &self,
+        head: &DurableHead,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<String, SignerError> {
+        let checkpoint = Checkpoint::new(origin.clone(), head.head());
+        self.sign_note_text(&checkpoint.text(), origin, deadline).await
+    }
+
+    /// Signs the text of a note (it ends with a newline) with the ledger key, under the origin's name:
+    /// checkpoints and the published registry. Nothing a caller sends may reach this function.
+    pub async fn sign_note_text(
+        &self,
+        text: &str,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<String, SignerError> {
+        let key = self.ledger.as_ref().ok_or(SignerError::UnknownKey)?;
+        let verifier = self.note_verifier(origin).ok_or(SignerError::WrongInput)?;
+        let input = OwnedInput::Message(text.as_bytes().into());
+        let signature = key.sign_checked(input, deadline, Duty::Ledger).await?;
+        let signature = signature.as_slice().try_into().map_err(|_| SignerError::BadSignature)?;
+        note::assemble(text, &verifier, signature).map_err(|_| SignerError::WrongInput)
+    }
+
+    /// How auditors verify the ledger key's notes; `None` without an Ed25519 ledger key.
+    pub fn note_verifier(&self, origin: &Origin) -> Option<NoteVerifier> {
+        let public_key = self.ledger.as_ref()?.info.public_key.as_ref()?;
+        NoteVerifier::new(origin.as_str(), &public_key.ed25519_raw()?).ok()
+    }
+
+    /// Whether a signature is the key's over the digest. Uses the public key; never the device.
+    pub fn verify(&self, kid: &Kid, digest: &Digest, signature: &[u8]) -> Result<bool, SignerError> {
+        let key = self.by_kid.get(kid).ok_or(SignerError::UnknownKey)?;
+        let check = key.check.as_ref().ok_or(SignerError::WrongInput)?;
+        Ok(check.holds(SealInput::Digest(digest), signature))
+    }
+
+    /// Whether a MAC is the key's over the message. The device recomputes it, since only it has the
+    /// secret; the comparison takes the same time wherever the two differ. Nothing but the answer leaves,
+    /// so no intent is needed, but the kill switch holds.
+    pub async fn mac_verify(
+        &self,
+        kid: &Kid,
+        message: MacMessage,
+        mac: &[u8],
+        deadline: Instant,
+    ) -> Result<bool, SignerError> {
+        let key = self.by_kid.get(kid).ok_or(SignerError::UnknownKey)?;
+        if !key.info.algorithm.is_mac() {
+            return Err(SignerError::WrongInput);
+        }
+        let input = match message {
+            MacMessage::Message(message) => OwnedInput::Message(message.into()),
+            MacMessage::Digest(digest) => OwnedInput::Digest(digest),
+        };
+        let expected = key.sign_checked(input, deadline, Duty::Request).await?;
+        Ok(same(&expected, mac))
+    }
+}
+
+/// What a MAC is over.
+#[derive(Debug, Clone)]
+pub enum MacMessage {
+    /// The message itself.
+    Message(Vec<u8>),
+    /// The bytes of a digest, as the message.
+    Digest(Digest),
+}
+
+impl Key {
+    /// Uses the key and verifies what came back; only verified bytes get out.
+    pub(crate) async fn sign_checked(
+        &self,
+        input: OwnedInput,
+        deadline: Instant,
+        duty: Duty,
+    ) -> Result<Vec<u8>, SignerError> {
+        let again = input.duplicate();
+        let signature = self.lane.sign(&self.handle, input, deadline, duty).await?;
+        let holds = match &self.check {
+            Some(check) => check.holds(again.borrow(), &signature),
+            None => {
+                let repeated = self.lane.sign(&self.handle, again, deadline, duty).await;
+                let repeated = repeated.map_err(after_first_use)?;
+                signature.len() == MAC_BYTES && same(&signature, &repeated)
+            }
+        };
+        if holds {
+            return Ok(signature);
+        }
+        let error = SignerError::BadSignature;
+        self.lane.pulse.record_failure(&error);
+        tracing::error!(
+            signer_kid = %self.info.signer_kid,
+            backend = %self.info.backend,
+            "a device returned a signature that does not verify; nothing was released"
+        );
+        Err(error)
+    }
+}
+
+const MAC_BYTES: usize = 32;
+
+/// The first computation used the key, so a failure of the second cannot say it was not.
+fn after_first_use(error: SignerError) -> SignerError {
+    match error {
+        SignerError::Unavailable { cause, .. } => SignerError::Unavailable { cause, key_use: KeyUse::Unknown },
+        SignerError::Deadline(_) => SignerError::Deadline(KeyUse::Unknown),
+        SignerError::Halted | SignerError::Busy => SignerError::Unavailable {
+            cause: format!("self-check of a MAC could not run: {error}"),
+            key_use: KeyUse::Unknown,
+        },
+        other => other,
+    }
+}
+
+fn input_of(intent: &Intent, message: Option<Vec<u8>>) -> Result<OwnedInput, SignerError> {
+    let parts = intent.parts();
+    match (parts.operation, message) {
+        (Operation::Sign | Operation::Mac, None) => Ok(OwnedInput::Digest(parts.digest)),
+        (Operation::Sign, Some(_)) => Err(SignerError::WrongInput),
+        (Operation::Mac, Some(message)) => {
+            // What the ledger recorded must be what the key is applied to.
+            let recorded = Hash::of(&[&message]).0.as_slice() == parts.digest.as_bytes();
+            recorded.then(|| OwnedInput::Message(message.into())).ok_or(SignerError::WrongInput)
+        }
+    }
+}
+
+/// Equality in time that depends on the lengths alone.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok()
+}

@@ -1,0 +1,41 @@
+//! Keys, and the one place where they are used.
+//!
+//! The keyring turns a durable intent into an outcome: it asks the kill switch, hands the digest to the
+//! backend that holds the key, verifies what comes back, and seals it into an outcome nobody can read
+//! before the ledger has committed it. Backends for devices are crates of their own; a development
+//! backend is here.
+//!
+//! | file | promises |
+//! |---|---|
+//! | `signer.rs` | `Backend`, `SignerHandle`, `SignerError`: what a backend owes and how it may fail |
+//! | `keyring.rs` | `Keyring`: lookup, `seal`, checkpoints, verification |
+//! | `builder.rs` | `KeyringBuilder`: every configuration mistake found at start, all at once |
+//! | `kill_switch.rs` | no key use begins after a halt; a halt can wait for those under way |
+//! | `workers.rs` | bounded threads and queue per device; a passed deadline touches no key |
+//! | `health.rs` | an outage is known, refused at once, and ends by itself |
+//! | `self_check.rs` | every signature verified before it is believed |
+//! | `software.rs` | development keys in this process, behind a token production cannot have |
+//! | `conformance.rs` | one suite every backend's tests run |
+//! | `testing.rs` | devices that are slow or fail on command |
+//!
+//! It refuses to use a key without a durable intent, to release bytes that do not verify, to queue
+//! without bound, and to run on a key other than the registered one. It knows nothing of HTTP, of who
+//! may use which key, or of the ledger.
+
+pub mod builder;
+pub mod conformance;
+pub mod health;
+pub mod keyring;
+pub mod kill_switch;
+pub mod self_check;
+pub mod signer;
+pub mod software;
+pub mod testing;
+mod workers;
+
+pub use builder::{KeySpec, KeyringBuilder, KeyringError, KeyringErrors, QUEUE_MAX};
+pub use health::{BackendHealth, BackendState};
+pub use keyring::{KeyInfo, Keyring, MacMessage};
+pub use kill_switch::{Armed, HaltReport, Halted, KillSwitch};
+pub use signer::{Backend, Cost, KeyShape, RsaBits, SealInput, SignerError, SignerHandle};
+pub use workers::SESSIONS_MAX;

@@ -1,0 +1,391 @@
+//! Keys in this process, for development and tests only.
+//!
+//! A [`SoftwareBackend`] cannot be made without a [`DevelopmentOnly`] token, and that exists only where
+//! the operator allowed it and the environment is not production. Keys live in memory and vanish, or in
+//! a directory as PKCS#8 files (`LABEL.p8`; a MAC key as 32 raw bytes, `LABEL.mac`) that only their owner
+//! may read. It refuses: files others can read, labels that are not plain file names, and overwriting.
+//!
+//! Whoever reads this process's memory or that directory has the keys. That is why it is not production.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use aws_lc_rs::digest::{self, SHA256};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::error::{KeyRejected, Unspecified};
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::{self, SystemRandom};
+use aws_lc_rs::rsa::{self, KeySize};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+    RsaEncoding,
+};
+use chancery_format::entry::KeyUse;
+use chancery_format::{Digest, PublicKey, SignatureAlgorithm};
+use zeroize::Zeroizing;
+
+use crate::signer::{Backend, Cost, KeyShape, RsaBits, SealInput, SignerError, SignerHandle};
+
+/// Longest accepted key file, in bytes; an RSA-4096 key takes about 2400.
+const KEY_FILE_BYTES_MAX: u64 = 8192;
+
+/// Proof that software keys were allowed. Made only by [`DevelopmentOnly::check`].
+#[derive(Debug, Clone, Copy)]
+pub struct DevelopmentOnly(());
+
+/// Software keys are not allowed here. The operator's decision; nothing was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotDevelopment {
+    /// The environment is production, where no software key may exist.
+    #[error("software keys are refused in production")]
+    Production,
+    /// Nobody allowed them.
+    #[error("software keys need DEV_ALLOW_EPHEMERAL=true")]
+    NotAllowed,
+}
+
+impl DevelopmentOnly {
+    /// Decides from two facts: whether `DEV_ALLOW_EPHEMERAL` is true, and whether the environment is
+    /// production. Reading them is the daemon's task.
+    pub const fn check(dev_allow_ephemeral: bool, production: bool) -> Result<Self, NotDevelopment> {
+        if production {
+            return Err(NotDevelopment::Production);
+        }
+        if dev_allow_ephemeral { Ok(Self(())) } else { Err(NotDevelopment::NotAllowed) }
+    }
+}
+
+/// Why a key was not generated or a directory not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SoftwareError {
+    /// The label is no plain file name. Operator's fault.
+    #[error("label \"{0}\" must be 1 to 64 characters of A-Z a-z 0-9 . _ - and not begin with a dot")]
+    Label(String),
+    /// A key of that label exists; it was left alone. Operator's fault.
+    #[error("a key labelled \"{0}\" exists and is not overwritten")]
+    Exists(String),
+    /// The file system refused. A partly written file is removed.
+    #[error("{path}: {source}", path = .path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system's randomness or the library failed.
+    #[error("key generation failed")]
+    Generate,
+}
+
+/// A backend whose keys are in this process.
+pub struct SoftwareBackend {
+    name: String,
+    directory: Option<PathBuf>,
+    ephemeral: RwLock<HashMap<String, Arc<Secret>>>,
+}
+
+/// A private key as stored: PKCS#8, or the bytes of a MAC key.
+type Secret = Zeroizing<Vec<u8>>;
+
+impl SoftwareBackend {
+    /// Keys that vanish with the process.
+    pub fn ephemeral(name: &str, _allowed: DevelopmentOnly) -> Self {
+        Self { name: name.to_owned(), directory: None, ephemeral: RwLock::default() }
+    }
+
+    /// Keys in a directory, which is created if need be, for its owner only.
+    pub fn in_directory(
+        name: &str,
+        directory: &Path,
+        _allowed: DevelopmentOnly,
+    ) -> Result<Self, SoftwareError> {
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        created.map_err(|source| SoftwareError::File { path: directory.to_owned(), source })?;
+        Ok(Self {
+            name: name.to_owned(),
+            directory: Some(directory.to_owned()),
+            ephemeral: RwLock::default(),
+        })
+    }
+
+    /// Makes a new key. Never replaces one.
+    pub fn generate_key(&self, label: &str, shape: KeyShape) -> Result<(), SoftwareError> {
+        check_label(label)?;
+        self.store(label, shape == KeyShape::Hmac, generate(shape).map_err(|_| SoftwareError::Generate)?)
+    }
+
+    fn store(&self, label: &str, mac: bool, secret: Secret) -> Result<(), SoftwareError> {
+        match &self.directory {
+            Some(directory) => create_private(&key_path(directory, label, mac), &secret, label),
+            None => {
+                let mut keys = self.ephemeral.write().unwrap_or_else(PoisonError::into_inner);
+                if keys.contains_key(label) {
+                    return Err(SoftwareError::Exists(label.to_owned()));
+                }
+                keys.insert(label.to_owned(), Arc::new(secret));
+                Ok(())
+            }
+        }
+    }
+
+    fn load(&self, label: &str, mac: bool) -> Result<Arc<Secret>, SignerError> {
+        check_label(label).map_err(|error| SignerError::refused(error.to_string()))?;
+        match &self.directory {
+            Some(directory) => read_private(&key_path(directory, label, mac)).map(Arc::new),
+            None => {
+                let keys = self.ephemeral.read().unwrap_or_else(PoisonError::into_inner);
+                let missing = || SignerError::KeyMissing { cause: format!("no key labelled \"{label}\"") };
+                keys.get(label).map(Arc::clone).ok_or_else(missing)
+            }
+        }
+    }
+}
+
+impl Backend for SoftwareBackend {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Inline
+    }
+
+    fn sessions(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    fn open_key(
+        &self,
+        label: &str,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Arc<dyn SignerHandle>, SignerError> {
+        let secret = self.load(label, algorithm.is_mac())?;
+        let key = SoftKey::parse(&secret, algorithm);
+        let key = key.map_err(|_| SignerError::refused(format!("\"{label}\" holds no {algorithm} key")))?;
+        let public_key = match key.public_der().map_err(|_| SignerError::refused("public key unreadable"))? {
+            Some(der) => Some(PublicKey::from_der(algorithm, &der).map_err(|error| {
+                SignerError::refused(format!("\"{label}\": {error}"))
+            })?),
+            None => None,
+        };
+        Ok(Arc::new(SoftwareHandle { algorithm, key, public_key }))
+    }
+
+    fn probe(&self, _deadline: Instant) -> Result<(), SignerError> {
+        Ok(()) // there is no device that could be away
+    }
+}
+
+struct SoftwareHandle {
+    algorithm: SignatureAlgorithm,
+    key: SoftKey,
+    public_key: Option<PublicKey>,
+}
+
+enum SoftKey {
+    Ed25519(Ed25519KeyPair),
+    EcdsaP256(EcdsaKeyPair),
+    Rsa(rsa::KeyPair, &'static dyn RsaEncoding),
+    Hmac(Box<hmac::Key>),
+}
+
+impl SignerHandle for SoftwareHandle {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
+    }
+
+    fn public_key(&self) -> Option<&PublicKey> {
+        self.public_key.as_ref()
+    }
+
+    fn sign(&self, input: SealInput<'_>, deadline: Instant) -> Result<Vec<u8>, SignerError> {
+        if Instant::now() >= deadline {
+            return Err(SignerError::Deadline(KeyUse::None));
+        }
+        let failed = |_| SignerError::Unavailable {
+            cause: "the software key failed".to_owned(),
+            key_use: KeyUse::Unknown,
+        };
+        match &self.key {
+            SoftKey::Ed25519(key) => {
+                key.try_sign(input.bytes()).map(|signature| signature.as_ref().to_vec()).map_err(failed)
+            }
+            SoftKey::Hmac(key) => Ok(hmac::sign(key, input.bytes()).as_ref().to_vec()),
+            SoftKey::EcdsaP256(key) => {
+                let signature = import(input.digest()?).and_then(|digest| key.sign_digest(&digest));
+                signature.map(|signature| signature.as_ref().to_vec()).map_err(failed)
+            }
+            SoftKey::Rsa(key, padding) => {
+                let mut signature = vec![0; key.public_modulus_len()];
+                let digest = import(input.digest()?).map_err(failed)?;
+                key.sign_digest(*padding, &digest, &mut signature).map_err(failed)?;
+                Ok(signature)
+            }
+        }
+    }
+}
+
+impl SoftKey {
+    fn parse(secret: &[u8], algorithm: SignatureAlgorithm) -> Result<Self, KeyRejected> {
+        Ok(match algorithm {
+            SignatureAlgorithm::Ed25519 => Self::Ed25519(Ed25519KeyPair::from_pkcs8(secret)?),
+            SignatureAlgorithm::EcdsaP256Sha256 => {
+                Self::EcdsaP256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, secret)?)
+            }
+            SignatureAlgorithm::RsaSha256 => Self::Rsa(rsa::KeyPair::from_pkcs8(secret)?, &RSA_PKCS1_SHA256),
+            SignatureAlgorithm::RsaPssSha256 => Self::Rsa(rsa::KeyPair::from_pkcs8(secret)?, &RSA_PSS_SHA256),
+            SignatureAlgorithm::HmacSha256 => {
+                Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+            }
+        })
+    }
+
+    fn public_der(&self) -> Result<Option<Vec<u8>>, Unspecified> {
+        let der: PublicKeyX509Der<'_> = match self {
+            Self::Ed25519(key) => key.public_key().as_der()?,
+            Self::EcdsaP256(key) => key.public_key().as_der()?,
+            Self::Rsa(key, _) => key.public_key().as_der()?,
+            Self::Hmac(_) => return Ok(None),
+        };
+        Ok(Some(der.as_ref().to_vec()))
+    }
+}
+
+fn import(digest: &Digest) -> Result<digest::Digest, Unspecified> {
+    digest::Digest::import_less_safe(digest.as_bytes(), &SHA256)
+}
+
+fn generate(shape: KeyShape) -> Result<Secret, Unspecified> {
+    let random = SystemRandom::new();
+    let bytes = match shape {
+        KeyShape::Ed25519 => Ed25519KeyPair::generate_pkcs8v1(&random)?.as_ref().to_vec(),
+        KeyShape::EcdsaP256 => {
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)?.as_ref().to_vec()
+        }
+        KeyShape::Rsa(bits) => {
+            let size = match bits {
+                RsaBits::B2048 => KeySize::Rsa2048,
+                RsaBits::B3072 => KeySize::Rsa3072,
+                RsaBits::B4096 => KeySize::Rsa4096,
+            };
+            let der: Pkcs8V1Der<'_> = rsa::KeyPair::generate(size)?.as_der()?;
+            der.as_ref().to_vec()
+        }
+        KeyShape::Hmac => {
+            let mut secret = vec![0; 32];
+            rand::fill(&mut secret)?;
+            secret
+        }
+    };
+    Ok(Zeroizing::new(bytes))
+}
+
+fn check_label(label: &str) -> Result<(), SoftwareError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let good =
+        !label.is_empty() && label.len() <= 64 && !label.starts_with('.') && label.bytes().all(plain);
+    good.then_some(()).ok_or_else(|| SoftwareError::Label(label.to_owned()))
+}
+
+fn key_path(directory: &Path, label: &str, mac: bool) -> PathBuf {
+    directory.join(format!("{label}.{}", if mac { "mac" } else { "p8" }))
+}
+
+fn create_private(path: &Path, secret: &[u8], label: &str) -> Result<(), SoftwareError> {
+    let failed = |source| SoftwareError::File { path: path.to_owned(), source };
+    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(SoftwareError::Exists(label.to_owned()));
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    file.write_all(secret).and_then(|()| file.sync_all()).map_err(|error| {
+        // Half a key is no key; leaving it would block the label. The first error is the one to report.
+        let _ = fs::remove_file(path);
+        failed(error)
+    })
+}
+
+fn read_private(path: &Path) -> Result<Secret, SignerError> {
+    let shown = path.display();
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(SignerError::KeyMissing { cause: format!("{shown} does not exist") });
+        }
+        Err(error) => return Err(SignerError::refused(format!("{shown}: {error}"))),
+    };
+    let mode = file.metadata().map_err(|error| SignerError::refused(format!("{shown}: {error}")))?;
+    if mode.permissions().mode() & 0o077 != 0 {
+        return Err(SignerError::refused(format!("{shown} is readable by others; chmod 600 it")));
+    }
+    let mut secret = Zeroizing::new(Vec::with_capacity(4096));
+    let read = file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut secret);
+    read.map_err(|error| SignerError::refused(format!("{shown}: {error}")))?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    use super::*;
+
+    #[test]
+    fn only_an_allowed_development_gets_software_keys() {
+        assert!(DevelopmentOnly::check(true, false).is_ok());
+        assert_eq!(DevelopmentOnly::check(true, true).unwrap_err(), NotDevelopment::Production);
+        assert_eq!(DevelopmentOnly::check(false, true).unwrap_err(), NotDevelopment::Production);
+        assert_eq!(DevelopmentOnly::check(false, false).unwrap_err(), NotDevelopment::NotAllowed);
+    }
+
+    fn on_disk() -> (tempfile::TempDir, SoftwareBackend) {
+        let directory = tempfile::tempdir().unwrap();
+        let allowed = DevelopmentOnly::check(true, false).unwrap();
+        let backend = SoftwareBackend::in_directory("dev", &directory.path().join("keys"), allowed).unwrap();
+        (directory, backend)
+    }
+
+    #[test]
+    fn a_key_file_is_private_is_found_again_and_is_never_replaced() {
+        let (directory, backend) = on_disk();
+        backend.generate_key("orders", KeyShape::Ed25519).unwrap();
+        let path = directory.path().join("keys/orders.p8");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let first = backend.open_key("orders", SignatureAlgorithm::Ed25519).unwrap();
+        assert!(matches!(
+            backend.generate_key("orders", KeyShape::Ed25519),
+            Err(SoftwareError::Exists(label)) if label == "orders"
+        ));
+        let again = backend.open_key("orders", SignatureAlgorithm::Ed25519).unwrap();
+        assert!(first.public_key() == again.public_key());
+    }
+
+    #[test]
+    fn a_key_file_others_can_read_is_refused_by_name() {
+        let (directory, backend) = on_disk();
+        backend.generate_key("orders", KeyShape::Hmac).unwrap();
+        let path = directory.path().join("keys/orders.mac");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = backend.open_key("orders", SignatureAlgorithm::HmacSha256).err().unwrap();
+        assert!(matches!(&error, SignerError::Refused { cause } if cause.contains("orders.mac")), "{error}");
+    }
+
+    #[test]
+    fn labels_cannot_leave_the_directory_and_kinds_are_not_mixed_up() {
+        let (_directory, backend) = on_disk();
+        for label in ["", "../orders", "a/b", ".hidden", "a b"] {
+            assert!(matches!(backend.generate_key(label, KeyShape::Hmac), Err(SoftwareError::Label(_))));
+        }
+        backend.generate_key("ec", KeyShape::EcdsaP256).unwrap();
+        let wrong = backend.open_key("ec", SignatureAlgorithm::Ed25519).err().unwrap();
+        assert_eq!(wrong.code(), "backend-refused");
+        let missing = backend.open_key("ec2", SignatureAlgorithm::Ed25519).err().unwrap();
+        assert_eq!(missing.code(), "key-missing");
+    }
+}

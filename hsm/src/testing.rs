@@ -1,0 +1,238 @@
+//! Backends that misbehave on purpose, for tests and benchmarks. They hold no keys; they wrap a backend
+//! that does, so whatever they let through is real.
+//!
+//! [`SlowDevice`] answers after a fixed time, like a device with a slow processor. [`FaultyDevice`] does
+//! what its [`Faults`] say: is away, hangs, panics, signs something else.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chancery_format::entry::KeyUse;
+use chancery_format::{Digest, PublicKey, SignatureAlgorithm};
+
+use crate::signer::{Backend, Cost, SealInput, SignerError, SignerHandle};
+
+/// A device of so many sessions, each taking so long per operation.
+pub struct SlowDevice {
+    inner: Arc<dyn Backend>,
+    sessions: usize,
+    latency: Duration,
+}
+
+impl SlowDevice {
+    /// Wraps a backend, whose own time should be small against `latency`: it counts as part of it.
+    pub fn new(inner: Arc<dyn Backend>, sessions: usize, latency: Duration) -> Self {
+        Self { inner, sessions, latency }
+    }
+}
+
+struct SlowHandle {
+    inner: Arc<dyn SignerHandle>,
+    latency: Duration,
+}
+
+impl Backend for SlowDevice {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Blocking
+    }
+
+    fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    fn open_key(
+        &self,
+        label: &str,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Arc<dyn SignerHandle>, SignerError> {
+        let inner = self.inner.open_key(label, algorithm)?;
+        Ok(Arc::new(SlowHandle { inner, latency: self.latency }))
+    }
+
+    fn probe(&self, deadline: Instant) -> Result<(), SignerError> {
+        self.inner.probe(deadline)
+    }
+}
+
+impl SignerHandle for SlowHandle {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.inner.algorithm()
+    }
+
+    fn public_key(&self) -> Option<&PublicKey> {
+        self.inner.public_key()
+    }
+
+    fn sign(&self, input: SealInput<'_>, deadline: Instant) -> Result<Vec<u8>, SignerError> {
+        let done = Instant::now() + self.latency;
+        let result = self.inner.sign(input, deadline);
+        std::thread::sleep(done.saturating_duration_since(Instant::now()));
+        result
+    }
+}
+
+/// What a [`FaultyDevice`] does with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fault {
+    /// What it should.
+    #[default]
+    None,
+    /// Answers that it is away, before using the key.
+    AwayBefore,
+    /// Uses the key, then answers that it is away.
+    AwayAfter,
+    /// Does not answer until the fault is changed; then does what it should.
+    Hang,
+    /// Panics.
+    Panic,
+    /// Signs another digest.
+    WrongMessage,
+    /// Returns the right signature with one bit flipped.
+    FlippedBit,
+    /// Returns nothing.
+    Empty,
+}
+
+/// The controls of a [`FaultyDevice`], shared with the test.
+#[derive(Debug, Default)]
+pub struct Faults {
+    fault: Mutex<Fault>,
+    changed: Condvar,
+    asked: AtomicU64,
+    inside: AtomicUsize,
+}
+
+impl Faults {
+    /// From now on, and for those hanging.
+    pub fn set(&self, fault: Fault) {
+        *self.lock() = fault;
+        self.changed.notify_all();
+    }
+
+    /// Requests that reached the device so far.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Requests inside the device now.
+    pub fn inside(&self) -> usize {
+        self.inside.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Fault> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fault to act on, after any hanging is over.
+    fn next(&self) -> Fault {
+        let mut fault = self.lock();
+        while *fault == Fault::Hang {
+            fault = self.changed.wait(fault).unwrap_or_else(PoisonError::into_inner);
+        }
+        *fault
+    }
+}
+
+/// A device that fails on command.
+pub struct FaultyDevice {
+    inner: Arc<dyn Backend>,
+    cost: Cost,
+    sessions: usize,
+    faults: Arc<Faults>,
+}
+
+impl FaultyDevice {
+    /// Wraps a backend.
+    pub fn new(inner: Arc<dyn Backend>, cost: Cost, sessions: usize) -> Self {
+        Self { inner, cost, sessions, faults: Arc::default() }
+    }
+
+    /// Its controls.
+    pub fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults)
+    }
+}
+
+struct FaultyHandle {
+    inner: Arc<dyn SignerHandle>,
+    faults: Arc<Faults>,
+}
+
+fn away(key_use: KeyUse) -> SignerError {
+    SignerError::Unavailable { cause: "told to be away".to_owned(), key_use }
+}
+
+impl Backend for FaultyDevice {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    fn open_key(
+        &self,
+        label: &str,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Arc<dyn SignerHandle>, SignerError> {
+        let inner = self.inner.open_key(label, algorithm)?;
+        Ok(Arc::new(FaultyHandle { inner, faults: Arc::clone(&self.faults) }))
+    }
+
+    fn probe(&self, deadline: Instant) -> Result<(), SignerError> {
+        match self.faults.next() {
+            Fault::AwayBefore | Fault::AwayAfter => Err(away(KeyUse::None)),
+            _ => self.inner.probe(deadline),
+        }
+    }
+}
+
+impl SignerHandle for FaultyHandle {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.inner.algorithm()
+    }
+
+    fn public_key(&self) -> Option<&PublicKey> {
+        self.inner.public_key()
+    }
+
+    fn sign(&self, input: SealInput<'_>, deadline: Instant) -> Result<Vec<u8>, SignerError> {
+        self.faults.asked.fetch_add(1, Ordering::AcqRel);
+        self.faults.inside.fetch_add(1, Ordering::AcqRel);
+        let _inside = Leave(&self.faults.inside);
+        match self.faults.next() {
+            Fault::None | Fault::Hang => self.inner.sign(input, deadline),
+            Fault::AwayBefore => Err(away(KeyUse::None)),
+            Fault::AwayAfter => self.inner.sign(input, deadline).and(Err(away(KeyUse::Unknown))),
+            Fault::Panic => std::panic::resume_unwind(Box::new("told to panic")),
+            Fault::WrongMessage => {
+                self.inner.sign(SealInput::Digest(&Digest::Sha256([0x5A; 32])), deadline)
+            }
+            Fault::FlippedBit => self.inner.sign(input, deadline).map(|mut signature| {
+                if let Some(byte) = signature.last_mut() {
+                    *byte ^= 1;
+                }
+                signature
+            }),
+            Fault::Empty => Ok(Vec::new()),
+        }
+    }
+}
+
+struct Leave<'a>(&'a AtomicUsize);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

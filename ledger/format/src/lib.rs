@@ -1,0 +1,59 @@
+//! The bytes of the ledger, and the arithmetic that proves them.
+//!
+//! Everything a stranger needs to check Chancery without Chancery is here and in
+//! [`FORMAT.md`](https://docs.rs/chancery-format) beside this crate, which describes the same bytes in
+//! prose; its examples run as tests. The crate does no I/O, knows no clock and no runtime, and makes no
+//! signatures: the offline verifier links it and little else.
+//!
+//! | file | promises |
+//! |---|---|
+//! | `names.rs` | `Kid`, `PrincipalName`, `StreamName`, …: text parsed once, believed afterwards |
+//! | `algorithm.rs` | the closed list of signature algorithms and their registry names |
+//! | `digest.rs` | `Digest`: a length that is right by construction |
+//! | `hash.rs` | `Hash`, `LeafIndex`, `TreeSize`: numbers that cannot be mixed up |
+//! | `timestamp.rs` | RFC 3339 UTC milliseconds, the only time text in a leaf |
+//! | `canonical.rs` | RFC 8785 JSON: strict reading, canonical writing, canonical checking |
+//! | `event.rs` | `AuditEvent`, the leaf: how it is built, placed in its stream and read back |
+//! | `entry.rs` | what the appliance itself enrols: intents, outcomes, refusals, registry changes |
+//! | `merkle.rs` | RFC 6962 tree: frontier, batch proofs, inclusion and consistency |
+//! | `tile.rs` | C2SP tlog-tiles: paths, tiles, entry bundles |
+//! | `note.rs`, `checkpoint.rs` | C2SP signed notes and checkpoints |
+//! | `public_key.rs` | verification of every algorithm, and the one-key Ed25519 batch equation |
+//! | `committed.rs` | `Committed<T>`: the only way a signature can be read |
+//! | `registry.rs` | `signers.json`: which key was valid at which index |
+//! | `receipt.rs` | the proof a client keeps |
+//! | `archive.rs` | names of archived objects |
+//!
+//! It refuses: input that is not canonical, numbers JSON readers disagree on, unknown fields, unknown
+//! event versions, keys and signatures in a second encoding.
+
+pub mod algorithm;
+pub mod archive;
+pub mod canonical;
+pub mod checkpoint;
+pub mod committed;
+pub mod digest;
+pub mod entry;
+pub mod event;
+pub mod hash;
+pub mod merkle;
+pub mod names;
+pub mod note;
+pub mod public_key;
+pub mod receipt;
+pub mod registry;
+pub mod tile;
+pub mod timestamp;
+
+pub use algorithm::SignatureAlgorithm;
+pub use checkpoint::{Checkpoint, VerifiedCheckpoint};
+pub use committed::{Committed, DurableHead, DurableIntent};
+pub use digest::Digest;
+pub use entry::{Intent, Outcome, OutcomeResult, Rung};
+pub use event::{AuditEvent, EventDraft};
+pub use hash::{Hash, LeafIndex, TreeHead, TreeSize};
+pub use names::{EventId, EventType, Kid, Origin, PrincipalName, RequestId, StreamName};
+pub use public_key::PublicKey;
+pub use receipt::Receipt;
+pub use registry::SignersRegistry;
+pub use timestamp::Timestamp;

@@ -1,0 +1,234 @@
+//! C2SP signed notes: a text and signatures over it, as `golang.org/x/mod/sumdb/note` reads them.
+//!
+//! This file assembles and checks notes; it never holds a private key. Only Ed25519 signatures
+//! (type 0x01) are made and understood; lines by unknown keys are ignored, as the format demands, and a
+//! known key whose signature fails refuses the whole note.
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+
+use crate::entry::{decode_base64, encode_base64};
+
+/// Largest note read, in bytes: room for sixteen post-quantum signature lines.
+pub const NOTE_BYTES_MAX: usize = 1024 * 1024;
+/// Most signature lines read.
+pub const SIGNATURES_MAX: usize = 100;
+
+/// Signature type of plain Ed25519 (C2SP signed-note).
+const ED25519: u8 = 0x01;
+
+/// Why a note or a verifier key was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// Not a signed note.
+    #[error("not a signed note")]
+    Malformed,
+    /// Not a verifier key `name+hash+base64` of Ed25519.
+    #[error("not an Ed25519 note verifier key")]
+    VerifierKey,
+    /// No signature by any of the given keys.
+    #[error("note carries no signature by a known key")]
+    NoKnownSignature,
+    /// A given key's signature does not verify.
+    #[error("a known key's signature on the note does not verify")]
+    BadSignature,
+}
+
+/// A key that may sign notes: name, key id and Ed25519 public key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteVerifier {
+    name: String,
+    key_id: [u8; 4],
+    key: VerifyingKey,
+}
+
+/// Note key names: not empty, no white space, no plus (C2SP signed-note).
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c == '+' || c.is_control())
+}
+
+/// First four bytes of SHA-256 over name, newline, type and key.
+fn key_id(name: &str, key: &[u8; 32]) -> [u8; 4] {
+    let mut hasher = Sha256::new();
+    hasher.update(name.as_bytes());
+    hasher.update([b'\n', ED25519]);
+    hasher.update(key);
+    let hash: [u8; 32] = hasher.finalize().into();
+    let [a, b, c, d, ..] = hash;
+    [a, b, c, d]
+}
+
+impl NoteVerifier {
+    /// From a name and a raw Ed25519 public key. Weak (small-order) keys are refused.
+    pub fn new(name: &str, key: &[u8; 32]) -> Result<Self, NoteError> {
+        let verifying = VerifyingKey::from_bytes(key).map_err(|_| NoteError::VerifierKey)?;
+        if !is_name(name) || verifying.is_weak() {
+            return Err(NoteError::VerifierKey);
+        }
+        Ok(Self { name: name.to_owned(), key_id: key_id(name, key), key: verifying })
+    }
+
+    /// Reads `name+hex(key id)+base64(type ‖ key)`.
+    ///
+    /// ```
+    /// use chancery_format::note::NoteVerifier;
+    /// let vkey = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+    /// assert_eq!(NoteVerifier::parse(vkey).unwrap().vkey(), vkey);
+    /// ```
+    pub fn parse(vkey: &str) -> Result<Self, NoteError> {
+        let mut parts = vkey.splitn(3, '+');
+        let (Some(name), Some(_), Some(material)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(NoteError::VerifierKey);
+        };
+        let material = decode_base64(material).ok_or(NoteError::VerifierKey)?;
+        let Some((&ED25519, key)) = material.split_first() else { return Err(NoteError::VerifierKey) };
+        let verifier = Self::new(name, key.try_into().map_err(|_| NoteError::VerifierKey)?)?;
+        if verifier.vkey() == vkey { Ok(verifier) } else { Err(NoteError::VerifierKey) }
+    }
+
+    /// The text form.
+    pub fn vkey(&self) -> String {
+        let mut material = vec![ED25519];
+        material.extend_from_slice(self.key.as_bytes());
+        format!("{}+{}+{}", self.name, hex::encode(self.key_id), encode_base64(&material))
+    }
+
+    /// Name of the key; for a ledger, its origin.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The four bytes that stand before each signature.
+    pub const fn key_id(&self) -> [u8; 4] {
+        self.key_id
+    }
+}
+
+/// Puts a note together from its text (which ends in a newline) and this key's signature over it.
+///
+/// The caller signed `text` itself, byte for byte.
+pub fn assemble(text: &str, key: &NoteVerifier, signature: &[u8; 64]) -> Result<String, NoteError> {
+    if !is_text(text) {
+        return Err(NoteError::Malformed);
+    }
+    let mut line = key.key_id.to_vec();
+    line.extend_from_slice(signature);
+    Ok(format!("{text}\n\u{2014} {} {}\n", key.name, encode_base64(&line)))
+}
+
+/// Note text: ends in a newline, no control characters but newline.
+fn is_text(text: &str) -> bool {
+    text.ends_with('\n') && !text.chars().any(|c| c < ' ' && c != '\n')
+}
+
+/// One signature line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteSignature<'a> {
+    /// Name of the key.
+    pub name: &'a str,
+    /// Which key of that name.
+    pub key_id: [u8; 4],
+    /// What follows the key id.
+    pub signature: Vec<u8>,
+}
+
+/// A note as read; nothing is proven until [`Note::verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note<'a> {
+    /// The signed text, with its final newline.
+    pub text: &'a str,
+    /// Its signatures, in order.
+    pub signatures: Vec<NoteSignature<'a>>,
+}
+
+impl<'a> Note<'a> {
+    /// Splits a note at its last empty line.
+    pub fn parse(note: &'a str) -> Result<Self, NoteError> {
+        if note.len() > NOTE_BYTES_MAX || !is_text(note) {
+            return Err(NoteError::Malformed);
+        }
+        let at = note.rfind("\n\n").ok_or(NoteError::Malformed)? + 1;
+        let (text, rest) = note.split_at(at);
+        let lines = rest.strip_prefix('\n').and_then(|lines| lines.strip_suffix('\n'));
+        let lines: Vec<&str> = lines.ok_or(NoteError::Malformed)?.split('\n').collect();
+        if lines.len() > SIGNATURES_MAX {
+            return Err(NoteError::Malformed);
+        }
+        let signatures = lines.into_iter().map(signature_line).collect::<Option<_>>();
+        Ok(Self { text, signatures: signatures.ok_or(NoteError::Malformed)? })
+    }
+
+    /// Names of the given keys that signed; at least one must, and none of theirs may fail.
+    pub fn verify<'k>(&self, keys: &'k [NoteVerifier]) -> Result<Vec<&'k NoteVerifier>, NoteError> {
+        let mut signed = Vec::new();
+        for line in &self.signatures {
+            let Some(key) = keys.iter().find(|key| key.name == line.name && key.key_id == line.key_id) else {
+                continue;
+            };
+            let signature = Signature::from_slice(&line.signature).map_err(|_| NoteError::BadSignature)?;
+            let verdict = key.key.verify_strict(self.text.as_bytes(), &signature);
+            verdict.map_err(|_| NoteError::BadSignature)?;
+            if signed.contains(&key) {
+                return Err(NoteError::Malformed);
+            }
+            signed.push(key);
+        }
+        if signed.is_empty() { Err(NoteError::NoKnownSignature) } else { Ok(signed) }
+    }
+}
+
+fn signature_line(line: &str) -> Option<NoteSignature<'_>> {
+    let (name, material) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+    let material = decode_base64(material)?;
+    let (key_id, signature) = material.split_first_chunk::<4>()?;
+    let sane = is_name(name) && !signature.is_empty();
+    sane.then(|| NoteSignature { name, key_id: *key_id, signature: signature.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    use super::*;
+    use ed25519_dalek::{Signer, SigningKey};
+
+    const VKEY: &str = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+    const NOTE: &str = "This is an example message.\n\n\u{2014} example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n";
+
+    #[test]
+    fn the_specification_s_note_verifies_and_no_flipped_bit_of_it_does() {
+        let keys = [NoteVerifier::parse(VKEY).unwrap()];
+        assert_eq!(Note::parse(NOTE).unwrap().verify(&keys).unwrap().len(), 1);
+        for at in 0..NOTE.len() {
+            for bit in 0..8 {
+                let mut bytes = NOTE.as_bytes().to_vec();
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << bit;
+                }
+                let Ok(text) = String::from_utf8(bytes) else { continue };
+                assert!(
+                    Note::parse(&text).and_then(|note| note.verify(&keys).map(|_| ())).is_err(),
+                    "byte {at} bit {bit}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_lines_are_ignored_and_known_bad_ones_refuse() {
+        let signer = SigningKey::from_bytes(&[0x42; 32]);
+        let key = NoteVerifier::new("ledger.example/sign-log/1", signer.verifying_key().as_bytes()).unwrap();
+        assert_eq!(
+            key.vkey(),
+            "ledger.example/sign-log/1+060f69c8+ASFS+NGbeR0kRTJC4V8uq2y3z/p7al7TAJeWDgaYgdsS"
+        );
+        let text = "ledger.example/sign-log/1\n3\nsgbG5Jjy2NPw+6xDsP5UZIjKceiOnsIxHH2iJbNfFYo=\n";
+        let note = assemble(text, &key, &signer.sign(text.as_bytes()).to_bytes()).unwrap();
+        assert!(note.ends_with("\u{2014} ledger.example/sign-log/1 Bg9pyNM8D6g+01uj1dWDqKcmgncbev8Pob5TQq/B2Gl7gEj9lvnyZsKi4tey7sUS90e8zrYSzXcYeP7AnlQblfW+wwI=\n"));
+        let other = NoteVerifier::parse(VKEY).unwrap();
+        let grease = format!("{note}\u{2014} grease AAAAAAEC\n");
+        assert!(Note::parse(&grease).unwrap().verify(std::slice::from_ref(&key)).is_ok());
+        assert_eq!(Note::parse(&note).unwrap().verify(&[other]), Err(NoteError::NoKnownSignature));
+        let bad = assemble(text, &key, &[7; 64]).unwrap();
+        assert_eq!(Note::parse(&bad).unwrap().verify(&[key]), Err(NoteError::BadSignature));
+    }
+}

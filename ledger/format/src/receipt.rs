@@ -1,0 +1,205 @@
+//! The proof a client keeps: one leaf, its inclusion proof, and the signed checkpoint above it.
+//!
+//! A receipt is checked with the signers registry alone, years later, without the ledger.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::canonical::{CanonicalError, CanonicalJson};
+use crate::checkpoint::{Checkpoint, CheckpointError, VerifiedCheckpoint};
+use crate::committed::IssuedPayload;
+use crate::digest::Digest;
+use crate::entry::{Rung, event_type};
+use crate::event::{AuditEvent, EventError};
+use crate::hash::{Hash, LeafIndex, TreeSize};
+use crate::merkle::{self, ProofError};
+use crate::registry::{RegistryError, SignersRegistry};
+
+/// Largest receipt read, in bytes: a full leaf, 63 hashes and a checkpoint fit many times.
+pub const RECEIPT_BYTES_MAX: usize = 1024 * 1024;
+
+/// A receipt as read or made; nothing is proven until [`Receipt::verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    leaf: Vec<u8>,
+    index: LeafIndex,
+    proof: Vec<Hash>,
+    size: TreeSize,
+    checkpoint: String,
+    rung: Rung,
+}
+
+#[derive(Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ReceiptJson {
+    version: u64,
+    event: Box<RawValue>,
+    index: u64,
+    tree_size: u64,
+    inclusion_proof: Vec<String>,
+    checkpoint: String,
+    rung: String,
+}
+
+/// Why a receipt was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptError {
+    /// Larger than [`RECEIPT_BYTES_MAX`].
+    #[error("receipt is larger than 1 MiB")]
+    TooLarge,
+    /// Not JSON of this shape, or of another version.
+    #[error("receipt is not valid: {0}")]
+    Shape(String),
+    /// The event in it is not JSON all readers agree on.
+    #[error("receipt's event: {0}")]
+    Canonical(#[from] CanonicalError),
+    /// The event in it is not one, or was altered.
+    #[error("receipt's event: {0}")]
+    Event(#[from] EventError),
+    /// The checkpoint is not signed by the ledger the registry names.
+    #[error("receipt's checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// The proof does not lead from the event to the checkpoint's root.
+    #[error("receipt's inclusion proof: {0}")]
+    Proof(#[from] ProofError),
+    /// `treeSize` is not the checkpoint's.
+    #[error("receipt's treeSize differs from its checkpoint's")]
+    TreeSize,
+    /// The registry itself is not usable.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The signature's key is not in the registry.
+    #[error("signer {0} is not in the registry")]
+    UnknownSigner(String),
+    /// The key was not active at this index.
+    #[error("signer {0} was not active at this index")]
+    SignerNotActive(String),
+    /// The individual signature does not verify.
+    #[error("signature of {0} does not verify")]
+    Signature(String),
+}
+
+/// What a verified receipt proves.
+#[derive(Debug)]
+pub struct VerifiedReceipt<'a> {
+    /// The event, unaltered since it was enrolled.
+    pub event: AuditEvent<'a>,
+    /// Its position.
+    pub index: LeafIndex,
+    /// The checkpoint it is under.
+    pub checkpoint: VerifiedCheckpoint,
+    /// The key whose individual signature was verified, if the event holds one.
+    pub verified_signer: Option<&'a str>,
+}
+
+impl Receipt {
+    /// Puts a receipt together. `proof` leads from the leaf to the checkpoint's root.
+    pub fn new(
+        leaf: Vec<u8>,
+        index: LeafIndex,
+        proof: Vec<Hash>,
+        checkpoint: &VerifiedCheckpoint,
+        rung: Rung,
+    ) -> Self {
+        let size = checkpoint.head().size;
+        Self { leaf, index, proof, size, checkpoint: checkpoint.note().to_owned(), rung }
+    }
+
+    /// Reads the JSON form. The event may be indented or reordered: its canonical form is the leaf.
+    pub fn parse(json: &[u8]) -> Result<Self, ReceiptError> {
+        if json.len() > RECEIPT_BYTES_MAX {
+            return Err(ReceiptError::TooLarge);
+        }
+        let shape = |reason: String| ReceiptError::Shape(reason);
+        let parsed: ReceiptJson = serde_json::from_slice(json).map_err(|error| shape(error.to_string()))?;
+        if parsed.version != 1 {
+            return Err(shape(format!("version {} is not known", parsed.version)));
+        }
+        let proof = parsed.inclusion_proof.iter().map(|hash| Hash::from_hex(hash)).collect::<Result<_, _>>();
+        Ok(Self {
+            leaf: CanonicalJson::parse(parsed.event.get().as_bytes())?.as_bytes().to_vec(),
+            index: LeafIndex(parsed.index),
+            proof: proof.map_err(|error| shape(format!("inclusionProof: {error}")))?,
+            size: TreeSize(parsed.tree_size),
+            checkpoint: parsed.checkpoint,
+            rung: Rung::parse(&parsed.rung).ok_or_else(|| shape("unknown rung".into()))?,
+        })
+    }
+
+    /// The JSON form on one line.
+    pub fn to_json(&self) -> Result<String, ReceiptError> {
+        let shape = |error: serde_json::Error| ReceiptError::Shape(error.to_string());
+        let event = String::from_utf8_lossy(&self.leaf).into_owned();
+        serde_json::to_string(&ReceiptJson {
+            version: 1,
+            event: RawValue::from_string(event).map_err(shape)?,
+            index: self.index.0,
+            tree_size: self.size.0,
+            inclusion_proof: self.proof.iter().map(Hash::to_hex).collect(),
+            checkpoint: self.checkpoint.clone(),
+            rung: self.rung.as_str().into(),
+        })
+        .map_err(shape)
+    }
+
+    /// The C2SP `tlog-proof` form: index, proof and checkpoint; the entry travels separately.
+    pub fn to_tlog_proof(&self) -> String {
+        let hashes: String =
+            self.proof.iter().map(|hash| crate::entry::encode_base64(&hash.0) + "\n").collect();
+        format!("c2sp.org/tlog-proof@v1\nindex {}\n{hashes}\n{}", self.index, self.checkpoint)
+    }
+
+    /// The leaf's bytes.
+    pub fn leaf(&self) -> &[u8] {
+        &self.leaf
+    }
+
+    /// Position in the ledger, as claimed.
+    pub const fn index(&self) -> LeafIndex {
+        self.index
+    }
+
+    /// Checks everything: checkpoint signature, inclusion, the event's own hash, and, if the event is
+    /// an issued signature, that signature and its key's state at the index.
+    pub fn verify<'a>(&'a self, registry: &SignersRegistry) -> Result<VerifiedReceipt<'a>, ReceiptError> {
+        let keys = registry.checkpoint_keys()?;
+        let checkpoint = Checkpoint::verify(&self.checkpoint, &registry.ledger.origin, &keys)?;
+        if checkpoint.head().size != self.size {
+            return Err(ReceiptError::TreeSize);
+        }
+        let leaf_hash = merkle::leaf_hash(&self.leaf);
+        merkle::verify_inclusion(&leaf_hash, self.index, &self.proof, &checkpoint.head())?;
+        let event = AuditEvent::parse(&self.leaf)?;
+        let verified_signer = match event.event_type {
+            event_type::ISSUED => verify_issued(event.payload, self.index, registry)?,
+            _ => None,
+        };
+        Ok(VerifiedReceipt { event, index: self.index, checkpoint, verified_signer })
+    }
+}
+
+/// The signer whose signature verified; `None` for a MAC, which outsiders cannot verify.
+fn verify_issued<'a>(
+    payload: &'a str,
+    index: LeafIndex,
+    registry: &SignersRegistry,
+) -> Result<Option<&'a str>, ReceiptError> {
+    let bad = || ReceiptError::Shape("payload of signing.signature.issued".into());
+    let payload = IssuedPayload::parse(payload).ok_or_else(bad)?;
+    let name = || payload.signer_kid.to_owned();
+    let signer = registry.signer(payload.signer_kid).ok_or_else(|| ReceiptError::UnknownSigner(name()))?;
+    if signer.algorithm.as_str() != payload.algorithm {
+        return Err(ReceiptError::Signature(name()));
+    }
+    if !signer.valid_at(index) {
+        return Err(ReceiptError::SignerNotActive(name()));
+    }
+    let Some(key) = signer.public_key()? else { return Ok(None) };
+    let digest = Digest::parse(payload.digest_algorithm, payload.digest).map_err(|_| bad())?;
+    let signature = payload.signature_bytes().ok_or_else(bad)?;
+    if key.verify(&digest, &signature) {
+        Ok(Some(payload.signer_kid))
+    } else {
+        Err(ReceiptError::Signature(name()))
+    }
+}

@@ -1,0 +1,210 @@
+//! What may enter a batch: disk space, open intents, idempotency keys, event ids.
+//!
+//! Runs on the writer's thread just before a commit, so "not there yet" means not there. What is refused
+//! here was never written; what an earlier attempt answers is answered here without writing.
+
+use std::collections::HashSet;
+
+use chancery_format::EventId;
+
+use crate::replay::{Answer, Earlier, Replay, ReplayRecord, Waiter};
+use crate::roll::RollError;
+use crate::sequencer::{
+    Batch, EventItem, Fatal, IntentItem, IntentReply, Item, LeafItem, OutcomeItem, Record, RecordItem, Reply,
+    Sequencer,
+};
+
+/// What admission remembers about the batch it fills.
+struct Admission {
+    batch: Batch,
+    /// Free space is below the reserve.
+    disk_low: bool,
+    ids: HashSet<EventId>,
+}
+
+impl Sequencer {
+    /// Sorts a batch's items into what is written, what waits and what is answered at once.
+    pub(crate) fn admit(&mut self, items: Vec<Item>) -> Result<Batch, Fatal> {
+        let disk_low = self.shared.disk_is_low();
+        let mut admission = Admission { batch: Batch::default(), disk_low, ids: HashSet::new() };
+        for item in items {
+            match item {
+                Item::Intent(item) => self.admit_intent(item, &mut admission)?,
+                Item::Outcome(item) => self.admit_outcome(item, &mut admission)?,
+                Item::Event(item) => self.admit_event(item, &mut admission)?,
+                Item::Record(item) => self.admit_record(item, &mut admission)?,
+            }
+        }
+        Ok(admission.batch)
+    }
+
+    fn admit_intent(&mut self, item: Box<IntentItem>, admission: &mut Admission) -> Result<(), Fatal> {
+        if let Some(replay) = item.replay {
+            if self.flights.is_running(replay.id) {
+                let waiters_max = if item.may_wait { self.limits.waiters_per_key_max } else { 0 };
+                self.flights.wait(replay, Waiter::Intent(item.reply), waiters_max);
+                return Ok(());
+            }
+            match self.earlier(replay, Answer::Signature)? {
+                Earlier::None => {}
+                Earlier::Answers(index) => {
+                    drop(item.reply.send(Ok(IntentReply::Already(Reply::Earlier(index)))));
+                    return Ok(());
+                }
+                Earlier::Conflict => {
+                    drop(item.reply.send(Err(RollError::ReplayConflict)));
+                    return Ok(());
+                }
+            }
+        }
+        if admission.disk_low {
+            drop(item.reply.send(Err(RollError::Full)));
+        } else if self.intents.len() >= self.limits.open_intents_max {
+            drop(item.reply.send(Err(RollError::Overloaded)));
+        } else {
+            item.replay.into_iter().for_each(|replay| self.flights.begin(replay));
+            admission.batch.intents.push((self.intents.open(item.tag), item));
+        }
+        Ok(())
+    }
+
+    fn admit_outcome(&mut self, item: Box<OutcomeItem>, admission: &mut Admission) -> Result<(), Fatal> {
+        let closes = item.tag.and_then(|tag| self.intents.close(tag));
+        if closes.is_none() {
+            // No intent was durable: the key was free for others until now.
+            if let Some(replay) = item.replay {
+                if self.flights.is_running(replay.id) {
+                    let waiter = Waiter::Outcome(item.reply);
+                    self.flights.wait(replay, waiter, self.limits.waiters_per_key_max);
+                    return Ok(());
+                }
+                match self.earlier(replay, Answer::Signature)? {
+                    Earlier::None => {}
+                    Earlier::Answers(index) => {
+                        drop(item.reply.send(Ok(Reply::Earlier(index))));
+                        return Ok(());
+                    }
+                    Earlier::Conflict => {
+                        drop(item.reply.send(Err(RollError::ReplayConflict)));
+                        return Ok(());
+                    }
+                }
+            }
+            if admission.disk_low {
+                drop(item.reply.send(Err(RollError::Full)));
+                return Ok(());
+            }
+            item.replay.into_iter().for_each(|replay| self.flights.begin(replay));
+        }
+        admission.batch.leaves.push(LeafItem::Outcome { item, closes });
+        Ok(())
+    }
+
+    fn admit_event(&mut self, item: Box<EventItem>, admission: &mut Admission) -> Result<(), Fatal> {
+        if let Some(replay) = item.replay {
+            if self.flights.is_running(replay.id) {
+                self.flights.wait(replay, Waiter::Event(item.reply), self.limits.waiters_per_key_max);
+                return Ok(());
+            }
+            match self.earlier(replay, Answer::Event)? {
+                Earlier::None => {}
+                Earlier::Answers(index) => {
+                    drop(item.reply.send(Ok(Reply::Earlier(index))));
+                    return Ok(());
+                }
+                Earlier::Conflict => {
+                    drop(item.reply.send(Err(RollError::ReplayConflict)));
+                    return Ok(());
+                }
+            }
+        }
+        if admission.disk_low {
+            drop(item.reply.send(Err(RollError::Full)));
+        } else if self.id_is_taken(item.draft.id.as_ref(), admission)? {
+            drop(item.reply.send(Err(RollError::IdConflict)));
+        } else {
+            admission.ids.extend(item.draft.id.clone());
+            item.replay.into_iter().for_each(|replay| self.flights.begin(replay));
+            admission.batch.leaves.push(LeafItem::Event(item));
+        }
+        Ok(())
+    }
+
+    /// What an earlier attempt under this key means for a call that `wanted` can answer.
+    fn earlier(&self, replay: Replay, wanted: Answer) -> Result<Earlier, Fatal> {
+        let record = self.shared.store.replay(replay.id)?;
+        Ok(ReplayRecord::answers(record.as_ref(), replay.request_hash, wanted))
+    }
+
+    /// An id is taken by an earlier event, by this batch, or by the ids the ledger makes itself.
+    fn id_is_taken(&self, id: Option<&EventId>, admission: &Admission) -> Result<bool, Fatal> {
+        let Some(id) = id else { return Ok(false) };
+        let ours = id.index(self.shared.origin_tag).is_some();
+        Ok(ours || admission.ids.contains(id) || self.shared.store.event_id(id.as_str())?.is_some())
+    }
+
+    fn admit_record(&self, item: Box<RecordItem>, admission: &mut Admission) -> Result<(), Fatal> {
+        let pending = &admission.batch.records;
+        let verdict = match &item.record {
+            Record::Genesis { .. } => Verdict::Write,
+            Record::Checkpoint(checkpoint) => {
+                let pending = pending.iter().filter_map(|other| other.record.checkpoint_size());
+                let last = self.shared.latest_checkpoint().map(|last| last.size);
+                let last = pending.chain(last).max();
+                match last.map_or(std::cmp::Ordering::Greater, |last| checkpoint.head().size.cmp(&last)) {
+                    std::cmp::Ordering::Greater => Verdict::Write,
+                    std::cmp::Ordering::Equal => Verdict::Done,
+                    std::cmp::Ordering::Less => Verdict::Refuse(RollError::CheckpointNotNewer),
+                }
+            }
+            Record::Registry { version, json, note } => self.judge_registry(*version, json, note, pending)?,
+            Record::Epoch { epoch, size } => match self.shared.store.epoch(*epoch)? {
+                None => Verdict::Write,
+                Some(planned) if planned == *size => Verdict::Done,
+                Some(_) => Verdict::Refuse(RollError::EpochConflict),
+            },
+        };
+        match verdict {
+            Verdict::Write => admission.batch.records.push(item),
+            Verdict::Done => drop(item.reply.send(Ok(()))),
+            Verdict::Refuse(error) => drop(item.reply.send(Err(error))),
+        }
+        Ok(())
+    }
+
+    /// Registry versions count from 1 without gaps, and a version has one content.
+    fn judge_registry(
+        &self,
+        version: u64,
+        json: &[u8],
+        note: &str,
+        pending: &[Box<RecordItem>],
+    ) -> Result<Verdict, Fatal> {
+        let busy = pending.iter().any(|other| matches!(other.record, Record::Registry { .. }));
+        let stored = self.shared.store.registry(version)?;
+        Ok(match stored {
+            Some((same, signed)) if same == json && signed == note => Verdict::Done,
+            Some(_) => Verdict::Refuse(RollError::RegistryConflict),
+            None if busy => Verdict::Refuse(RollError::RegistryConflict),
+            None if version == self.shared.store.last_registry()?.unwrap_or(0) + 1 => Verdict::Write,
+            None => Verdict::Refuse(RollError::RegistryConflict),
+        })
+    }
+}
+
+/// What to do with a record.
+enum Verdict {
+    Write,
+    /// It is there already.
+    Done,
+    Refuse(RollError),
+}
+
+impl Record {
+    fn checkpoint_size(&self) -> Option<chancery_format::TreeSize> {
+        match self {
+            Self::Checkpoint(checkpoint) => Some(checkpoint.head().size),
+            _ => None,
+        }
+    }
+}
