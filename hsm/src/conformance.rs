@@ -232,7 +232,11 @@ impl<'a> Tried<'a> {
         loop {
             match self.handle.sign(SealInput::Digest(&digest(9)), soon()) {
                 Ok(signature) => {
-                    return self.ensure(self.verifies(&digest(9), &signature), "signs after an outage", "bad");
+                    return self.ensure(
+                        self.verifies(&digest(9), &signature),
+                        "signs after an outage",
+                        "bad",
+                    );
                 }
                 Err(error) if Instant::now() > limit => {
                     return Err(finding(self.label, "a device that returned is used again", error));

@@ -71,6 +71,7 @@ impl BackendState {
 /// The record behind a [`BackendHealth`]. Successes cost two relaxed atomic writes.
 #[derive(Debug)]
 pub(crate) struct Pulse {
+    name: String,
     born: Instant,
     down: AtomicBool,
     last_trial_ms: AtomicU64,
@@ -89,8 +90,9 @@ struct LastError {
 }
 
 impl Pulse {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self {
+            name: name.to_owned(),
             born: Instant::now(),
             down: AtomicBool::new(false),
             last_trial_ms: AtomicU64::new(0),
@@ -111,9 +113,7 @@ impl Pulse {
             Ok(_) => {
                 self.succeeded.fetch_add(1, Ordering::Relaxed);
                 self.last_success_ms.store(self.now_ms() + 1, Ordering::Relaxed);
-                if self.down.load(Ordering::Relaxed) {
-                    self.down.store(false, Ordering::Release);
-                }
+                self.come_up();
             }
             Err(error) => self.record_failure(error),
         }
@@ -129,9 +129,25 @@ impl Pulse {
         }
         let last = LastError { code: error.code(), cause: error.to_string(), at: Instant::now() };
         *self.lock_error() = Some(last);
-        if matches!(error, SignerError::Unavailable { .. }) {
-            self.last_trial_ms.store(self.now_ms(), Ordering::Release);
-            self.down.store(true, Ordering::Release);
+        match error {
+            SignerError::Unavailable { .. } => {
+                self.last_trial_ms.store(self.now_ms(), Ordering::Release);
+                if !self.down.swap(true, Ordering::AcqRel) {
+                    tracing::error!(backend = %self.name, %error, "signing backend is down");
+                }
+            }
+            // Not what was asked for, but an answer: the device is there.
+            SignerError::KeyMissing { .. } | SignerError::Refused { .. } | SignerError::BadSignature => {
+                self.come_up();
+            }
+            _ => {}
+        }
+    }
+
+    fn come_up(&self) {
+        // A plain look first: most calls find it up and need not write.
+        if self.is_down() && self.down.swap(false, Ordering::AcqRel) {
+            tracing::info!(backend = %self.name, "signing backend answers again");
         }
     }
 
@@ -158,7 +174,11 @@ impl Pulse {
                 .last_trial_ms
                 .compare_exchange(last, self.now_ms(), Ordering::AcqRel, Ordering::Acquire)
                 .is_ok();
-        if mine { Ok(()) } else { Err(SignerError::unavailable("backend is down; it is tried twice a second")) }
+        if mine {
+            Ok(())
+        } else {
+            Err(SignerError::unavailable("backend is down; it is tried twice a second"))
+        }
     }
 
     fn trial_due(&self, last_ms: u64) -> bool {
@@ -166,11 +186,11 @@ impl Pulse {
     }
 
     /// Fills in all but what the queue knows.
-    pub(crate) fn report(&self, name: &str) -> BackendHealth {
+    pub(crate) fn report(&self) -> BackendHealth {
         let last = self.lock_error().clone();
         let success = self.last_success_ms.load(Ordering::Relaxed).checked_sub(1);
         BackendHealth {
-            name: name.to_owned(),
+            name: self.name.clone(),
             state: if self.is_down() { BackendState::Down } else { BackendState::Up },
             last_error: last.as_ref().map(|error| (error.code, error.at.elapsed())),
             last_cause: last.map(|error| error.cause),
@@ -197,22 +217,22 @@ mod tests {
 
     #[test]
     fn an_outage_refuses_at_once_and_ends_with_the_first_success() {
-        let pulse = Pulse::new();
+        let pulse = Pulse::new("b");
         assert!(pulse.admit().is_ok());
         pulse.record::<()>(&Err(SignerError::unavailable("gone")));
         assert_eq!(pulse.admit().map_err(|error| error.code()), Err("backend-unavailable"));
         assert!(pulse.look().is_err());
-        assert_eq!(pulse.report("b").state, BackendState::Down);
+        assert_eq!(pulse.report().state, BackendState::Down);
         pulse.record(&Ok(()));
         assert!(pulse.admit().is_ok());
-        let report = pulse.report("b");
+        let report = pulse.report();
         assert_eq!((report.state, report.succeeded, report.failed), (BackendState::Up, 1, 1));
         assert_eq!(report.last_error.map(|(code, _)| code), Some("backend-unavailable"));
     }
 
     #[test]
     fn one_trial_per_interval() {
-        let pulse = Pulse { born: Instant::now() - TRIAL_INTERVAL * 3, ..Pulse::new() };
+        let pulse = Pulse { born: Instant::now() - TRIAL_INTERVAL * 3, ..Pulse::new("b") };
         pulse.down.store(true, Ordering::Release);
         assert!(pulse.look().is_ok());
         assert!(pulse.admit().is_ok());
@@ -222,11 +242,21 @@ mod tests {
 
     #[test]
     fn a_callers_mistake_or_a_full_queue_is_no_outage() {
-        let pulse = Pulse::new();
-        for error in [SignerError::WrongInput, SignerError::Busy, SignerError::Halted, SignerError::BadSignature] {
+        let pulse = Pulse::new("b");
+        for error in
+            [SignerError::WrongInput, SignerError::Busy, SignerError::Halted, SignerError::BadSignature]
+        {
             pulse.record::<()>(&Err(error));
             assert!(pulse.admit().is_ok());
         }
-        assert_eq!(pulse.report("b").last_error.map(|(code, _)| code), Some("bad-signature"));
+        assert_eq!(pulse.report().last_error.map(|(code, _)| code), Some("bad-signature"));
+    }
+
+    #[test]
+    fn an_answer_that_helps_nobody_still_ends_an_outage() {
+        let pulse = Pulse::new("b");
+        pulse.record::<()>(&Err(SignerError::unavailable("gone")));
+        pulse.record::<()>(&Err(SignerError::KeyMissing { cause: "one of them".into() }));
+        assert!(!pulse.is_down());
     }
 }

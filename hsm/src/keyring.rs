@@ -230,8 +230,8 @@ impl Keyring {
             MacMessage::Message(message) => OwnedInput::Message(message.into()),
             MacMessage::Digest(digest) => OwnedInput::Digest(digest),
         };
-        let expected = key.sign_checked(input, deadline, Duty::Request).await?;
-        Ok(same(&expected, mac))
+        let expected = key.lane.sign(&key.handle, input, deadline, Duty::Request).await?;
+        Ok(expected.len() == MAC_BYTES && same(&expected, mac))
     }
 }
 
@@ -281,7 +281,9 @@ const MAC_BYTES: usize = 32;
 /// The first computation used the key, so a failure of the second cannot say it was not.
 fn after_first_use(error: SignerError) -> SignerError {
     match error {
-        SignerError::Unavailable { cause, .. } => SignerError::Unavailable { cause, key_use: KeyUse::Unknown },
+        SignerError::Unavailable { cause, .. } => {
+            SignerError::Unavailable { cause, key_use: KeyUse::Unknown }
+        }
         SignerError::Deadline(_) => SignerError::Deadline(KeyUse::Unknown),
         SignerError::Halted | SignerError::Busy => SignerError::Unavailable {
             cause: format!("self-check of a MAC could not run: {error}"),

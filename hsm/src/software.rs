@@ -8,6 +8,7 @@
 //! Whoever reads this process's memory or that directory has the keys. That is why it is not production.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -17,7 +18,7 @@ use std::time::Instant;
 
 use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
-use aws_lc_rs::error::{KeyRejected, Unspecified};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{self, SystemRandom};
 use aws_lc_rs::rsa::{self, KeySize};
@@ -33,6 +34,9 @@ use crate::signer::{Backend, Cost, KeyShape, RsaBits, SealInput, SignerError, Si
 
 /// Longest accepted key file, in bytes; an RSA-4096 key takes about 2400.
 const KEY_FILE_BYTES_MAX: u64 = 8192;
+
+/// Length of a MAC key, in bytes: the hash's output (RFC 2104 §3).
+const MAC_SECRET_BYTES: usize = 32;
 
 /// Proof that software keys were allowed. Made only by [`DevelopmentOnly::check`].
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +90,8 @@ pub enum SoftwareError {
 pub struct SoftwareBackend {
     name: String,
     directory: Option<PathBuf>,
-    ephemeral: RwLock<HashMap<String, Arc<Secret>>>,
+    /// By label and whether it is a MAC key.
+    ephemeral: RwLock<HashMap<(String, bool), Arc<Secret>>>,
 }
 
 /// A private key as stored: PKCS#8, or the bytes of a MAC key.
@@ -124,11 +129,13 @@ impl SoftwareBackend {
             Some(directory) => create_private(&key_path(directory, label, mac), &secret, label),
             None => {
                 let mut keys = self.ephemeral.write().unwrap_or_else(PoisonError::into_inner);
-                if keys.contains_key(label) {
-                    return Err(SoftwareError::Exists(label.to_owned()));
+                match keys.entry((label.to_owned(), mac)) {
+                    Entry::Occupied(_) => Err(SoftwareError::Exists(label.to_owned())),
+                    Entry::Vacant(free) => {
+                        free.insert(Arc::new(secret));
+                        Ok(())
+                    }
                 }
-                keys.insert(label.to_owned(), Arc::new(secret));
-                Ok(())
             }
         }
     }
@@ -140,7 +147,7 @@ impl SoftwareBackend {
             None => {
                 let keys = self.ephemeral.read().unwrap_or_else(PoisonError::into_inner);
                 let missing = || SignerError::KeyMissing { cause: format!("no key labelled \"{label}\"") };
-                keys.get(label).map(Arc::clone).ok_or_else(missing)
+                keys.get(&(label.to_owned(), mac)).map(Arc::clone).ok_or_else(missing)
             }
         }
     }
@@ -168,9 +175,10 @@ impl Backend for SoftwareBackend {
         let key = SoftKey::parse(&secret, algorithm);
         let key = key.map_err(|_| SignerError::refused(format!("\"{label}\" holds no {algorithm} key")))?;
         let public_key = match key.public_der().map_err(|_| SignerError::refused("public key unreadable"))? {
-            Some(der) => Some(PublicKey::from_der(algorithm, &der).map_err(|error| {
-                SignerError::refused(format!("\"{label}\": {error}"))
-            })?),
+            Some(der) => Some(
+                PublicKey::from_der(algorithm, &der)
+                    .map_err(|error| SignerError::refused(format!("\"{label}\": {error}")))?,
+            ),
             None => None,
         };
         Ok(Arc::new(SoftwareHandle { algorithm, key, public_key }))
@@ -231,7 +239,7 @@ impl SignerHandle for SoftwareHandle {
 }
 
 impl SoftKey {
-    fn parse(secret: &[u8], algorithm: SignatureAlgorithm) -> Result<Self, KeyRejected> {
+    fn parse(secret: &[u8], algorithm: SignatureAlgorithm) -> Result<Self, Unspecified> {
         Ok(match algorithm {
             SignatureAlgorithm::Ed25519 => Self::Ed25519(Ed25519KeyPair::from_pkcs8(secret)?),
             SignatureAlgorithm::EcdsaP256Sha256 => {
@@ -239,9 +247,10 @@ impl SoftKey {
             }
             SignatureAlgorithm::RsaSha256 => Self::Rsa(rsa::KeyPair::from_pkcs8(secret)?, &RSA_PKCS1_SHA256),
             SignatureAlgorithm::RsaPssSha256 => Self::Rsa(rsa::KeyPair::from_pkcs8(secret)?, &RSA_PSS_SHA256),
-            SignatureAlgorithm::HmacSha256 => {
-                Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+            SignatureAlgorithm::HmacSha256 if secret.len() != MAC_SECRET_BYTES => {
+                return Err(Unspecified);
             }
+            SignatureAlgorithm::HmacSha256 => Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret))),
         })
     }
 
@@ -277,7 +286,7 @@ fn generate(shape: KeyShape) -> Result<Secret, Unspecified> {
             der.as_ref().to_vec()
         }
         KeyShape::Hmac => {
-            let mut secret = vec![0; 32];
+            let mut secret = vec![0; MAC_SECRET_BYTES];
             rand::fill(&mut secret)?;
             secret
         }
@@ -287,8 +296,7 @@ fn generate(shape: KeyShape) -> Result<Secret, Unspecified> {
 
 fn check_label(label: &str) -> Result<(), SoftwareError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let good =
-        !label.is_empty() && label.len() <= 64 && !label.starts_with('.') && label.bytes().all(plain);
+    let good = !label.is_empty() && label.len() <= 64 && !label.starts_with('.') && label.bytes().all(plain);
     good.then_some(()).ok_or_else(|| SoftwareError::Label(label.to_owned()))
 }
 

@@ -215,9 +215,7 @@ impl SignerHandle for FaultyHandle {
             Fault::AwayBefore => Err(away(KeyUse::None)),
             Fault::AwayAfter => self.inner.sign(input, deadline).and(Err(away(KeyUse::Unknown))),
             Fault::Panic => std::panic::resume_unwind(Box::new("told to panic")),
-            Fault::WrongMessage => {
-                self.inner.sign(SealInput::Digest(&Digest::Sha256([0x5A; 32])), deadline)
-            }
+            Fault::WrongMessage => self.inner.sign(SealInput::Digest(&Digest::Sha256([0x5A; 32])), deadline),
             Fault::FlippedBit => self.inner.sign(input, deadline).map(|mut signature| {
                 if let Some(byte) = signature.last_mut() {
                     *byte ^= 1;

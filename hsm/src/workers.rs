@@ -72,6 +72,7 @@ struct Crew {
     queue_max: usize,
     /// Per thread: when its device call began, in milliseconds of the pulse plus 1; 0 is idle.
     busy_since_ms: Arc<[AtomicU64]>,
+    stuck_after: Duration,
 }
 
 struct Job {
@@ -116,7 +117,7 @@ impl Lane {
         switch: Arc<KillSwitch>,
         queue_max: usize,
     ) -> std::io::Result<Self> {
-        let pulse = Arc::new(Pulse::new());
+        let pulse = Arc::new(Pulse::new(backend.name()));
         let crew = match backend.cost() {
             Cost::Inline => None,
             Cost::Blocking => Some(Crew::start(&backend, &switch, &pulse, queue_max)?),
@@ -146,9 +147,7 @@ impl Lane {
     /// Asks the device for a sign of life, on one of its own sessions.
     pub(crate) async fn probe(&self, deadline: Instant) -> Result<(), SignerError> {
         match &self.crew {
-            Some(crew) => {
-                crew.submit(Work::Probe, deadline, Duty::Ledger, &self.pulse).await.map(|_| ())
-            }
+            Some(crew) => crew.submit(Work::Probe, deadline, Duty::Ledger, &self.pulse).await.map(|_| ()),
             None => {
                 let result = self.backend.probe(deadline);
                 self.pulse.record(&result);
@@ -161,6 +160,7 @@ impl Lane {
     pub(crate) fn look(&self) -> Result<(), SignerError> {
         self.pulse.look()?;
         match &self.crew {
+            Some(crew) if crew.is_stuck(&self.pulse) => Err(stuck()),
             Some(crew) if crew.queue.is_full() => Err(SignerError::Busy),
             _ => Ok(()),
         }
@@ -168,7 +168,7 @@ impl Lane {
 
     /// What an operator sees.
     pub(crate) fn health(&self) -> BackendHealth {
-        let mut health = self.pulse.report(self.backend.name());
+        let mut health = self.pulse.report();
         if let Some(crew) = &self.crew {
             crew.report(&self.pulse, &mut health);
         }
@@ -200,7 +200,7 @@ impl Crew {
             let name = format!("hsm-{}-{seat}", backend.name());
             std::thread::Builder::new().name(name).spawn(move || worker.run())?;
         }
-        Ok(Self { queue, queue_max: queue_max.max(1), busy_since_ms })
+        Ok(Self { queue, queue_max: queue_max.max(1), busy_since_ms, stuck_after: STUCK_AFTER })
     }
 
     async fn submit(
@@ -210,12 +210,15 @@ impl Crew {
         duty: Duty,
         pulse: &Pulse,
     ) -> Result<Vec<u8>, SignerError> {
+        if self.is_stuck(pulse) {
+            return Err(stuck());
+        }
         let claim = Claim(Arc::new(AtomicU8::new(WAITING)));
         let (reply, answer) = oneshot::channel();
         let job = Job { work, deadline, duty, claim: Arc::clone(&claim.0), reply };
         let error = match self.queue.try_send(job) {
             Ok(()) => match tokio::time::timeout_at(deadline.into(), answer).await {
-                Ok(Ok(result)) => return result, // the thread has recorded it
+                Ok(Ok(result)) => return result,     // the thread has recorded it
                 Ok(Err(_)) => SignerError::Panicked, // the thread died; it should not be able to
                 Err(_) => SignerError::Deadline(claim.give_up()),
             },
@@ -227,21 +230,32 @@ impl Crew {
     }
 
     fn report(&self, pulse: &Pulse, health: &mut BackendHealth) {
-        let now = pulse.now_ms();
-        let ages = self.busy_since_ms.iter().filter_map(|since| {
-            let since = since.load(Ordering::Relaxed).checked_sub(1)?;
-            Some(Duration::from_millis(now.saturating_sub(since)))
-        });
-        let ages: Vec<Duration> = ages.collect();
         health.sessions = self.busy_since_ms.len();
-        health.in_flight = ages.len();
-        health.oldest_in_flight = ages.iter().max().copied();
+        health.in_flight = self.ages(pulse).count();
+        health.oldest_in_flight = self.ages(pulse).max();
         health.queue_depth = self.queue.len();
         health.queue_max = self.queue_max;
-        if ages.len() == health.sessions && ages.iter().all(|age| *age > STUCK_AFTER) {
+        if self.is_stuck(pulse) {
             health.state = BackendState::Stuck;
         }
     }
+
+    /// How long each busy thread has been inside its device call.
+    fn ages(&self, pulse: &Pulse) -> impl Iterator<Item = Duration> {
+        let now = pulse.now_ms();
+        self.busy_since_ms.iter().filter_map(move |since| {
+            let since = since.load(Ordering::Relaxed).checked_sub(1)?;
+            Some(Duration::from_millis(now.saturating_sub(since)))
+        })
+    }
+
+    fn is_stuck(&self, pulse: &Pulse) -> bool {
+        self.ages(pulse).filter(|age| *age > self.stuck_after).count() == self.busy_since_ms.len()
+    }
+}
+
+fn stuck() -> SignerError {
+    SignerError::unavailable("every session is inside a device call that does not end")
 }
 
 struct Worker {
@@ -309,4 +323,54 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, SignerError>) -> Result<T, Signer
         tracing::error!("a signing backend panicked; the request failed, the key may have been used");
         Err(SignerError::Panicked)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    use super::*;
+    use crate::signer::KeyShape;
+    use crate::software::{DevelopmentOnly, SoftwareBackend};
+    use crate::testing::{Fault, FaultyDevice};
+    use chancery_format::SignatureAlgorithm;
+
+    #[tokio::test]
+    async fn a_device_whose_every_session_hangs_refuses_at_once_until_one_is_free() {
+        let keys = SoftwareBackend::ephemeral("device", DevelopmentOnly::check(true, false).unwrap());
+        keys.generate_key("k", KeyShape::Ed25519).unwrap();
+        let device = FaultyDevice::new(Arc::new(keys), Cost::Blocking, 2);
+        let faults = device.faults();
+        let mut lane = Lane::start(Arc::new(device), Arc::default(), 8).unwrap();
+        lane.crew.as_mut().unwrap().stuck_after = Duration::ZERO;
+        let lane = Arc::new(lane);
+        let handle = lane.backend.open_key("k", SignatureAlgorithm::Ed25519).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let sign = || {
+            let (lane, handle) = (Arc::clone(&lane), Arc::clone(&handle));
+            tokio::spawn(async move {
+                lane.sign(&handle, OwnedInput::Message([1].as_slice().into()), deadline, Duty::Request).await
+            })
+        };
+        faults.set(Fault::Hang);
+        let first = sign();
+        while faults.inside() < 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(lane.health().state, BackendState::Up);
+        assert!(lane.look().is_ok());
+        let second = sign();
+        while lane.health().state != BackendState::Stuck {
+            assert!(Instant::now() < deadline);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(sign().await.unwrap().unwrap_err().code(), "backend-unavailable");
+        assert_eq!(lane.look().unwrap_err().code(), "backend-unavailable");
+        faults.set(Fault::None);
+        assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
+        // Whoever looks too early sees a thread that has answered but not yet put itself down as idle.
+        while lane.health().in_flight > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(sign().await.unwrap().is_ok());
+    }
 }

@@ -63,7 +63,8 @@ fn software_keys_on_disk_conform_and_their_mac_is_the_known_one() {
 fn a_blocking_device_that_goes_away_and_returns_conforms() {
     let device = FaultyDevice::new(common::software(), Cost::Blocking, 3);
     let away = Away(device.faults());
-    let subject = Subject { backend: Arc::new(device), keys: all_keys(), known_mac: None, outage: Some(&away) };
+    let subject =
+        Subject { backend: Arc::new(device), keys: all_keys(), known_mac: None, outage: Some(&away) };
     let report = check(&subject).unwrap();
     assert!(is_complete(&report) && report.outage);
 }

@@ -11,7 +11,9 @@ use chancery_format::entry::KeyUse;
 use chancery_format::{Checkpoint, DurableHead, Hash, Origin, SignatureAlgorithm, TreeHead, TreeSize};
 use chancery_hsm::testing::Fault;
 use chancery_hsm::{Backend, BackendState, Cost, Keyring, KeyringError, MacMessage, SignerError};
-use common::{base64, digest, ending, faulty_ring, intent, intent_of, later, software, spec, until, with_all_keys};
+use common::{
+    base64, digest, ending, faulty_ring, intent, intent_of, later, software, spec, until, with_all_keys,
+};
 
 use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, RsaPssSha256, RsaSha256};
 
@@ -25,7 +27,8 @@ async fn every_algorithm_seals_inline_and_on_threads_and_verifies() {
         let (ring, _) = faulty_ring(cost, 2, 16);
         for algorithm in [Ed25519, EcdsaP256Sha256, RsaSha256, RsaPssSha256] {
             let kid = algorithm.as_str().parse().unwrap();
-            let signature = base64(&ending(&ring.seal(intent(algorithm, digest(1)), None, later()).await).unwrap());
+            let signature =
+                base64(&ending(&ring.seal(intent(algorithm, digest(1)), None, later()).await).unwrap());
             let key = ring.lookup(&kid).unwrap().public_key.clone().unwrap();
             assert!(key.verify(&digest(1), &signature), "{algorithm}");
             assert!(ring.verify(&kid, &digest(1), &signature).unwrap());
@@ -63,7 +66,11 @@ async fn a_signature_that_does_not_verify_is_never_released() {
             faults.set(fault);
             for algorithm in [Ed25519, EcdsaP256Sha256, RsaSha256, RsaPssSha256] {
                 let outcome = ring.seal(intent(algorithm, digest(1)), None, later()).await;
-                assert_eq!(ending(&outcome), failed("bad-signature", KeyUse::Unknown), "{fault:?} {algorithm}");
+                assert_eq!(
+                    ending(&outcome),
+                    failed("bad-signature", KeyUse::Unknown),
+                    "{fault:?} {algorithm}"
+                );
             }
         }
         let health = &ring.health()[0];
@@ -79,7 +86,10 @@ async fn an_intent_must_name_a_key_as_the_keyring_knows_it() {
     let (ring, faults) = faulty_ring(Cost::Inline, 1, 4);
     let seal = async |intent| ending(&ring.seal(intent, None, later()).await);
     assert_eq!(seal(intent_of("nobody", Ed25519, digest(1))).await, failed("unknown-kid", KeyUse::None));
-    assert_eq!(seal(intent_of("ed25519", RsaSha256, digest(1))).await, failed("algorithm-mismatch", KeyUse::None));
+    assert_eq!(
+        seal(intent_of("ed25519", RsaSha256, digest(1))).await,
+        failed("algorithm-mismatch", KeyUse::None)
+    );
     assert_eq!(seal(intent_of("ledger", Ed25519, digest(1))).await, failed("ledger-key", KeyUse::None));
     let with_message = ring.seal(intent(Ed25519, digest(1)), Some(vec![1]), later()).await;
     assert_eq!(ending(&with_message), failed("algorithm-mismatch", KeyUse::None));

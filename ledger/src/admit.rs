@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use chancery_format::EventId;
+use chancery_format::{EventId, LeafIndex};
 
 use crate::replay::{Answer, Earlier, Replay, ReplayRecord, Waiter};
 use crate::roll::RollError;
@@ -39,101 +39,82 @@ impl Sequencer {
     }
 
     fn admit_intent(&mut self, item: Box<IntentItem>, admission: &mut Admission) -> Result<(), Fatal> {
-        if let Some(replay) = item.replay {
-            if self.flights.is_running(replay.id) {
-                let waiters_max = if item.may_wait { self.limits.waiters_per_key_max } else { 0 };
+        // A caller that went away needs no answer: here and below, what a send returns is dropped.
+        match self.gate(item.replay, Answer::Signature)? {
+            Gate::Running(replay) => {
+                let waiters_max = if item.may_wait { self.shared.limits.waiters_per_key_max } else { 0 };
                 self.flights.wait(replay, Waiter::Intent(item.reply), waiters_max);
-                return Ok(());
             }
-            match self.earlier(replay, Answer::Signature)? {
-                Earlier::None => {}
-                Earlier::Answers(index) => {
-                    drop(item.reply.send(Ok(IntentReply::Already(Reply::Earlier(index)))));
-                    return Ok(());
-                }
-                Earlier::Conflict => {
-                    drop(item.reply.send(Err(RollError::ReplayConflict)));
-                    return Ok(());
-                }
+            Gate::Answers(index) => drop(item.reply.send(Ok(IntentReply::Already(Reply::Earlier(index))))),
+            Gate::Conflict => drop(item.reply.send(Err(RollError::ReplayConflict))),
+            Gate::Open if admission.disk_low => drop(item.reply.send(Err(RollError::Full))),
+            Gate::Open if self.intents.len() >= self.shared.limits.open_intents_max => {
+                drop(item.reply.send(Err(RollError::Overloaded)));
             }
-        }
-        if admission.disk_low {
-            drop(item.reply.send(Err(RollError::Full)));
-        } else if self.intents.len() >= self.limits.open_intents_max {
-            drop(item.reply.send(Err(RollError::Overloaded)));
-        } else {
-            item.replay.into_iter().for_each(|replay| self.flights.begin(replay));
-            admission.batch.intents.push((self.intents.open(item.tag), item));
+            Gate::Open => {
+                self.flights.begin(item.replay);
+                admission.batch.intents.push((self.intents.open(item.tag), item));
+            }
         }
         Ok(())
     }
 
     fn admit_outcome(&mut self, item: Box<OutcomeItem>, admission: &mut Admission) -> Result<(), Fatal> {
         let closes = item.tag.and_then(|tag| self.intents.close(tag));
-        if closes.is_none() {
-            // No intent was durable: the key was free for others until now.
-            if let Some(replay) = item.replay {
-                if self.flights.is_running(replay.id) {
-                    let waiter = Waiter::Outcome(item.reply);
-                    self.flights.wait(replay, waiter, self.limits.waiters_per_key_max);
-                    return Ok(());
-                }
-                match self.earlier(replay, Answer::Signature)? {
-                    Earlier::None => {}
-                    Earlier::Answers(index) => {
-                        drop(item.reply.send(Ok(Reply::Earlier(index))));
-                        return Ok(());
-                    }
-                    Earlier::Conflict => {
-                        drop(item.reply.send(Err(RollError::ReplayConflict)));
-                        return Ok(());
-                    }
-                }
-            }
-            if admission.disk_low {
-                drop(item.reply.send(Err(RollError::Full)));
-                return Ok(());
-            }
-            item.replay.into_iter().for_each(|replay| self.flights.begin(replay));
+        if closes.is_some() {
+            // The attempt owns its key since its intent was admitted, and passes whatever the disk says.
+            admission.batch.leaves.push(LeafItem::Outcome { item, closes });
+            return Ok(());
         }
-        admission.batch.leaves.push(LeafItem::Outcome { item, closes });
+        match self.gate(item.replay, Answer::Signature)? {
+            Gate::Running(replay) => {
+                let waiters_max = self.shared.limits.waiters_per_key_max;
+                self.flights.wait(replay, Waiter::Outcome(item.reply), waiters_max);
+            }
+            Gate::Answers(index) => drop(item.reply.send(Ok(Reply::Earlier(index)))),
+            Gate::Conflict => drop(item.reply.send(Err(RollError::ReplayConflict))),
+            Gate::Open if admission.disk_low => drop(item.reply.send(Err(RollError::Full))),
+            Gate::Open => {
+                self.flights.begin(item.replay);
+                admission.batch.leaves.push(LeafItem::Outcome { item, closes });
+            }
+        }
         Ok(())
     }
 
     fn admit_event(&mut self, item: Box<EventItem>, admission: &mut Admission) -> Result<(), Fatal> {
-        if let Some(replay) = item.replay {
-            if self.flights.is_running(replay.id) {
-                self.flights.wait(replay, Waiter::Event(item.reply), self.limits.waiters_per_key_max);
-                return Ok(());
+        match self.gate(item.replay, Answer::Event)? {
+            Gate::Running(replay) => {
+                let waiters_max = self.shared.limits.waiters_per_key_max;
+                self.flights.wait(replay, Waiter::Event(item.reply), waiters_max);
             }
-            match self.earlier(replay, Answer::Event)? {
-                Earlier::None => {}
-                Earlier::Answers(index) => {
-                    drop(item.reply.send(Ok(Reply::Earlier(index))));
-                    return Ok(());
-                }
-                Earlier::Conflict => {
-                    drop(item.reply.send(Err(RollError::ReplayConflict)));
-                    return Ok(());
-                }
+            Gate::Answers(index) => drop(item.reply.send(Ok(Reply::Earlier(index)))),
+            Gate::Conflict => drop(item.reply.send(Err(RollError::ReplayConflict))),
+            Gate::Open if admission.disk_low => drop(item.reply.send(Err(RollError::Full))),
+            Gate::Open if self.id_is_taken(item.draft.id.as_ref(), admission)? => {
+                drop(item.reply.send(Err(RollError::IdConflict)));
             }
-        }
-        if admission.disk_low {
-            drop(item.reply.send(Err(RollError::Full)));
-        } else if self.id_is_taken(item.draft.id.as_ref(), admission)? {
-            drop(item.reply.send(Err(RollError::IdConflict)));
-        } else {
-            admission.ids.extend(item.draft.id.clone());
-            item.replay.into_iter().for_each(|replay| self.flights.begin(replay));
-            admission.batch.leaves.push(LeafItem::Event(item));
+            Gate::Open => {
+                admission.ids.extend(item.draft.id.clone());
+                self.flights.begin(item.replay);
+                admission.batch.leaves.push(LeafItem::Event(item));
+            }
         }
         Ok(())
     }
 
-    /// What an earlier attempt under this key means for a call that `wanted` can answer.
-    fn earlier(&self, replay: Replay, wanted: Answer) -> Result<Earlier, Fatal> {
+    /// What a call with this key meets, if it can be answered by `wanted`.
+    fn gate(&self, replay: Option<Replay>, wanted: Answer) -> Result<Gate, Fatal> {
+        let Some(replay) = replay else { return Ok(Gate::Open) };
+        if self.flights.is_running(replay.id) {
+            return Ok(Gate::Running(replay));
+        }
         let record = self.shared.store.replay(replay.id)?;
-        Ok(ReplayRecord::answers(record.as_ref(), replay.request_hash, wanted))
+        Ok(match ReplayRecord::answers(record.as_ref(), replay.request_hash, wanted) {
+            Earlier::None => Gate::Open,
+            Earlier::Answers(index) => Gate::Answers(index),
+            Earlier::Conflict => Gate::Conflict,
+        })
     }
 
     /// An id is taken by an earlier event, by this batch, or by the ids the ledger makes itself.
@@ -190,6 +171,18 @@ impl Sequencer {
             None => Verdict::Refuse(RollError::RegistryConflict),
         })
     }
+}
+
+/// What stands between a call and a new attempt.
+enum Gate {
+    /// Nothing.
+    Open,
+    /// Another attempt with its key, not ended yet.
+    Running(Replay),
+    /// An earlier attempt that answers it.
+    Answers(LeafIndex),
+    /// An earlier attempt of another request.
+    Conflict,
 }
 
 /// What to do with a record.

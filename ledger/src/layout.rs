@@ -159,14 +159,12 @@ pub(crate) fn encode_head(head: TreeHead, streams: u64) -> Vec<u8> {
 }
 
 pub(crate) fn decode_head(value: &[u8]) -> Result<(TreeHead, u64), BadShape> {
-    let mut fields = Fields(value);
-    let read = || {
+    let read = |mut fields: Fields<'_>| {
         let head = TreeHead { size: TreeSize(fields.u64()?), root: fields.hash()? };
         let streams = fields.u64()?;
         fields.end((head, streams))
     };
-    let mut read = read;
-    read().ok_or(BadShape(Family::Meta))
+    read(Fields(value)).ok_or(BadShape(Family::Meta))
 }
 
 impl StreamHead {

@@ -172,9 +172,10 @@ impl Flights {
         flight.waiters.push(waiter);
     }
 
-    /// An attempt begins.
-    pub(crate) fn begin(&mut self, replay: Replay) {
-        self.0.insert(replay.id, Flight { request_hash: replay.request_hash, waiters: Vec::new() });
+    /// An attempt begins, under a key or without one.
+    pub(crate) fn begin(&mut self, replay: Option<Replay>) {
+        let Some(Replay { id, request_hash }) = replay else { return };
+        self.0.insert(id, Flight { request_hash, waiters: Vec::new() });
     }
 
     fn end(&mut self, id: ReplayId) -> Vec<Waiter> {

@@ -17,14 +17,14 @@ use chancery_format::merkle::{BatchTree, Frontier, ProofError};
 use chancery_format::tile::TileTail;
 use chancery_format::{
     Committed, DurableHead, DurableIntent, EventDraft, EventId, Hash, Intent, Kid, LeafIndex, Outcome,
-    Timestamp, TreeHead, TreeSize, VerifiedCheckpoint,
+    Timestamp, TreeSize, VerifiedCheckpoint,
 };
 use crossbeam_channel::Receiver;
 use tokio::sync::oneshot;
 
 use crate::high_water::HighWater;
 use crate::intents::OpenIntents;
-use crate::options::{Clock, RollLimits, SyncMode};
+use crate::options::{Clock, SyncMode};
 use crate::replay::{Answer, Flights, Replay, ReplayRecord};
 use crate::roll::{RollError, StoredCheckpoint};
 use crate::shared::Shared;
@@ -209,7 +209,6 @@ pub(crate) struct Sequencer {
     pub(crate) signer_kid: Kid,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sync: SyncMode,
-    pub(crate) limits: RollLimits,
     /// Outcomes of intents whose caller went away before it was told.
     pub(crate) orphans: Vec<Item>,
 }
@@ -219,6 +218,9 @@ impl Sequencer {
     pub(crate) fn run(mut self, calls: &Receiver<Call>) {
         let mut carried = None;
         while let Some(items) = self.collect(calls, &mut carried) {
+            if self.shared.dead().is_some() {
+                return;
+            }
             if let Err(fatal) = self.serve(items) {
                 return self.shared.die(fatal);
             }
@@ -233,13 +235,13 @@ impl Sequencer {
             *carried = Some(calls.recv().ok()?);
         }
         while let Some(call) = carried.take().or_else(|| calls.try_recv().ok()) {
-            let fits = items.len() + call.items.len() <= self.limits.batch_entries_max
-                && bytes + call.bytes <= self.limits.batch_bytes_max;
+            let fits = items.len() + call.items.len() <= self.shared.limits.batch_entries_max
+                && bytes + call.bytes <= self.shared.limits.batch_bytes_max;
             if !fits && !items.is_empty() {
                 *carried = Some(call);
                 break;
             }
-            self.shared.queued_bytes.fetch_sub(call.bytes, Ordering::Relaxed);
+            self.shared.dequeue(call.bytes);
             bytes += call.bytes;
             items.extend(call.items);
         }
@@ -268,8 +270,8 @@ impl Sequencer {
         let tree = self.frontier.extend(&hashes);
 
         // One write over all column families.
-        let store = Arc::clone(&self.shared.store);
-        let mut writes = store.writes()?;
+        let shared = Arc::clone(&self.shared);
+        let mut writes = shared.store.writes()?;
         for leaf in &placed {
             leaf.write(&mut writes)?;
         }
@@ -284,7 +286,7 @@ impl Sequencer {
             item.record.write(&mut writes)?;
         }
         writes.head(tree.head(), self.streams.count())?;
-        store.commit(writes, self.sync)?;
+        shared.store.commit(writes, self.sync)?;
 
         // Point of no return: the batch is on disk. Nothing below may refuse; an error stops the process.
         let head = DurableHead::after_sync(tree.head());
@@ -442,12 +444,5 @@ impl Record {
             Self::Registry { version, json, note } => writes.registry(*version, json, note),
             Self::Epoch { epoch, size } => writes.epoch(*epoch, *size),
         }
-    }
-}
-
-/// The head of the tree a writer stands on.
-impl Sequencer {
-    pub(crate) fn head(&self) -> TreeHead {
-        self.frontier.head()
     }
 }

@@ -1,1 +1,1 @@
-//! placeholder
+//! Offline verifier.

@@ -19,7 +19,7 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::session::{Session, UserType};
 
-use crate::failure::{Failure, Remedy};
+use crate::failure::{Failure, Kind, Remedy};
 use crate::key::{KeyAddress, Pkcs11Key};
 use crate::module::{Driver, Module};
 use crate::pin::PinFile;
@@ -67,7 +67,7 @@ impl Pkcs11Backend {
     pub fn open(config: &Pkcs11Config) -> Result<Self, Pkcs11Error> {
         let failed = |source| Pkcs11Error { token_label: config.token_label.clone(), source };
         let token = Token::new(config).map_err(|failure| failed(failure.when_opening()))?;
-        token.with_session_at_start(|_| Ok(())).map_err(failed)?;
+        token.warm_up().map_err(failed)?;
         Ok(Self {
             name: config.name.clone(),
             token: Arc::new(token),
@@ -179,6 +179,20 @@ impl Token {
         })
     }
 
+    /// Opens every session, so that a token with too few of them is found out at start and not under
+    /// load.
+    fn warm_up(&self) -> Result<(), SignerError> {
+        self.with_session_at_start(|_| Ok(()))?;
+        let deadline = Instant::now() + OPEN_TIME;
+        let mut seats = Vec::with_capacity(self.pool.seats());
+        for _ in 0..self.pool.seats() {
+            let mut seat = self.pool.sit(deadline)?;
+            self.attempt(&mut seat, &mut |_| Ok(())).1.map_err(Failure::when_opening)?;
+            seats.push(seat); // kept, so that the next one is another
+        }
+        Ok(())
+    }
+
     /// Does `work` in a session, climbing the ladder on failure.
     pub(crate) fn with_session<T>(
         &self,
@@ -214,6 +228,10 @@ impl Token {
             }
             let remedy = failure.remedy.max(weakest);
             weakest = remedy.next();
+            if failure.kind == Kind::Missing && remedy >= Remedy::Reinitialise {
+                // The token is well and the key is gone: no reason to take everybody's sessions.
+                return Ok(Err(Failure { key_use, ..failure }));
+            }
             if Instant::now() >= deadline && remedy != Remedy::Hopeless {
                 return Err(SignerError::Deadline(key_use));
             }
@@ -261,10 +279,15 @@ impl Token {
         let pin = self.pin.read()?;
         match session.login(UserType::User, Some(&pin)) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-            Err(Error::Pkcs11(code @ (RvError::PinIncorrect | RvError::PinLenRange | RvError::PinLocked), _)) => {
+            Err(Error::Pkcs11(
+                code @ (RvError::PinIncorrect | RvError::PinLenRange | RvError::PinLocked),
+                _,
+            )) => {
                 self.pin.mark_refused();
                 let file = self.pin.path().display();
-                Err(Failure::refused(format!("the token refused the PIN in {file} ({code:?}); correct that file")))
+                Err(Failure::logged_out(format!(
+                    "the token refused the PIN in {file} ({code:?}); correct that file"
+                )))
             }
             Err(error) => Err(error.into()),
         }

@@ -34,8 +34,12 @@ impl Remedy {
 pub(crate) enum Kind {
     /// May work later.
     Transient,
-    /// The token does not hold what was asked for.
+    /// The token shows other objects, but not the one asked for.
     Missing,
+    /// The token shows no object at all: empty, or not really there.
+    Empty,
+    /// We cannot log in: the PIN is wrong or its file unreadable.
+    LoggedOut,
     /// Will not work until an operator changes something.
     Refused,
 }
@@ -59,6 +63,11 @@ impl Failure {
         Self { kind: Kind::Missing, ..Self::transient(cause) }
     }
 
+    /// No way to log in. Trying again by itself could lock the token.
+    pub(crate) fn logged_out(cause: impl Into<String>) -> Self {
+        Self { kind: Kind::LoggedOut, ..Self::refused(cause) }
+    }
+
     pub(crate) fn refused(cause: impl Into<String>) -> Self {
         Self { kind: Kind::Refused, remedy: Remedy::Hopeless, ..Self::transient(cause) }
     }
@@ -66,15 +75,17 @@ impl Failure {
     /// For opening a key, where a missing one is the configuration's mistake.
     pub(crate) fn when_opening(self) -> SignerError {
         match self.kind {
-            Kind::Missing => SignerError::KeyMissing { cause: self.cause },
-            Kind::Refused => SignerError::Refused { cause: self.cause },
+            Kind::Missing | Kind::Empty => SignerError::KeyMissing { cause: self.cause },
+            Kind::Refused | Kind::LoggedOut => SignerError::Refused { cause: self.cause },
             Kind::Transient => SignerError::Unavailable { cause: self.cause, key_use: self.key_use },
         }
     }
 
-    /// For using a key that was there when it was opened: if it is gone now, the token is.
+    /// For using a key that was there when it was opened. A token that shows nothing any more, or lets
+    /// us in no longer, is an outage; one key that is gone while others are there is not.
     pub(crate) fn when_using(self) -> SignerError {
         match self.kind {
+            Kind::Missing if self.key_use == KeyUse::None => SignerError::KeyMissing { cause: self.cause },
             Kind::Refused if self.key_use == KeyUse::None => SignerError::Refused { cause: self.cause },
             _ => SignerError::Unavailable { cause: self.cause, key_use: self.key_use },
         }
@@ -163,9 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_key_is_a_mistake_at_opening_and_an_outage_later() {
+    fn what_is_a_mistake_at_opening_may_be_an_outage_later() {
         assert_eq!(Failure::missing("m").when_opening().code(), "key-missing");
-        assert_eq!(Failure::missing("m").when_using().code(), "backend-unavailable");
+        assert_eq!(Failure::missing("m").when_using().code(), "key-missing");
+        let empty = Failure { kind: Kind::Empty, ..Failure::missing("m") };
+        assert_eq!(empty.clone().when_opening().code(), "key-missing");
+        assert_eq!(empty.when_using().code(), "backend-unavailable");
+        assert_eq!(Failure::logged_out("p").when_opening().code(), "backend-refused");
+        assert_eq!(Failure::logged_out("p").when_using().code(), "backend-unavailable");
         assert_eq!(Failure::refused("r").when_using().code(), "backend-refused");
     }
 }

@@ -14,7 +14,7 @@ use cryptoki::session::Session;
 
 use crate::backend::Token;
 use crate::der;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::session::DeviceSession;
 
 /// How a key is found again, by whatever session.
@@ -55,10 +55,19 @@ impl KeyAddress {
         let what = format!("{} key object labelled \"{}\"", self.algorithm, self.label);
         match found.as_slice() {
             [handle] => Ok(*handle),
-            [] => Err(Failure::missing(format!("no {what} on the token"))),
+            [] => Err(Failure {
+                kind: emptiness(session)?,
+                ..Failure::missing(format!("no {what} on the token"))
+            }),
             _ => Err(Failure::refused(format!("more than one {what} on the token"))),
         }
     }
+}
+
+/// Whether a token that lacks one object has any: a file token whose directory is gone has none.
+fn emptiness(session: &Session) -> Result<Kind, Failure> {
+    let any = session.iter_objects(&[Attribute::Token(true)])?.next().transpose()?;
+    Ok(if any.is_some() { Kind::Missing } else { Kind::Empty })
 }
 
 /// A key as the keyring holds it.

@@ -62,7 +62,7 @@ impl PinFile {
     }
 
     fn refuse(&self, cause: &str) -> Failure {
-        Failure::refused(format!("PIN file {}: {cause}", self.path.display()))
+        Failure::logged_out(format!("PIN file {}: {cause}", self.path.display()))
     }
 
     /// Remembers that the token refused the PIN in the file as it is now.
@@ -104,7 +104,9 @@ mod tests {
 
     #[test]
     fn one_newline_is_not_part_of_the_pin() {
-        for (text, pin) in [("1234", "1234"), ("1234\n", "1234"), ("1234\r\n", "1234"), (" 12 \n\n", " 12 \n")] {
+        for (text, pin) in
+            [("1234", "1234"), ("1234\n", "1234"), ("1234\r\n", "1234"), (" 12 \n\n", " 12 \n")]
+        {
             assert_eq!(pin_in(&file(text, 0o600).1.bytes().unwrap()), Some(pin));
         }
         assert_eq!(pin_in(b"\n"), None);

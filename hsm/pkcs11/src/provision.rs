@@ -92,7 +92,8 @@ impl Pkcs11Backend {
         let driver = token.module.enter();
         let session = driver.pkcs11.open_rw_session(driver.slot_of(&token.label)?)?;
         token.log_in(&session)?;
-        let taken = session.find_objects(&[Attribute::Label(label.as_bytes().to_vec()), Attribute::Token(true)])?;
+        let taken =
+            session.find_objects(&[Attribute::Label(label.as_bytes().to_vec()), Attribute::Token(true)])?;
         if !taken.is_empty() {
             return Err(ProvisionError::KeyExists(label.to_owned()));
         }

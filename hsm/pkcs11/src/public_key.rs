@@ -17,7 +17,9 @@ const BIT_STRING: u8 = 0x03;
 /// The public half of a key pair.
 pub(crate) fn read(session: &Session, address: &KeyAddress) -> Result<PublicKey, Failure> {
     let object = match address.find(session, ObjectClass::PUBLIC_KEY) {
-        Err(failure) if failure.kind == Kind::Missing => address.find(session, ObjectClass::PRIVATE_KEY)?,
+        Err(failure) if matches!(failure.kind, Kind::Missing | Kind::Empty) => {
+            address.find(session, ObjectClass::PRIVATE_KEY)?
+        }
         result => result?,
     };
     let algorithm = address.algorithm;
@@ -64,7 +66,9 @@ fn of_point(algorithm: SignatureAlgorithm, attribute: &[u8]) -> Option<PublicKey
 /// The content of a DER value that fills the whole input.
 fn unwrapped(tag: u8, der: &[u8]) -> Option<&[u8]> {
     match der {
-        [found, length, content @ ..] if *found == tag && usize::from(*length) == content.len() => Some(content),
+        [found, length, content @ ..] if *found == tag && usize::from(*length) == content.len() => {
+            Some(content)
+        }
         _ => None,
     }
 }

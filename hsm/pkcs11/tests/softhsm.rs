@@ -1,6 +1,6 @@
 //! The PKCS#11 backend on a real SoftHSM2.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod world;
 
@@ -34,6 +34,8 @@ fn later() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
+type Answer = Result<Vec<u8>, SignerError>;
+
 const DIGEST: Digest = Digest::Sha256([7; 32]);
 
 /// A session beside the backend's, as another tool would have it.
@@ -41,7 +43,8 @@ fn with_raw_session<T>(world: &World, work: impl FnOnce(&cryptoki::session::Sess
     let pkcs11 = Pkcs11::new(world.config(1).module_file).unwrap();
     // The backend has initialised the module in this process already, or not.
     let _ = pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
-    let labelled = |slot: &_| pkcs11.get_token_info(*slot).is_ok_and(|token| token.label().trim_end() == TOKEN);
+    let labelled =
+        |slot: &_| pkcs11.get_token_info(*slot).is_ok_and(|token| token.label().trim_end() == TOKEN);
     let slot = pkcs11.get_slots_with_token().unwrap().into_iter().find(labelled).unwrap();
     let session = pkcs11.open_rw_session(slot).unwrap();
     let _ = session.login(UserType::User, Some(&AuthPin::new(PIN.into())));
@@ -137,6 +140,41 @@ fn a_wrong_pin_names_the_file_never_the_pin_and_is_tried_once() {
 }
 
 #[test]
+fn a_pin_changed_under_us_is_an_outage_until_its_file_is_right() {
+    in_world("a_pin_changed_under_us_is_an_outage_until_its_file_is_right", |world| {
+        let backend = world.backend(1);
+        backend.generate_key("ec", KeyShape::EcdsaP256).unwrap();
+        let key = backend.open_key("ec", EcdsaP256Sha256).unwrap();
+        let sign = || key.sign(SealInput::Digest(&DIGEST), later());
+        let until = |what: &str, done: &dyn Fn(&Answer) -> bool| {
+            let limit = later();
+            loop {
+                let result = sign();
+                if done(&result) {
+                    return;
+                }
+                assert!(Instant::now() < limit, "{what}: {result:?}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        write_pin(&world.pin_file(), "99887766");
+        assert!(sign().is_ok(), "a session that is logged in needs no PIN");
+        Pkcs11::new(module_file()).unwrap().finalize().unwrap(); // everybody is logged out
+        let file = world.pin_file().display().to_string();
+        let said = |result: &Answer, words: &str| {
+            matches!(result, Err(SignerError::Unavailable { cause, .. })
+                if cause.contains(words) && cause.contains(&file) && !cause.contains("99887766"))
+        };
+        until("the token refuses the PIN", &|result| said(result, "correct that file"));
+        for _ in 0..5 {
+            assert!(said(&sign(), "tried again once the file changes"), "a refused PIN is not tried twice");
+        }
+        write_pin(&world.pin_file(), PIN);
+        until("the right PIN is used", &|result| result.is_ok());
+    });
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     in_world("what_is_not_there_is_named", |world| {
         let config = Pkcs11Config { token_label: "elsewhere".to_owned(), ..world.config(1) };
@@ -172,7 +210,9 @@ fn what_is_not_there_is_named() {
             session.create_object(&template).unwrap();
         });
         let refused = |label| backend.open_key(label, HmacSha256).err().unwrap();
-        assert!(matches!(refused("twins"), SignerError::Refused { cause } if cause.contains("more than one")));
+        assert!(
+            matches!(refused("twins"), SignerError::Refused { cause } if cause.contains("more than one"))
+        );
         assert!(matches!(refused("mute"), SignerError::Refused { cause } if cause.contains("may not sign")));
         assert!(matches!(refused("absent"), SignerError::KeyMissing { cause } if cause.contains("absent")));
     });
@@ -203,8 +243,8 @@ fn the_probe_tells_a_working_token_from_a_lost_one() {
 }
 
 #[test]
-fn a_key_deleted_under_us_is_an_outage_of_that_key_alone() {
-    in_world("a_key_deleted_under_us_is_an_outage_of_that_key_alone", |world| {
+fn a_key_deleted_under_us_is_missing_and_the_others_stay() {
+    in_world("a_key_deleted_under_us_is_missing_and_the_others_stay", |world| {
         let backend = world.backend(1);
         backend.generate_key("gone", KeyShape::EcdsaP256).unwrap();
         backend.generate_key("stays", KeyShape::EcdsaP256).unwrap();
@@ -217,7 +257,8 @@ fn a_key_deleted_under_us_is_an_outage_of_that_key_alone() {
             }
         });
         let error = gone.sign(SealInput::Digest(&DIGEST), later()).unwrap_err();
-        assert!(matches!(&error, SignerError::Unavailable { key_use: KeyUse::None, .. }), "{error:?}");
+        assert_eq!((error.code(), error.key_use()), ("key-missing", KeyUse::None), "{error}");
+        assert_eq!(backend.probe(later()).unwrap_err().code(), "key-missing");
         let signature = stays.sign(SealInput::Digest(&DIGEST), later()).unwrap();
         assert!(stays.public_key().unwrap().verify(&DIGEST, &signature));
     });
@@ -228,7 +269,8 @@ fn two_backends_share_one_module_and_survive_its_reinitialisation() {
     in_world("two_backends_share_one_module_and_survive_its_reinitialisation", |world| {
         init_token(&module_file(), "second", "so-pin-8246", PIN).unwrap();
         let first = world.backend(2);
-        let second = Pkcs11Backend::open(&Pkcs11Config { token_label: "second".to_owned(), ..world.config(2) });
+        let second =
+            Pkcs11Backend::open(&Pkcs11Config { token_label: "second".to_owned(), ..world.config(2) });
         let second = second.unwrap();
         let keys = [&first, &second].map(|backend| {
             backend.generate_key("ec", KeyShape::EcdsaP256).unwrap();

@@ -10,7 +10,7 @@ use chancery_format::committed::DurableIntent;
 use chancery_format::entry::{Intent, IntentParts, KeyUse, Operation, PolicyRef};
 use chancery_format::{Digest, Hash, Outcome, OutcomeResult, Rung, SignatureAlgorithm};
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
-use chancery_hsm::testing::{FaultyDevice, Faults};
+use chancery_hsm::testing::{Faults, FaultyDevice};
 use chancery_hsm::{Backend, Cost, KeyShape, KeySpec, Keyring, KeyringBuilder, RsaBits};
 
 pub(crate) const NAME: &str = "device";

@@ -39,8 +39,10 @@ pub(crate) async fn call<T, E>(
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    within(operation, name, patience, async { request.await.map_err(|error| classify(operation, name, &error)) })
-        .await
+    within(operation, name, patience, async {
+        request.await.map_err(|error| classify(operation, name, &error))
+    })
+    .await
 }
 
 /// Runs `work` under one request's deadline.
@@ -52,7 +54,9 @@ pub(crate) async fn within<T>(
 ) -> Result<T, S3Error> {
     match tokio::time::timeout(patience.request_timeout, work).await {
         Ok(result) => result,
-        Err(_) => Err(unavailable(operation, name, format!("no answer within {:?}", patience.request_timeout))),
+        Err(_) => {
+            Err(unavailable(operation, name, format!("no answer within {:?}", patience.request_timeout)))
+        }
     }
 }
 
@@ -62,7 +66,9 @@ pub(crate) async fn with_retries<T, F: Future<Output = Result<T, S3Error>>>(
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, S3Error> {
     let mut pause_max = patience.backoff;
-    for left in (0..patience.attempts).rev() {
+    let mut left = patience.attempts;
+    loop {
+        left = left.saturating_sub(1);
         match attempt().await {
             Err(error) if error.class() == ErrorClass::Transient && left > 0 => {
                 tracing::warn!(%error, attempts_left = left, "archive request failed");
@@ -72,7 +78,6 @@ pub(crate) async fn with_retries<T, F: Future<Output = Result<T, S3Error>>>(
             result => return result,
         }
     }
-    unreachable!("S3Options::check refuses zero attempts, and the last attempt returns")
 }
 
 /// An outage of `operation`.
@@ -107,7 +112,9 @@ where
                 refused(&code, message.to_owned())
             }
         }
-        SdkError::ConstructionFailure(_) => refused("ConstructionFailure", format!("{}", DisplayErrorContext(error))),
+        SdkError::ConstructionFailure(_) => {
+            refused("ConstructionFailure", format!("{}", DisplayErrorContext(error)))
+        }
         SdkError::DispatchFailure(failure) if failure.is_user() => {
             refused("DispatchFailure", format!("{}", DisplayErrorContext(error)))
         }
@@ -162,10 +169,22 @@ mod tests {
 
     #[test]
     fn codes_and_statuses_have_one_meaning() {
-        for (status, code) in [(503, "SlowDown"), (500, "InternalError"), (429, "x"), (409, "ConditionalRequestConflict"), (400, "ExpiredToken")] {
+        for (status, code) in [
+            (503, "SlowDown"),
+            (500, "InternalError"),
+            (429, "x"),
+            (409, "ConditionalRequestConflict"),
+            (400, "ExpiredToken"),
+        ] {
             assert!(is_transient(status, code), "{status} {code}");
         }
-        for (status, code) in [(403, "AccessDenied"), (404, "NoSuchBucket"), (412, "PreconditionFailed"), (501, "NotImplemented"), (301, "PermanentRedirect")] {
+        for (status, code) in [
+            (403, "AccessDenied"),
+            (404, "NoSuchBucket"),
+            (412, "PreconditionFailed"),
+            (501, "NotImplemented"),
+            (301, "PermanentRedirect"),
+        ] {
             assert!(!is_transient(status, code), "{status} {code}");
         }
     }

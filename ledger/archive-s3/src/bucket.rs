@@ -73,7 +73,7 @@ impl Store {
     }
 
     async fn listing_fault(&self) -> Result<Option<BucketFault>, S3Error> {
-        self.version_page(&self.prefix, None).await.map(|_| None)
+        self.version_page(&self.prefix, None, 1).await.map(|_| None)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use chancery_ledger::ArchiveError;
+
 use crate::bucket::BucketFault;
 use crate::options::OptionsFault;
 
@@ -99,7 +101,9 @@ pub enum S3Error {
     },
     /// The object is there, but not locked as asked. An alarm: the store, a proxy or the clock is wrong. A
     /// retry finds the same version and fails again until a person locks it.
-    #[error("{name} version {version} is not locked as asked: found {found:?}, wanted COMPLIANCE until {wanted_until}")]
+    #[error(
+        "{name} version {version} is not locked as asked: found {found:?}, wanted COMPLIANCE until {wanted_until}"
+    )]
     WrongLock {
         /// Object name.
         name: String,
@@ -146,6 +150,18 @@ impl S3Error {
             Self::Unavailable { .. } => ErrorClass::Transient,
             Self::Conflict { .. } => ErrorClass::Conflict,
             _ => ErrorClass::Permanent,
+        }
+    }
+}
+
+impl From<S3Error> for ArchiveError {
+    fn from(error: S3Error) -> Self {
+        match error {
+            S3Error::Conflict { name, .. } => Self::Conflict(name),
+            other => match other.class() {
+                ErrorClass::Transient => Self::Unavailable(other.to_string()),
+                ErrorClass::Permanent | ErrorClass::Conflict => Self::Refused(other.to_string()),
+            },
         }
     }
 }

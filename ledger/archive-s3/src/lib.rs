@@ -33,8 +33,8 @@ mod write;
 
 pub use alarm::{Alarm, AlarmKind};
 pub use archive::S3Archive;
+/// Where credentials come from when [`S3Options::credentials`] names a source of its own.
+pub use aws_sdk_s3::config::SharedCredentialsProvider;
 pub use bucket::BucketFault;
 pub use error::{ErrorClass, LockState, Operation, S3Error};
 pub use options::{OptionsFault, Patience, S3Options};
-/// Where credentials come from when [`S3Options::credentials`] names a source of its own.
-pub use aws_sdk_s3::config::SharedCredentialsProvider;

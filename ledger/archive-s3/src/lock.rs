@@ -11,7 +11,8 @@ use crate::versions::Version;
 const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Codes with which stores say that a version has no retention.
-const NO_RETENTION_CODES: [&str; 2] = ["NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"];
+const NO_RETENTION_CODES: [&str; 2] =
+    ["NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"];
 
 /// The whole second until which an object written at `now` must be locked.
 pub(crate) fn retain_until(now: Timestamp, retention_days: u32) -> i64 {
@@ -49,16 +50,21 @@ impl Store {
     /// The lock the server reports for a version.
     pub(crate) async fn lock_of(&self, name: &str, version_id: &str) -> Result<LockState, S3Error> {
         let key = self.key(name)?;
-        let request = self.client.get_object_retention().bucket(&self.bucket).key(key).version_id(version_id).send();
+        let request =
+            self.client.get_object_retention().bucket(&self.bucket).key(key).version_id(version_id).send();
         match call(Operation::GetObjectRetention, name, &self.patience, request).await {
-            Ok(reply) => Ok(match reply.retention().and_then(|retention| Some((retention, retention.mode()?))) {
-                None => LockState::None,
-                Some((retention, mode)) => LockState::Retained {
-                    mode: mode.as_str().to_owned(),
-                    until: retention.retain_until_date().map(|date| date.secs()),
-                },
-            }),
-            Err(S3Error::Refused { code, .. }) if NO_RETENTION_CODES.contains(&code.as_str()) => Ok(LockState::None),
+            Ok(reply) => {
+                Ok(match reply.retention().and_then(|retention| Some((retention, retention.mode()?))) {
+                    None => LockState::None,
+                    Some((retention, mode)) => LockState::Retained {
+                        mode: mode.as_str().to_owned(),
+                        until: retention.retain_until_date().map(|date| date.secs()),
+                    },
+                })
+            }
+            Err(S3Error::Refused { code, .. }) if NO_RETENTION_CODES.contains(&code.as_str()) => {
+                Ok(LockState::None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -79,7 +85,9 @@ mod tests {
             LockState::None,
         ] {
             assert!(!wrong.holds(100), "{wrong:?}");
-            assert!(matches!(wrong.require("a", "1", 100), Err(S3Error::WrongLock { found, .. }) if found == wrong));
+            assert!(
+                matches!(wrong.require("a", "1", 100), Err(S3Error::WrongLock { found, .. }) if found == wrong)
+            );
         }
     }
 

@@ -185,10 +185,13 @@ mod tests {
 
     #[test]
     fn plain_http_stays_on_this_machine() {
-        for url in ["https://s3.example", "http://127.0.0.1:4567", "http://localhost:1", "http://[::1]:80/x"] {
+        for url in ["https://s3.example", "http://127.0.0.1:4567", "http://localhost:1", "http://[::1]:80/x"]
+        {
             assert!(is_private_endpoint(url), "{url}");
         }
-        for url in ["http://s3.example", "http://127.0.0.1.example:80", "http://localhost@s3.example", "ftp://x", ""] {
+        for url in
+            ["http://s3.example", "http://127.0.0.1.example:80", "http://localhost@s3.example", "ftp://x", ""]
+        {
             assert!(!is_private_endpoint(url), "{url}");
         }
     }

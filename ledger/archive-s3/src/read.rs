@@ -27,7 +27,8 @@ impl Store {
     pub(crate) async fn read_version(&self, name: &str, version_id: &str) -> Result<Vec<u8>, S3Error> {
         let key = self.key(name)?;
         within(Operation::GetObject, name, &self.patience, async {
-            let request = self.client.get_object().bucket(&self.bucket).key(key).version_id(version_id).send();
+            let request =
+                self.client.get_object().bucket(&self.bucket).key(key).version_id(version_id).send();
             let reply = call(Operation::GetObject, name, &self.patience, request).await?;
             read_body(name, reply).await
         })
@@ -43,13 +44,17 @@ impl Store {
         max: usize,
     ) -> Result<Vec<String>, S3Error> {
         let max = max.min(LIST_NAMES_MAX);
-        let mut marker = after.map(|name| self.key(name)).transpose()?.map(|key| Marker { key, version: None });
+        let mut marker =
+            after.map(|name| self.key(name)).transpose()?.map(|key| Marker { key, version: None });
         let begin = marker.clone();
         let key_prefix = format!("{}{prefix}", self.prefix);
         let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
-        for _ in 0..max / PAGE_ENTRIES as usize + LIST_PAGES_EXTRA {
-            let page =
-                with_retries(&self.patience, || self.version_page(&key_prefix, marker.as_ref())).await?;
+        let page_entries = i32::try_from(max + 1).unwrap_or(PAGE_ENTRIES).min(PAGE_ENTRIES);
+        for _ in 0..max.div_ceil(PAGE_ENTRIES as usize) + LIST_PAGES_EXTRA {
+            let page = with_retries(&self.patience, || {
+                self.version_page(&key_prefix, marker.as_ref(), page_entries)
+            })
+            .await?;
             let next = page.next.clone();
             note(&mut seen, page, begin.as_ref());
             let names = seen.values().filter(|seen| seen.has_original()).count();

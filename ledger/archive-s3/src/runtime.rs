@@ -23,7 +23,10 @@ impl OwnRuntime {
 
     /// Runs `work` on the runtime and blocks the calling thread, whatever it is, until it is done. `None` if
     /// the work panicked.
-    pub(crate) fn wait<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    pub(crate) fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.0.as_ref()?.spawn(async move {
             // The receiver waits below for as long as this task lives.

@@ -59,9 +59,11 @@ impl Store {
         let mut versions = Versions::default();
         let (mut marker, mut deleted) = (None, false);
         for _ in 0..VERSION_PAGES_MAX {
-            let page = self.version_page(&key, marker.as_ref()).await?;
+            let page = self.version_page(&key, marker.as_ref(), PAGE_ENTRIES).await?;
             deleted |= page.markers.contains(&key);
-            versions.0.extend(page.versions.into_iter().filter(|(of, _)| *of == key).map(|(_, version)| version));
+            versions
+                .0
+                .extend(page.versions.into_iter().filter(|(of, _)| *of == key).map(|(_, version)| version));
             match page.next {
                 // Longer keys with the same beginning come after.
                 Some(next) if next.key == key => marker = Some(next),
@@ -87,8 +89,13 @@ impl Store {
         }
     }
 
-    /// One page of all versions whose key begins with `key_prefix`.
-    pub(crate) async fn version_page(&self, key_prefix: &str, after: Option<&Marker>) -> Result<Page, S3Error> {
+    /// One page of at most `entries` versions whose key begins with `key_prefix`.
+    pub(crate) async fn version_page(
+        &self,
+        key_prefix: &str,
+        after: Option<&Marker>,
+        entries: i32,
+    ) -> Result<Page, S3Error> {
         let request = self
             .client
             .list_object_versions()
@@ -96,15 +103,20 @@ impl Store {
             .prefix(key_prefix)
             .set_key_marker(after.map(|marker| marker.key.clone()))
             .set_version_id_marker(after.and_then(|marker| marker.version.clone()))
-            .max_keys(PAGE_ENTRIES)
+            .max_keys(entries)
             // Foreign keys may hold bytes that XML cannot.
             .encoding_type(EncodingType::Url)
             .send();
         let reply = call(Operation::ListObjectVersions, key_prefix, &self.patience, request).await?;
-        let page = parse_page(&reply)
-            .ok_or_else(|| unavailable(Operation::ListObjectVersions, key_prefix, "the listing is incomplete"))?;
+        let page = parse_page(&reply).ok_or_else(|| {
+            unavailable(Operation::ListObjectVersions, key_prefix, "the listing is incomplete")
+        })?;
         if page.next.is_some() && page.next.as_ref() == after {
-            return Err(unavailable(Operation::ListObjectVersions, key_prefix, "the listing does not advance"));
+            return Err(unavailable(
+                Operation::ListObjectVersions,
+                key_prefix,
+                "the listing does not advance",
+            ));
         }
         Ok(page)
     }
@@ -167,7 +179,10 @@ mod tests {
         let id = |versions: Vec<Version>| Versions(versions).original().map(|version| version.id.clone());
         assert_eq!(id(vec![]), None);
         assert_eq!(id(vec![version("b", false), version("a", false)]).as_deref(), Some("a"));
-        assert_eq!(id(vec![version("b", false), version("a", false), version("m", true)]).as_deref(), Some("a"));
+        assert_eq!(
+            id(vec![version("b", false), version("a", false), version("m", true)]).as_deref(),
+            Some("a")
+        );
         assert_eq!(id(vec![version("m", true)]), None);
     }
 

@@ -5,7 +5,7 @@ use aws_sdk_s3::types::ObjectLockMode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chancery_format::Hash;
-use chancery_ledger::PutOutcome;
+use chancery_ledger::Put;
 use md5::{Digest as _, Md5};
 
 use crate::archive::Store;
@@ -16,7 +16,7 @@ use crate::lock::{least_until, retain_until};
 use crate::versions::Versions;
 
 /// What became of a PutObject.
-enum Put {
+enum Sent {
     /// A new version, with its id and the second until which it was to be locked.
     Done(String, i64),
     /// The store saw a current version and honoured create-only.
@@ -27,22 +27,22 @@ impl Store {
     /// Writes `bytes` under `name`, or finds them there. On `Ok` every version of the name holds exactly
     /// these bytes and the original is locked. An error may leave a locked version behind; calling again is
     /// safe and finds it.
-    pub(crate) async fn put_new(&self, name: &str, bytes: &[u8]) -> Result<PutOutcome, S3Error> {
+    pub(crate) async fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Put, S3Error> {
         if bytes.len() > OBJECT_BYTES_MAX {
             return Err(S3Error::TooLarge { name: name.to_owned() });
         }
         with_retries(&self.patience, || self.put_new_once(name, bytes)).await
     }
 
-    async fn put_new_once(&self, name: &str, bytes: &[u8]) -> Result<PutOutcome, S3Error> {
+    async fn put_new_once(&self, name: &str, bytes: &[u8]) -> Result<Put, S3Error> {
         let found = self.versions_of(name).await?;
         if !found.0.is_empty() {
             return self.settle(name, bytes, &found).await;
         }
         match self.put(name, bytes).await? {
             // The point of no return: from here a version may exist for years.
-            Put::Done(version, until) => self.prove(name, bytes, &version, until).await,
-            Put::Existed => {
+            Sent::Done(version, until) => self.prove(name, bytes, &version, until).await,
+            Sent::Existed => {
                 let found = self.versions_of(name).await?;
                 self.settle(name, bytes, &found).await
             }
@@ -50,19 +50,19 @@ impl Store {
     }
 
     /// Decides about versions written before this call.
-    async fn settle(&self, name: &str, bytes: &[u8], found: &Versions) -> Result<PutOutcome, S3Error> {
+    async fn settle(&self, name: &str, bytes: &[u8], found: &Versions) -> Result<Put, S3Error> {
         self.require_same(name, bytes, found).await?;
         let Some(original) = found.original() else {
             return Err(unavailable(Operation::ListObjectVersions, name, "it exists, but is not listed"));
         };
         let lock = self.lock_of(name, &original.id).await?;
         lock.require(name, &original.id, least_until(original, self.retention_days))?;
-        Ok(PutOutcome::AlreadyThere)
+        Ok(Put::AlreadyThere)
     }
 
     /// Reads back what this call wrote, its lock, and whether another writer came in between. Both of two
     /// racing writers list after they wrote, so the later of the two listings shows both versions.
-    async fn prove(&self, name: &str, bytes: &[u8], version: &str, until: i64) -> Result<PutOutcome, S3Error> {
+    async fn prove(&self, name: &str, bytes: &[u8], version: &str, until: i64) -> Result<Put, S3Error> {
         if self.read_version(name, version).await? != bytes {
             return Err(S3Error::Damaged { name: name.to_owned(), version: version.to_owned() });
         }
@@ -76,7 +76,7 @@ impl Store {
         if found.0.len() > 1 {
             self.require_same(name, bytes, &found).await?;
         }
-        Ok(PutOutcome::Created)
+        Ok(Put::Stored)
     }
 
     /// Every version holds exactly `bytes` and was put whole.
@@ -94,7 +94,7 @@ impl Store {
     }
 
     /// One PutObject under lock. Sends both checksums and create-only; relies on neither.
-    async fn put(&self, name: &str, bytes: &[u8]) -> Result<Put, S3Error> {
+    async fn put(&self, name: &str, bytes: &[u8]) -> Result<Sent, S3Error> {
         let until = retain_until(self.clock.now(), self.retention_days);
         let request = self
             .client
@@ -110,10 +110,10 @@ impl Store {
             .send();
         match call(Operation::PutObject, name, &self.patience, request).await {
             Ok(reply) => match reply.version_id() {
-                Some(version) if version != "null" => Ok(Put::Done(version.to_owned(), until)),
+                Some(version) if version != "null" => Ok(Sent::Done(version.to_owned(), until)),
                 _ => Err(S3Error::Unversioned { name: name.to_owned() }),
             },
-            Err(S3Error::Refused { code, .. }) if code == "PreconditionFailed" => Ok(Put::Existed),
+            Err(S3Error::Refused { code, .. }) if code == "PreconditionFailed" => Ok(Sent::Existed),
             Err(error) => Err(error),
         }
     }

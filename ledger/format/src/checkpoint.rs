@@ -8,13 +8,13 @@ use crate::hash::{Hash, TreeHead, TreeSize};
 use crate::names::Origin;
 use crate::note::{Note, NoteError, NoteVerifier};
 
-/// Why a checkpoint was refused.
+/// Why a checkpoint was refused. Whoever supplied it is at fault; retrying cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
     /// The note around it.
     #[error(transparent)]
     Note(#[from] NoteError),
-    /// The text is not origin, size and root.
+    /// The text is not exactly origin, size and root, in their one spelling.
     #[error("not a checkpoint")]
     Malformed,
     /// It speaks of another ledger.

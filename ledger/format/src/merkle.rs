@@ -3,11 +3,18 @@
 //! `leaf = SHA-256(0x00 ‖ entry)`, `node = SHA-256(0x01 ‖ left ‖ right)`, the empty tree is
 //! `SHA-256("")`. Nodes are named by (level, index): the node at level `l` and index `i` covers leaves
 //! `i·2^l` to `(i+1)·2^l`, and is *complete* once all of those exist. Complete nodes never change; that
-//! is what tiles store and proofs are made of.
+//! is what tiles store and proofs are made of. A last node without a right neighbour moves up a level
+//! unchanged, which is what RFC 6962's split at the largest power of two amounts to.
 //!
 //! Nothing here panics on hostile input; every loop is bounded by 64 levels or the caller's slice.
 
 use crate::hash::{Hash, LeafIndex, TreeHead, TreeSize};
+
+#[cfg(test)]
+mod tests;
+
+/// Largest tree: sizes fit a signed 64-bit integer, as other implementations of the format read them.
+pub const TREE_SIZE_MAX: u64 = i64::MAX as u64;
 
 /// RFC 6962 leaf hash.
 pub fn leaf_hash(entry: &[u8]) -> Hash {
@@ -29,7 +36,7 @@ pub fn empty_root() -> Hash {
     Hash::of(&[])
 }
 
-/// Why a proof was refused.
+/// Why a proof was refused. Whoever supplied it is at fault; retrying the same proof cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
     /// The index is not in the tree, or the old tree is larger than the new.
@@ -43,11 +50,21 @@ pub enum ProofError {
     RootMismatch,
 }
 
-/// The complete nodes on the right edge of a tree: all that is needed to grow it.
+/// Stored frontier nodes do not fit the stored size: the store that held them is corrupt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a tree of {size} leaves does not have {nodes} frontier nodes")]
+pub struct FrontierError {
+    /// Claimed number of leaves.
+    pub size: u64,
+    /// Number of nodes given.
+    pub nodes: usize,
+}
+
+/// The roots of the complete subtrees a tree falls into: all that is needed to grow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frontier {
     size: u64,
-    /// `nodes[l]` counts if bit `l` of `size` is set: the last complete node of level `l`.
+    /// One node per set bit of `size`, largest subtree first.
     nodes: Vec<Hash>,
 }
 
@@ -63,28 +80,40 @@ impl Frontier {
         Self { size: 0, nodes: Vec::new() }
     }
 
+    /// From its size and [`Frontier::nodes`]. The count is checked here, the hashes cannot be: compare
+    /// [`Frontier::root`] with a root that is trusted.
+    pub fn from_parts(size: TreeSize, nodes: Vec<Hash>) -> Result<Self, FrontierError> {
+        if size.0 > TREE_SIZE_MAX || nodes.len() != size.0.count_ones() as usize {
+            return Err(FrontierError { size: size.0, nodes: nodes.len() });
+        }
+        Ok(Self { size: size.0, nodes })
+    }
+
     /// Number of leaves.
     pub const fn size(&self) -> TreeSize {
         TreeSize(self.size)
     }
 
+    /// One complete node per set bit of the size, largest subtree first.
+    pub fn nodes(&self) -> &[Hash] {
+        &self.nodes
+    }
+
     /// Adds one leaf.
     pub fn push(&mut self, leaf: Hash) {
         let mut node = leaf;
-        let mut level = 0;
-        while self.size >> level & 1 == 1 {
-            node = node_hash(&self.node(level), &node);
-            level += 1;
+        for _ in 0..self.size.trailing_ones() {
+            let Some(left) = self.nodes.pop() else { break };
+            node = node_hash(&left, &node);
         }
-        self.set(level, node);
+        self.nodes.push(node);
         self.size += 1;
     }
 
-    /// The root: complete nodes joined from the smallest up.
+    /// The root: subtrees joined from the smallest up.
     pub fn root(&self) -> Hash {
-        let mut levels = (0..self.nodes.len()).filter(|level| self.size >> level & 1 == 1);
-        let Some(first) = levels.next() else { return empty_root() };
-        levels.fold(self.node(first), |right, level| node_hash(&self.node(level), &right))
+        let joined = self.nodes.iter().rev().copied().reduce(|right, left| node_hash(&left, &right));
+        joined.unwrap_or_else(empty_root)
     }
 
     /// Size and root.
@@ -92,88 +121,65 @@ impl Frontier {
         TreeHead { size: self.size(), root: self.root() }
     }
 
-    /// Adds a batch of leaves, keeping what is needed to prove each of them in the new tree.
+    /// Adds a batch of leaves, keeping what is needed to prove each of them in the new tree. Costs about
+    /// one node hash per leaf and one allocation.
     pub fn extend(&self, leaves: &[Hash]) -> BatchTree {
-        BatchTree::build(self, leaves)
+        BatchTree::build(self.clone(), leaves)
     }
 
-    fn node(&self, level: usize) -> Hash {
-        self.nodes.get(level).copied().unwrap_or(Hash([0; 32]))
-    }
-
-    fn set(&mut self, level: usize, node: Hash) {
-        if self.nodes.len() <= level {
-            self.nodes.resize(level + 1, Hash([0; 32]));
-        }
-        if let Some(slot) = self.nodes.get_mut(level) {
-            *slot = node;
-        }
-    }
-}
-
-/// One level of a batch: the nodes from `first` on.
-#[derive(Debug)]
-struct Level {
-    first: u64,
-    nodes: Vec<Hash>,
-}
-
-impl Level {
-    fn get(&self, index: u64) -> Option<Hash> {
-        let at = usize::try_from(index.checked_sub(self.first)?).ok()?;
-        self.nodes.get(at).copied()
+    /// The last complete node of a level, if it has no right neighbour (bit `level` of the size is set).
+    fn node(&self, level: u32) -> Option<Hash> {
+        let above = self.size.checked_shr(level).filter(|above| above & 1 == 1)?;
+        let at = above.count_ones() as usize;
+        self.nodes.get(at - 1).copied()
     }
 }
 
 /// A tree after a batch was added: its head, the batch's proofs, and its new complete nodes.
 ///
-/// Each level holds the nodes the batch made. Where pairing needs a left neighbour older than the
-/// batch, it is a complete node of the old frontier. A last node without a right neighbour moves up
-/// unchanged, which is what RFC 6962's split at the largest power of two amounts to.
-#[derive(Debug)]
+/// It holds every node the batch made, level by level. Where pairing needs a left neighbour older than
+/// the batch, that neighbour is a node of the old frontier.
+#[derive(Debug, Clone)]
 pub struct BatchTree {
-    old_size: u64,
+    old: Frontier,
     new_size: u64,
-    levels: Vec<Level>,
-    frontier: Frontier,
+    /// Nodes made, from level 0 up; per level from node `old.size >> level` on. Only a level's last
+    /// node may be incomplete.
+    nodes: Vec<Hash>,
+    /// Where in `nodes` each level starts.
+    starts: Vec<usize>,
     root: Hash,
 }
 
 impl BatchTree {
-    fn build(old: &Frontier, leaves: &[Hash]) -> Self {
+    fn build(old: Frontier, leaves: &[Hash]) -> Self {
         let new_size = old.size + leaves.len() as u64;
-        let mut levels = Vec::with_capacity(64);
-        let mut first = old.size;
-        let mut nodes = leaves.to_vec();
-        for level in 0..64 {
-            if first & 1 == 1 && !nodes.is_empty() {
-                nodes.insert(0, old.node(level));
-                first -= 1;
-            }
-            let done = first == 0 && nodes.len() <= 1;
-            let above = if done { Vec::new() } else { pair_up(&nodes) };
-            levels.push(Level { first, nodes });
-            if done || above.is_empty() {
-                break;
-            }
-            first >>= 1;
-            nodes = above;
+        if leaves.is_empty() {
+            let root = old.root();
+            return Self { old, new_size, nodes: Vec::new(), starts: Vec::new(), root };
         }
-        let frontier = Self::grow(old, new_size, &levels);
-        let root = frontier.root();
-        Self { old_size: old.size, new_size, levels, frontier, root }
+        let levels = levels_of(new_size);
+        let total = (0..levels).map(|level| made_at(level, old.size, new_size)).sum();
+        let mut nodes = vec![Hash([0; 32]); total];
+        let mut starts = Vec::with_capacity(levels as usize);
+        let mut room = nodes.as_mut_slice();
+        let mut below: &[Hash] = &[];
+        for level in 0..levels {
+            starts.push(total - room.len());
+            let (made, rest) = room.split_at_mut(made_at(level, old.size, new_size));
+            match level.checked_sub(1) {
+                None => made.copy_from_slice(leaves),
+                Some(level_below) => pair_up(old.node(level_below), below, made),
+            }
+            (below, room) = (made, rest);
+        }
+        let root = below.first().copied().unwrap_or_else(empty_root);
+        Self { old, new_size, nodes, starts, root }
     }
 
-    fn grow(old: &Frontier, new_size: u64, levels: &[Level]) -> Frontier {
-        let mut frontier = Frontier { size: new_size, nodes: old.nodes.clone() };
-        for (level, made) in levels.iter().enumerate() {
-            if new_size >> level & 1 == 1
-                && let Some(node) = made.get((new_size >> level) - 1)
-            {
-                frontier.set(level, node);
-            }
-        }
-        frontier
+    /// Size and root of the tree before the batch.
+    pub fn old_head(&self) -> TreeHead {
+        self.old.head()
     }
 
     /// Size and root of the new tree.
@@ -183,45 +189,86 @@ impl BatchTree {
 
     /// Inclusion proof, in the new tree, of a leaf of this batch; `None` for any other index.
     pub fn proof(&self, index: LeafIndex) -> Option<Vec<Hash>> {
-        if index.0 < self.old_size || index.0 >= self.new_size {
+        if index.0 < self.old.size || index.0 >= self.new_size {
             return None;
         }
-        let neighbours = self.levels.iter().enumerate().map(|(level, made)| made.get((index.0 >> level) ^ 1));
-        Some(neighbours.flatten().collect())
+        let mut proof = Vec::with_capacity(self.starts.len());
+        proof.extend(
+            (0..levels_of(self.new_size)).filter_map(|level| self.node(level, (index.0 >> level) ^ 1)),
+        );
+        Some(proof)
     }
 
     /// The complete nodes this batch made at `level`: index of the first, and the nodes.
     pub fn complete_nodes(&self, level: u8) -> (u64, &[Hash]) {
-        let level = usize::from(level);
-        if level >= 64 {
-            return (0, &[]);
-        }
-        let (from, to) = (self.old_size >> level, self.new_size >> level);
-        let nodes = self.levels.get(level).and_then(|made| {
-            let start = usize::try_from(from.checked_sub(made.first)?).ok()?;
-            let end = usize::try_from(to.checked_sub(made.first)?).ok()?;
-            made.nodes.get(start..end)
-        });
+        let shifted = |size: u64| size.checked_shr(u32::from(level)).unwrap_or(0);
+        let (from, to) = (shifted(self.old.size), shifted(self.new_size));
+        let start = self.starts.get(usize::from(level)).copied().unwrap_or(self.nodes.len());
+        let count = usize::try_from(to - from).unwrap_or(usize::MAX);
+        let nodes = self.nodes.get(start..).and_then(|nodes| nodes.get(..count));
         (from, nodes.unwrap_or_default())
     }
 
     /// The new tree's frontier.
     pub fn into_frontier(self) -> Frontier {
-        self.frontier
+        let levels = (0..u64::BITS).rev().filter(|level| self.new_size >> level & 1 == 1);
+        let nodes = levels.filter_map(|level| self.node(level, (self.new_size >> level) - 1));
+        Frontier { size: self.new_size, nodes: nodes.collect() }
+    }
+
+    /// A node the batch made, or the old frontier's left neighbour of the first of them.
+    fn node(&self, level: u32, index: u64) -> Option<Hash> {
+        let first = self.old.size >> level;
+        if index < first {
+            return if index + 1 == first { self.old.node(level) } else { None };
+        }
+        let at = usize::try_from(index - first).ok()?;
+        if at >= made_at(level, self.old.size, self.new_size) {
+            return None;
+        }
+        self.nodes.get(self.starts.get(level as usize)? + at).copied()
     }
 }
 
-/// Joins neighbours; a last node without one moves up unchanged.
-fn pair_up(nodes: &[Hash]) -> Vec<Hash> {
-    let pairs = nodes.chunks(2).map(|pair| match pair {
-        [left, right] => node_hash(left, right),
-        [alone, ..] => *alone,
-        [] => empty_root(),
-    });
-    pairs.collect()
+/// Number of levels of a tree of `size` ≥ 1 leaves, root and leaves included.
+const fn levels_of(size: u64) -> u32 {
+    u64::BITS - (size - 1).leading_zeros() + 1
+}
+
+/// How many nodes of `level` growing from `old` to `new` > `old` leaves makes, the incomplete one included.
+const fn made_at(level: u32, old: u64, new: u64) -> usize {
+    (((new - 1) >> level) + 1 - (old >> level)) as usize
+}
+
+/// Fills `parents` with the nodes above `left` (if any) and `nodes`, left to right.
+fn pair_up(left: Option<Hash>, nodes: &[Hash], parents: &mut [Hash]) {
+    let mut slots = parents.iter_mut();
+    let mut put = |node| {
+        if let Some(slot) = slots.next() {
+            *slot = node;
+        }
+    };
+    let paired = match (left, nodes.split_first()) {
+        (Some(left), Some((first, rest))) => {
+            put(node_hash(&left, first));
+            rest
+        }
+        _ => nodes,
+    };
+    let (pairs, alone) = paired.as_chunks::<2>();
+    for [left, right] in pairs {
+        put(node_hash(left, right));
+    }
+    if let [promoted] = alone {
+        put(*promoted);
+    }
 }
 
 /// Where complete nodes come from: tiles on disk, an archive, memory.
+///
+/// `Ok` must be the hash of exactly the named subtree; proofs built on a wrong one fail to verify, they
+/// do not deceive. `Err` ends the proof and is passed on. Called from one thread at a time per proof, at
+/// most 128 times.
 pub trait NodeSource {
     /// What can go wrong fetching one.
     type Error: From<ProofError>;
@@ -229,7 +276,8 @@ pub trait NodeSource {
     fn node(&self, level: u8, index: u64) -> Result<Hash, Self::Error>;
 }
 
-/// Root of leaves `from..to`, where `from` is a multiple of the largest power of two below `to - from`.
+/// Root of leaves `from..to`, where `from` is a multiple of the smallest power of two not below
+/// `to - from` (so that every complete part is a node).
 fn range_root<S: NodeSource>(source: &S, from: u64, to: u64) -> Result<Hash, S::Error> {
     let size = to - from;
     if size.is_power_of_two() {
@@ -255,7 +303,7 @@ pub fn inclusion_proof<S: NodeSource>(
         return Err(ProofError::OutOfRange.into());
     }
     let (mut from, mut to) = (0, size.0);
-    let mut proof = Vec::new();
+    let mut proof = Vec::with_capacity(levels_of(size.0) as usize);
     while to - from > 1 {
         let split = from + largest_power_of_two_below(to - from);
         if index.0 < split {
@@ -301,6 +349,47 @@ pub fn consistency_proof<S: NodeSource>(
     Ok(proof)
 }
 
+/// The walk both verifiers make: from a node up to the root, `position` and `last` being the node's and
+/// the last node's index at the current level (RFC 9162 §2.1.3.2 and §2.1.4.2, `fn` and `sn`).
+struct Climb {
+    position: u64,
+    last: u64,
+}
+
+/// On which side of the node its next sibling stands.
+#[derive(PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+impl Climb {
+    /// Goes up to the level of the next sibling's parent.
+    fn step(&mut self) -> Result<Side, ProofError> {
+        if self.last == 0 {
+            return Err(ProofError::WrongLength);
+        }
+        let side =
+            if self.position & 1 == 1 || self.position == self.last { Side::Left } else { Side::Right };
+        if side == Side::Left {
+            // A promoted node: skip the levels at which it stands alone.
+            let alone = if self.position == 0 { 0 } else { self.position.trailing_zeros() };
+            self.up(alone);
+        }
+        self.up(1);
+        Ok(side)
+    }
+
+    const fn up(&mut self, levels: u32) {
+        self.position >>= levels;
+        self.last >>= levels;
+    }
+
+    const fn end(&self) -> Result<(), ProofError> {
+        if self.last == 0 { Ok(()) } else { Err(ProofError::WrongLength) }
+    }
+}
+
 /// Checks that `leaf` is at `index` of the tree with this head (RFC 9162 §2.1.3.2).
 pub fn verify_inclusion(
     leaf: &Hash,
@@ -311,71 +400,56 @@ pub fn verify_inclusion(
     if !head.size.covers(index) {
         return Err(ProofError::OutOfRange);
     }
-    let (mut position, mut last) = (index.0, head.size.0 - 1);
+    let mut climb = Climb { position: index.0, last: head.size.0 - 1 };
     let mut node = *leaf;
     for sibling in proof {
-        if last == 0 {
-            return Err(ProofError::WrongLength);
-        }
-        if position & 1 == 1 || position == last {
-            node = node_hash(sibling, &node);
-            while position & 1 == 0 && position != 0 {
-                position >>= 1;
-                last >>= 1;
-            }
-        } else {
-            node = node_hash(&node, sibling);
-        }
-        position >>= 1;
-        last >>= 1;
+        node = match climb.step()? {
+            Side::Left => node_hash(sibling, &node),
+            Side::Right => node_hash(&node, sibling),
+        };
     }
-    if last != 0 {
-        return Err(ProofError::WrongLength);
-    }
+    climb.end()?;
     if node == head.root { Ok(()) } else { Err(ProofError::RootMismatch) }
 }
 
 /// Checks that the tree of `new` begins with the tree of `old` (RFC 9162 §2.1.4.2).
+///
+/// Every tree begins with the empty one, by an empty proof.
 pub fn verify_consistency(old: &TreeHead, new: &TreeHead, proof: &[Hash]) -> Result<(), ProofError> {
     if old.size > new.size {
         return Err(ProofError::OutOfRange);
     }
     if old.size.0 == 0 || old.size == new.size {
-        let expected = if old.size.0 == 0 { empty_root() } else { new.root };
-        return match (proof.is_empty(), old.root == expected) {
-            (true, true) => Ok(()),
-            (false, _) => Err(ProofError::WrongLength),
-            _ => Err(ProofError::RootMismatch),
-        };
+        return verify_trivial(old, new, proof);
     }
+    let mut climb = Climb { position: old.size.0 - 1, last: new.size.0 - 1 };
+    climb.up(climb.position.trailing_ones());
     let mut hashes = proof.iter();
-    let mut missing = || hashes.next().ok_or(ProofError::WrongLength);
-    let (mut position, mut last) = (old.size.0 - 1, new.size.0 - 1);
-    while position & 1 == 1 {
-        position >>= 1;
-        last >>= 1;
-    }
-    let first = if old.size.0.is_power_of_two() { old.root } else { *missing()? };
+    // The largest complete subtree that ends the old tree; if it is all of it, the proof leaves it out.
+    let first = if old.size.0.is_power_of_two() {
+        old.root
+    } else {
+        *hashes.next().ok_or(ProofError::WrongLength)?
+    };
     let (mut from_old, mut from_new) = (first, first);
     for sibling in hashes {
-        if last == 0 {
-            return Err(ProofError::WrongLength);
-        }
-        if position & 1 == 1 || position == last {
-            from_old = node_hash(sibling, &from_old);
-            from_new = node_hash(sibling, &from_new);
-            while position & 1 == 0 && position != 0 {
-                position >>= 1;
-                last >>= 1;
+        match climb.step()? {
+            Side::Left => {
+                from_old = node_hash(sibling, &from_old);
+                from_new = node_hash(sibling, &from_new);
             }
-        } else {
-            from_new = node_hash(&from_new, sibling);
+            Side::Right => from_new = node_hash(&from_new, sibling),
         }
-        position >>= 1;
-        last >>= 1;
     }
-    if last != 0 {
+    climb.end()?;
+    if from_old == old.root && from_new == new.root { Ok(()) } else { Err(ProofError::RootMismatch) }
+}
+
+fn verify_trivial(old: &TreeHead, new: &TreeHead, proof: &[Hash]) -> Result<(), ProofError> {
+    if !proof.is_empty() {
         return Err(ProofError::WrongLength);
     }
-    if from_old == old.root && from_new == new.root { Ok(()) } else { Err(ProofError::RootMismatch) }
+    let empty_is_empty = |head: &TreeHead| head.size.0 != 0 || head.root == empty_root();
+    let same = old.size != new.size || old.root == new.root;
+    if same && empty_is_empty(old) && empty_is_empty(new) { Ok(()) } else { Err(ProofError::RootMismatch) }
 }

@@ -3,12 +3,18 @@
 //! Tile `(L, N)` holds 256 nodes of tree level `8·L`, from node `256·N` on; an entry bundle holds the
 //! 256 leaves under a level-0 tile, each as a 16-bit big-endian length and its bytes. A partial tile or
 //! bundle of width `W` is the first `W` of them and is named `….p/W`. Width 0 does not exist.
+//!
+//! Refused: paths in a second spelling, tiles that are not whole hashes, bundles that end inside an entry
+//! or hold more than 256.
 
 use std::fmt;
 
 use crate::event::LEAF_BYTES_MAX;
 use crate::hash::Hash;
 use crate::merkle::{BatchTree, node_hash};
+
+#[cfg(test)]
+mod tests;
 
 /// Nodes in a full tile, entries in a full bundle.
 pub const WIDTH: u64 = 256;
@@ -99,19 +105,52 @@ pub fn partial_width(level: u8, size: u64) -> Option<u8> {
     u8::try_from(nodes % WIDTH).ok().filter(|width| *width != 0)
 }
 
-/// Root of a full tile: the complete node 8 levels up.
-///
-/// Gives the empty tree's root for an empty slice; callers pass 256 hashes.
-pub fn tile_root(hashes: &[Hash]) -> Hash {
-    let mut nodes = hashes.to_vec();
-    while nodes.len() > 1 {
-        nodes = nodes
-            .chunks(2)
-            .filter_map(|pair| pair.first().zip(pair.last()))
-            .map(|(l, r)| node_hash(l, r))
-            .collect();
+/// Root of a full tile: the complete node 8 levels up. `None` unless there are 256 hashes.
+pub fn tile_root(hashes: &[Hash]) -> Option<Hash> {
+    (hashes.len() as u64 == WIDTH).then(|| perfect_root(hashes)).flatten()
+}
+
+/// Root of a perfect subtree; `None` unless the number of hashes is a power of two.
+fn perfect_root(hashes: &[Hash]) -> Option<Hash> {
+    if let [node] = hashes {
+        return Some(*node);
     }
-    nodes.first().copied().unwrap_or_else(crate::merkle::empty_root)
+    if !hashes.len().is_power_of_two() {
+        return None;
+    }
+    let (left, right) = hashes.split_at(hashes.len() / 2);
+    Some(node_hash(&perfect_root(left)?, &perfect_root(right)?))
+}
+
+/// Where a complete tree node is found in the tiles: it is the root of a run of one tile's hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodePlace {
+    /// Tile level.
+    pub level: u8,
+    /// Which tile of the level.
+    pub index: u64,
+    first: usize,
+    count: usize,
+}
+
+impl NodePlace {
+    /// The place of the node at (level, index); `None` if no 64-bit tree has such a node.
+    pub fn of(level: u8, index: u64) -> Option<Self> {
+        let within = u32::from(level % 8);
+        let first = index.checked_mul(1 << within)?;
+        let sane = level < 64 && index.leading_zeros() >= u32::from(level);
+        sane.then(|| Self {
+            level: level / 8,
+            index: first / WIDTH,
+            first: (first % WIDTH) as usize,
+            count: 1 << within,
+        })
+    }
+
+    /// The node, given the tile's hashes; `None` if a partial tile does not reach that far.
+    pub fn root_in(&self, hashes: &[Hash]) -> Option<Hash> {
+        perfect_root(hashes.get(self.first..self.first + self.count)?)
+    }
 }
 
 /// The bytes of a tile.
@@ -126,63 +165,74 @@ pub fn decode_tile(bytes: &[u8]) -> Option<Vec<Hash>> {
     sane.then(|| hashes.iter().map(|hash| Hash(*hash)).collect())
 }
 
-/// An entry too long for a bundle's 16-bit length; leaves of this format never are.
+/// Why a bundle could not be written or read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("entry of {0} bytes does not fit a bundle")]
-pub struct EntryTooLong(pub usize);
+pub enum BundleError {
+    /// An entry does not fit its 16-bit length. The writer is at fault; leaves of this format always fit.
+    #[error("entry of {0} bytes does not fit a bundle")]
+    EntryTooLong(usize),
+    /// The bundle ends inside the entry that starts at this byte. The stored object is damaged.
+    #[error("entry bundle is truncated at byte {0}")]
+    Truncated(usize),
+    /// More than 256 entries.
+    #[error("entry bundle holds more than 256 entries")]
+    TooManyEntries,
+}
 
 /// Appends one entry to a bundle.
-pub fn push_entry(bundle: &mut Vec<u8>, entry: &[u8]) -> Result<(), EntryTooLong> {
-    let length = u16::try_from(entry.len()).map_err(|_| EntryTooLong(entry.len()))?;
+pub fn push_entry(bundle: &mut Vec<u8>, entry: &[u8]) -> Result<(), BundleError> {
+    let length = u16::try_from(entry.len()).map_err(|_| BundleError::EntryTooLong(entry.len()))?;
     bundle.extend_from_slice(&length.to_be_bytes());
     bundle.extend_from_slice(entry);
     Ok(())
 }
 
 /// The bytes of a bundle.
-pub fn encode_bundle<'a>(entries: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, EntryTooLong> {
+pub fn encode_bundle<'a>(entries: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, BundleError> {
     let mut bundle = Vec::new();
-    for entry in entries {
+    for (count, entry) in (0..).zip(entries) {
+        if count == WIDTH {
+            return Err(BundleError::TooManyEntries);
+        }
         push_entry(&mut bundle, entry)?;
     }
     Ok(bundle)
 }
-
-/// A bundle ended inside an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("entry bundle is truncated at byte {0}")]
-pub struct TruncatedBundle(pub usize);
 
 /// Reads a bundle entry by entry; after an error it ends.
 #[derive(Debug, Clone)]
 pub struct BundleEntries<'a> {
     bundle: &'a [u8],
     at: usize,
+    read: u64,
 }
 
-/// The entries of a bundle, in order, borrowed.
+/// The entries of a bundle, in order, borrowed. How many there should be, the caller knows from the path.
 pub const fn decode_bundle(bundle: &[u8]) -> BundleEntries<'_> {
-    BundleEntries { bundle, at: 0 }
+    BundleEntries { bundle, at: 0, read: 0 }
 }
 
-impl<'a> Iterator for BundleEntries<'a> {
-    type Item = Result<&'a [u8], TruncatedBundle>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.bundle.get(self.at..).filter(|rest| !rest.is_empty())?;
+impl<'a> BundleEntries<'a> {
+    fn read(&self, rest: &'a [u8]) -> Result<&'a [u8], BundleError> {
+        if self.read == WIDTH {
+            return Err(BundleError::TooManyEntries);
+        }
         let entry = rest
             .split_first_chunk::<2>()
             .and_then(|(length, body)| body.get(..usize::from(u16::from_be_bytes(*length))));
-        Some(match entry {
-            Some(entry) => {
-                self.at += 2 + entry.len();
-                Ok(entry)
-            }
-            None => {
-                let at = std::mem::replace(&mut self.at, self.bundle.len());
-                Err(TruncatedBundle(at))
-            }
-        })
+        entry.ok_or(BundleError::Truncated(self.at))
+    }
+}
+
+impl<'a> Iterator for BundleEntries<'a> {
+    type Item = Result<&'a [u8], BundleError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.bundle.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let entry = self.read(rest);
+        self.at = entry.map_or(self.bundle.len(), |entry| self.at + 2 + entry.len());
+        self.read += 1;
+        Some(entry)
     }
 }
 
@@ -218,8 +268,10 @@ impl TileTail {
         Self { levels: Vec::new() }
     }
 
-    /// Takes what a batch completed at every tile level; gives the tiles that became full.
+    /// Takes what a batch completed at every tile level; gives the tiles that became full, lowest level
+    /// first. The batch must continue the tree this tail is of.
     pub fn extend(&mut self, batch: &BatchTree) -> Vec<FullTile> {
+        debug_assert!(self.is_at(batch.complete_nodes(0).0), "batch does not continue this tail");
         let mut full = Vec::new();
         for level in 0..LEVELS {
             let (_, nodes) = batch.complete_nodes(level * 8);
@@ -245,6 +297,15 @@ impl TileTail {
         *tail = Tail { full, hashes: Vec::new() };
     }
 
+    /// Whether every level holds exactly what a tree of `size` has: to be asked after a rebuild.
+    pub fn is_at(&self, size: u64) -> bool {
+        (0..LEVELS).all(|level| {
+            let tail = self.levels.get(usize::from(level));
+            let (full, partial) = tail.map_or((0, 0), |tail| (tail.full, tail.hashes.len()));
+            full == full_tiles(level, size) && partial == partial_width(level, size).map_or(0, usize::from)
+        })
+    }
+
     /// Hashes of the level's partial tile so far.
     pub fn partial(&self, level: u8) -> &[Hash] {
         self.levels.get(usize::from(level)).map_or(&[], |tail| &tail.hashes)
@@ -262,6 +323,9 @@ impl TileTail {
     fn push_nodes(&mut self, level: u8, nodes: &[Hash], full: &mut Vec<FullTile>) {
         let tail = self.level(level);
         for node in nodes {
+            if tail.hashes.capacity() == 0 {
+                tail.hashes.reserve_exact(WIDTH as usize);
+            }
             tail.hashes.push(*node);
             if tail.hashes.len() as u64 == WIDTH {
                 let hashes = std::mem::take(&mut tail.hashes);

@@ -1,0 +1,225 @@
+//! What can be typed. Each command's help ends with an example.
+
+use std::path::PathBuf;
+
+use chancery_format::Digest;
+use chancery_format::names::{EventId, EventType, IdempotencyKey, Kid, Purpose, StreamName};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLE: &str = "Example:
+  export CHANCERY_URL=https://127.0.0.1:8443 CHANCERY_CA=ca.crt
+  export CHANCERY_CERT=client.crt CHANCERY_KEY=client.key
+  chancery sign --kid orders --file invoice.pdf
+
+Exit codes: 0 done or valid, 1 refused or invalid, 2 usage or configuration,
+            3 evidence missing or unreadable, 4 service unavailable";
+
+/// Signatures that are on the ledger before you see them.
+#[derive(Debug, Parser)]
+#[command(name = "chancery", version, after_help = EXAMPLE)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the service is and who we are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// Address of the service, https://HOST:PORT
+    #[arg(long, global = true, env = "CHANCERY_URL", value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// PEM file of the authorities that may vouch for the service
+    #[arg(long, global = true, env = "CHANCERY_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// PEM file of our certificate
+    #[arg(long, global = true, env = "CHANCERY_CERT", value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// PEM file of our certificate's key
+    #[arg(long, global = true, env = "CHANCERY_KEY", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Time for a command, retries included, in milliseconds
+    #[arg(long, global = true, value_name = "MS", default_value_t = chancery_client::limits::CALL_TIMEOUT_MS)]
+    pub(crate) timeout_ms: u64,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Sign a digest, or a file's SHA-256
+    #[command(after_help = "Example:
+  chancery sign --kid orders --file invoice.pdf --purpose invoice --receipt invoice.receipt.json")]
+    Sign(Sign),
+    /// Ask the service whether a signature is valid
+    #[command(after_help = "Example:
+  chancery verify --kid orders --file invoice.pdf --signature @invoice.sig")]
+    Verify(Verify),
+    /// Append to the audit ledger
+    #[command(subcommand)]
+    Event(Event),
+    /// Fetch proofs
+    #[command(subcommand)]
+    Receipt(Receipt),
+    /// See keys
+    #[command(subcommand)]
+    Keys(Keys),
+    /// See whether the service is up, and ready
+    #[command(after_help = "Example:
+  chancery status --ops http://127.0.0.1:9464")]
+    Status(Status),
+}
+
+/// What is signed.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Subject {
+    /// SHA-256 digest, 64 lower-case hexadecimal characters
+    #[arg(long, value_name = "HEX", value_parser = digest)]
+    pub(crate) digest: Option<Digest>,
+    /// File whose SHA-256 is taken; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// Name of the key
+    #[arg(long)]
+    pub(crate) kid: Kid,
+    #[command(flatten)]
+    pub(crate) subject: Subject,
+    /// What the signature is for; recorded
+    #[arg(long)]
+    pub(crate) purpose: Option<Purpose>,
+    /// Context to record, a JSON object, or @FILE
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) metadata: Option<String>,
+    /// Repeat of an earlier request: the same key gives the same signature [default: a fresh one]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
+    /// Fetch the receipt too, check it here, and keep it in this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+    /// Signers registry to check the receipt with [default: the service's own]
+    #[arg(long, value_name = "FILE", requires = "receipt")]
+    pub(crate) signers: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Name of the key
+    #[arg(long)]
+    pub(crate) kid: Kid,
+    #[command(flatten)]
+    pub(crate) subject: Subject,
+    /// The signature in base64, or @FILE that holds it
+    #[arg(long, value_name = "BASE64|@FILE")]
+    pub(crate) signature: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Event {
+    /// Append one event
+    #[command(after_help = "Example:
+  chancery event append --type order.paid --payload '{\"order\":7,\"total\":\"12.50\"}' --stream orders/7")]
+    Append(Append),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Append {
+    /// Kind of event, such as order.paid
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: EventType,
+    /// What happened: JSON, or @FILE
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) payload: String,
+    /// Chain it joins [default: your own]
+    #[arg(long)]
+    pub(crate) stream: Option<StreamName>,
+    /// Name of the event; can be used once
+    #[arg(long)]
+    pub(crate) id: Option<EventId>,
+    /// Context to record, a JSON object, or @FILE
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) metadata: Option<String>,
+    /// Repeat of an earlier request: the same key gives the same event [default: a fresh one]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Receipt {
+    /// Fetch the receipt of one ledger entry
+    #[command(after_help = "Example:
+  chancery receipt get 41 --signers signers.json -o receipt.json")]
+    Get(GetReceipt),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetReceipt {
+    /// Position on the ledger
+    #[arg(value_name = "INDEX")]
+    pub(crate) index: u64,
+    /// Form of the receipt
+    #[arg(long, value_enum, default_value_t = Form::Json)]
+    pub(crate) format: Form,
+    /// File to write it to [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Check it here with this signers registry before it is written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signers: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Chancery's receipt
+    Json,
+    /// C2SP tlog-proof
+    TlogProof,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// List the keys you may see
+    #[command(after_help = "Example:
+  chancery keys list")]
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Ops listener to ask for readiness, http://HOST:PORT
+    #[arg(long, env = "CHANCERY_OPS", value_name = "URL")]
+    pub(crate) ops: Option<String>,
+}
+
+fn digest(text: &str) -> Result<Digest, String> {
+    Digest::parse("sha256", text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// Every command that does something ends its help with an example of itself.
+    #[test]
+    fn every_help_shows_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            if command.has_subcommands() {
+                for child in command.get_subcommands() {
+                    check(child, &format!("{path} {}", child.get_name()));
+                }
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example:") && help.contains(path), "{path}: {help:?}");
+        }
+        super::Cli::command().debug_assert();
+        check(&super::Cli::command(), "chancery");
+    }
+}

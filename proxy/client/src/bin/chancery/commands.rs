@@ -1,0 +1,222 @@
+//! One function per command: read what was given, ask, say what came back.
+
+use std::path::Path;
+
+use chancery_client::{
+    CheckedReceipt, Client, ClientError, KeyInfo, NewEvent, Options, ReceiptMismatch, SignReply, SignRequest,
+    check_issued, check_receipt, random_idempotency_key, readiness,
+};
+use chancery_format::names::IdempotencyKey;
+use chancery_format::{LeafIndex, SignersRegistry};
+use serde_json::{Value, json};
+
+use crate::args::{self, Cli, Command, Connection, Form};
+use crate::input;
+use crate::output::{Failure, Report, columns};
+
+/// Runs the command typed.
+pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
+    let client = connect(&cli.connection)?;
+    match cli.command {
+        Command::Sign(asked) => sign(&client, asked).await,
+        Command::Verify(asked) => verify(&client, asked).await,
+        Command::Event(args::Event::Append(asked)) => append(&client, asked).await,
+        Command::Receipt(args::Receipt::Get(asked)) => receipt(&client, asked).await,
+        Command::Keys(args::Keys::List) => keys(&client).await,
+        Command::Status(asked) => status(&client, asked, cli.connection.timeout_ms).await,
+    }
+}
+
+fn connect(connection: &Connection) -> Result<Client, Failure> {
+    let missing = |option: &str, variable: &str| Failure::usage(&format!("give {option} or set {variable}"));
+    let url = connection.url.as_ref().ok_or_else(|| missing("--url", "CHANCERY_URL"))?;
+    let ca = connection.ca.as_ref().ok_or_else(|| missing("--ca", "CHANCERY_CA"))?;
+    let mut options = Options::new(url, ca);
+    options.identity = match (&connection.cert, &connection.key) {
+        (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+        (None, None) => None,
+        (Some(_), None) => return Err(missing("--key", "CHANCERY_KEY")),
+        (None, Some(_)) => return Err(missing("--cert", "CHANCERY_CERT")),
+    };
+    options.call_timeout_ms = connection.timeout_ms;
+    Ok(Client::new(&options)?)
+}
+
+fn key_or_fresh(given: Option<IdempotencyKey>) -> Result<IdempotencyKey, Failure> {
+    match given {
+        Some(key) => Ok(key),
+        None => Ok(random_idempotency_key()?),
+    }
+}
+
+async fn sign(client: &Client, asked: args::Sign) -> Result<Report, Failure> {
+    let digest = input::subject(&asked.subject)?;
+    let mut request = SignRequest::new(asked.kid, &digest);
+    if let Some(purpose) = asked.purpose {
+        request = request.purpose(purpose);
+    }
+    if let Some(metadata) = &asked.metadata {
+        request = request.metadata(input::json(metadata, "--metadata")?);
+    }
+    let key = key_or_fresh(asked.idempotency_key)?;
+    let answer =
+        client.sign(&request, &key).await.map_err(|error| Failure::from(error).with_retry_key(&key))?;
+    let mut text = describe_signature(&answer.value, &key);
+    if let Some(path) = &asked.receipt {
+        let checked = keep_receipt(client, &answer.value, path, asked.signers.as_deref()).await?;
+        text = format!("{text}\n{}\nkept in {}", describe_receipt(&checked), path.display());
+    }
+    Ok(Report::done(text, answer.body))
+}
+
+fn describe_signature(reply: &SignReply, key: &IdempotencyKey) -> String {
+    let index = reply.index().map_or_else(|| "?".to_owned(), |index| index.to_string());
+    columns(&[
+        ("signature", &reply.signature),
+        ("key", &format!("{} ({}, {})", reply.kid, reply.signer_kid, reply.algorithm)),
+        ("digest", &format!("sha256 {}", reply.digest)),
+        ("entry", &format!("{index}, event {}, {}", reply.id, reply.ts)),
+        ("rung", &reply.rung),
+        ("retry", &format!("--idempotency-key {key}")),
+    ])
+}
+
+/// Fetches the receipt of a signature, checks that it proves that signature, and writes it.
+async fn keep_receipt(
+    client: &Client,
+    reply: &SignReply,
+    path: &Path,
+    signers: Option<&Path>,
+) -> Result<CheckedReceipt, Failure> {
+    let index = reply.index().ok_or_else(|| Failure::evidence(&"the reply names no ledger index"))?;
+    let receipt = client.receipt(index).await.map_err(|error| Failure::from(error).missing_is_evidence())?;
+    let registry = match signers {
+        Some(path) => input::registry(path)?,
+        None => {
+            SignersRegistry::parse(&client.signers().await?).map_err(|error| Failure::evidence(&error))?
+        }
+    };
+    let checked = check_issued(reply, &receipt, &registry)
+        .map_err(|error: ReceiptMismatch| Failure::invalid(&error))?;
+    write_file(path, &receipt)?;
+    Ok(checked)
+}
+
+fn describe_receipt(checked: &CheckedReceipt) -> String {
+    let signer = checked.signer.as_deref().map(|signer| format!(", signature of {signer} verified"));
+    columns(&[(
+        "receipt",
+        &format!(
+            "entry {} of {} on {}{}",
+            checked.index,
+            checked.tree_size,
+            checked.origin,
+            signer.unwrap_or_default()
+        ),
+    )])
+}
+
+async fn verify(client: &Client, asked: args::Verify) -> Result<Report, Failure> {
+    let digest = input::subject(&asked.subject)?;
+    let signature = input::text(&asked.signature)?;
+    let answer = client.verify(&asked.kid, &digest, &signature).await?;
+    let verdict = if answer.value.valid { "valid" } else { "INVALID" };
+    let text = format!("{verdict}: key {} is {}", answer.value.kid, answer.value.key_state);
+    let report = Report::done(text, answer.body);
+    Ok(if answer.value.valid { report } else { report.invalid() })
+}
+
+async fn append(client: &Client, asked: args::Append) -> Result<Report, Failure> {
+    let payload = input::json(&asked.payload, "--payload")?;
+    let metadata = asked.metadata.as_deref().map(|given| input::json(given, "--metadata")).transpose()?;
+    let event = NewEvent::new(asked.event_type, payload).stream(asked.stream).id(asked.id).metadata(metadata);
+    let key = key_or_fresh(asked.idempotency_key)?;
+    let answer =
+        client.append_event(&event, &key).await.map_err(|error| Failure::from(error).with_retry_key(&key))?;
+    let reply = &answer.value;
+    let index = reply.index().map_or_else(|| "?".to_owned(), |index| index.to_string());
+    let text = columns(&[
+        ("event", reply.id.as_str()),
+        ("entry", &format!("{index}, {}", reply.ts)),
+        ("stream", &format!("{} at {}", reply.stream, reply.seq)),
+        ("hash", &reply.hash),
+        ("retry", &format!("--idempotency-key {key}")),
+    ]);
+    Ok(Report::done(text, answer.body))
+}
+
+async fn receipt(client: &Client, asked: args::GetReceipt) -> Result<Report, Failure> {
+    let index = LeafIndex(asked.index);
+    let missing = |error: ClientError| Failure::from(error).missing_is_evidence();
+    if asked.format == Form::TlogProof && asked.signers.is_some() {
+        return Err(Failure::usage(&"--signers checks the JSON form; leave out --format tlog-proof"));
+    }
+    let receipt = match asked.format {
+        Form::Json => client.receipt(index).await.map_err(missing)?,
+        Form::TlogProof => client.receipt_tlog_proof(index).await.map_err(missing)?,
+    };
+    let checked = match &asked.signers {
+        Some(path) => {
+            let checked = check_receipt(&receipt, &input::registry(path)?);
+            Some(checked.map_err(|error| Failure::invalid(&error))?)
+        }
+        None => None,
+    };
+    let as_json = match asked.format {
+        Form::Json => receipt.to_vec(),
+        Form::TlogProof => json!({ "tlogProof": String::from_utf8_lossy(&receipt) }).to_string().into_bytes(),
+    };
+    let Some(path) = &asked.output else {
+        let text = String::from_utf8_lossy(&receipt).trim_end().to_owned();
+        return Ok(Report::done(text, as_json));
+    };
+    write_file(path, &receipt)?;
+    let told = checked.map_or_else(|| "not checked; give --signers".to_owned(), |c| describe_receipt(&c));
+    Ok(Report::done(format!("{told}\nkept in {}", path.display()), as_json))
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|error| Failure::usage(&input::named(path, &error)))
+}
+
+async fn keys(client: &Client) -> Result<Report, Failure> {
+    let answer = client.keys().await?;
+    let width = |of: fn(&KeyInfo) -> usize| answer.value.keys.iter().map(of).max().unwrap_or(0);
+    let (kid, signer) = (width(|key| key.kid.as_str().len()), width(|key| key.signer_kid.as_str().len()));
+    let rows = answer.value.keys.iter().map(|key| {
+        let purpose = key.purpose.as_deref().unwrap_or_default();
+        let line = format!(
+            "{:kid$}  {:signer$}  {:18}{:10}  {purpose}",
+            key.kid.as_str(),
+            key.signer_kid.as_str(),
+            key.algorithm,
+            key.state
+        );
+        line.trim_end().to_owned()
+    });
+    let text = rows.collect::<Vec<_>>().join("\n");
+    Ok(Report::done(if text.is_empty() { "no keys".to_owned() } else { text }, answer.body))
+}
+
+async fn status(client: &Client, asked: args::Status, timeout_ms: u64) -> Result<Report, Failure> {
+    let readiness = match &asked.ops {
+        Some(ops) => Some(readiness(ops, timeout_ms).await?),
+        None => None,
+    };
+    let health = client.health().await?;
+    let mut text = "service  up".to_owned();
+    let mut document = json!({ "service": { "up": true, "health": body(&health) } });
+    let Some(readiness) = readiness else { return Ok(Report::done(text, document.to_string())) };
+    let word = if readiness.ready { "yes" } else { "NO" };
+    text = format!("{text}\nready    {word}  {}", String::from_utf8_lossy(&readiness.body).trim_end());
+    if let Some(members) = document.as_object_mut() {
+        members.insert("ops".into(), json!({ "ready": readiness.ready, "checks": body(&readiness.body) }));
+    }
+    let report = Report::done(text, document.to_string());
+    Ok(if readiness.ready { report } else { report.not_ready() })
+}
+
+/// A body as JSON if it is, else as text.
+fn body(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(bytes).trim_end()))
+}

@@ -1,0 +1,88 @@
+//! Files, digests and JSON given on the command line. What cannot be read is a usage error, except
+//! evidence.
+
+use std::io::Read;
+use std::path::Path;
+
+use chancery_format::{Digest, SignersRegistry};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use crate::args::Subject;
+use crate::output::Failure;
+
+/// Largest text read from `@FILE`, in bytes: the service takes less.
+const TEXT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The digest given, or of the file given.
+pub(crate) fn subject(subject: &Subject) -> Result<Digest, Failure> {
+    match (&subject.digest, &subject.file) {
+        (Some(digest), _) => Ok(*digest),
+        (None, Some(path)) => hash_file(path).map_err(|error| Failure::usage(&named(path, &error))),
+        (None, None) => Err(Failure::usage(&"give --digest or --file")),
+    }
+}
+
+fn hash_file(path: &Path) -> std::io::Result<Digest> {
+    let mut reader: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path)?)
+    };
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0u8; 64 * 1024];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(Digest::Sha256(hasher.finalize().into())),
+            count => hasher.update(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+/// `text`, or what the file behind `@` holds, without surrounding white space.
+pub(crate) fn text(given: &str) -> Result<String, Failure> {
+    let Some(path) = given.strip_prefix('@') else { return Ok(given.trim().to_owned()) };
+    let read = || {
+        let mut text = String::new();
+        std::fs::File::open(path)?.take(TEXT_BYTES_MAX).read_to_string(&mut text)?;
+        std::io::Result::Ok(text.trim().to_owned())
+    };
+    read().map_err(|error| Failure::usage(&named(Path::new(path), &error)))
+}
+
+/// JSON, kept as it is written. The service checks it more strictly than we do.
+pub(crate) fn json(given: &str, option: &str) -> Result<Box<RawValue>, Failure> {
+    let bad = |error| Failure::usage(&format!("{option} is not JSON: {error}"));
+    RawValue::from_string(text(given)?).map_err(bad)
+}
+
+/// The signers registry to check evidence with.
+pub(crate) fn registry(path: &Path) -> Result<SignersRegistry, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::evidence(&named(path, &error)))?;
+    SignersRegistry::parse(&bytes).map_err(|error| Failure::evidence(&named(path, &error)))
+}
+
+pub(crate) fn named(path: &Path, error: &dyn std::fmt::Display) -> String {
+    format!("{}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn a_files_digest_is_its_sha256_and_at_reads_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("abc");
+        std::fs::write(&path, "abc").unwrap();
+        let hex = hash_file(&path).unwrap().to_hex();
+        assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        std::fs::write(&path, " {\"a\":1}\n").unwrap();
+        let raw = json(&format!("@{}", path.display()), "--payload").unwrap();
+        assert_eq!(raw.get(), "{\"a\":1}");
+        assert!(json("{", "--payload").is_err());
+        assert!(text("@/nonexistent").is_err());
+    }
+}

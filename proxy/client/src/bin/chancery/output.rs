@@ -1,0 +1,175 @@
+//! What is printed, and the exit code. The only file that knows exit codes.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use chancery_client::{ClientError, ConnectError, EntropyError, OptionsError, Problem};
+use serde_json::{Value, json};
+
+const INVALID: u8 = 1;
+const USAGE: u8 = 2;
+const EVIDENCE: u8 = 3;
+const UNAVAILABLE: u8 = 4;
+
+/// What a command has to say.
+pub(crate) struct Report {
+    /// For people. Ends without a newline.
+    pub(crate) text: String,
+    /// For programs: one JSON document.
+    pub(crate) json: Vec<u8>,
+    exit: u8,
+}
+
+impl Report {
+    pub(crate) fn done(text: String, json: impl Into<Vec<u8>>) -> Self {
+        Self { text, json: json.into(), exit: 0 }
+    }
+
+    /// The command did its work and the answer is no.
+    pub(crate) fn invalid(self) -> Self {
+        Self { exit: INVALID, ..self }
+    }
+
+    pub(crate) fn not_ready(self) -> Self {
+        Self { exit: UNAVAILABLE, ..self }
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: u8,
+    message: String,
+    problem: Option<Box<Problem>>,
+    /// Key under which asking again is safe, if the request may have been carried out.
+    retry_key: Option<String>,
+}
+
+impl Failure {
+    fn new(exit: u8, message: &dyn std::fmt::Display) -> Self {
+        Self { exit, message: message.to_string(), problem: None, retry_key: None }
+    }
+
+    pub(crate) fn usage(message: &dyn std::fmt::Display) -> Self {
+        Self::new(USAGE, message)
+    }
+
+    pub(crate) fn evidence(message: &dyn std::fmt::Display) -> Self {
+        Self::new(EVIDENCE, message)
+    }
+
+    pub(crate) fn invalid(message: &dyn std::fmt::Display) -> Self {
+        Self::new(INVALID, message)
+    }
+
+    pub(crate) fn unavailable(message: &dyn std::fmt::Display) -> Self {
+        Self::new(UNAVAILABLE, message)
+    }
+
+    /// Names the key to ask again with, where that tells what happened.
+    pub(crate) fn with_retry_key(mut self, key: &dyn std::fmt::Display) -> Self {
+        if self.exit == UNAVAILABLE {
+            self.retry_key = Some(key.to_string());
+        }
+        self
+    }
+
+    /// A thing that is not there is missing evidence, where evidence was asked for.
+    pub(crate) fn missing_is_evidence(mut self) -> Self {
+        if self.problem.as_ref().is_some_and(|problem| problem.status == 404) {
+            self.exit = EVIDENCE;
+        }
+        self
+    }
+
+    fn to_json(&self) -> Value {
+        let mut error = match &self.problem {
+            Some(problem) => json!(problem),
+            None => json!({}),
+        };
+        if let Some(members) = error.as_object_mut() {
+            members.insert("message".into(), json!(self.message));
+            if let Some(key) = &self.retry_key {
+                members.insert("idempotencyKey".into(), json!(key));
+            }
+        }
+        json!({ "error": error })
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::Refused(problem) if !problem.unavailable() => INVALID,
+            ClientError::Tls(_) => INVALID,
+            ClientError::Request(_) => USAGE,
+            ClientError::Refused(_)
+            | ClientError::Unavailable(_)
+            | ClientError::Interrupted(_)
+            | ClientError::Deadline(_)
+            | ClientError::Reply(_) => UNAVAILABLE,
+        };
+        let failure = Self::new(exit, &error);
+        match error {
+            ClientError::Refused(problem) => Self { problem: Some(Box::new(problem)), ..failure },
+            _ => failure,
+        }
+    }
+}
+
+impl From<OptionsError> for Failure {
+    fn from(error: OptionsError) -> Self {
+        Self::usage(&error)
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Options(error) => error.into(),
+            ConnectError::Call(error) => error.into(),
+        }
+    }
+}
+
+impl From<EntropyError> for Failure {
+    fn from(error: EntropyError) -> Self {
+        Self::unavailable(&error)
+    }
+}
+
+/// Prints and gives the exit code. A reader that closed its end is not our failure.
+pub(crate) fn print(result: Result<Report, Failure>, as_json: bool) -> ExitCode {
+    let mut stdout = std::io::stdout().lock();
+    let (written, exit) = match result {
+        Ok(report) if as_json => (
+            stdout.write_all(report.json.trim_ascii_end()).and_then(|()| stdout.write_all(b"\n")),
+            report.exit,
+        ),
+        Ok(report) => (writeln!(stdout, "{}", report.text), report.exit),
+        Err(failure) if as_json => (writeln!(stdout, "{}", failure.to_json()), failure.exit),
+        Err(failure) => {
+            let mut stderr = std::io::stderr().lock();
+            let written = writeln!(stderr, "chancery: {}", failure.message);
+            let hint = match &failure.retry_key {
+                Some(key) => writeln!(
+                    stderr,
+                    "          ask again with --idempotency-key {key}; nothing is done twice"
+                ),
+                None => Ok(()),
+            };
+            (written.and(hint), failure.exit)
+        }
+    };
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(USAGE),
+        _ => ExitCode::from(exit),
+    }
+}
+
+/// Lines of a label and a value, in columns.
+pub(crate) fn columns(rows: &[(&str, &str)]) -> String {
+    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let lines: Vec<_> = rows.iter().map(|(label, value)| format!("{label:width$}  {value}")).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,33 @@
+//! Every bound of the client, with unit and reason.
+
+/// Largest reply body read, in bytes: a batch of 1,000 replies with whole receipts fits.
+pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// HTTP/1.1 connections kept open while idle. More than this many callers at once is HTTP/2's job.
+pub const IDLE_CONNECTIONS_MAX: usize = 64;
+
+/// Time for TCP and TLS together, in milliseconds. A service on the same network answers in a few.
+pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
+
+/// Time for a whole call with all its attempts, in milliseconds. Above the service's own deadline for a
+/// slow device, so that the service answers first and says why.
+pub const CALL_TIMEOUT_MS: u64 = 30_000;
+
+/// Attempts of one call, the first included.
+pub const ATTEMPTS_MAX: u32 = 5;
+
+/// First pause between attempts, in milliseconds; doubles each time. Each pause is drawn between half of
+/// it and all of it, so that callers who lost the same service do not come back together.
+pub const BACKOFF_FIRST_MS: u64 = 50;
+
+/// Longest pause between attempts, in milliseconds.
+pub const BACKOFF_MAX_MS: u64 = 2_000;
+
+/// How often an idle HTTP/2 connection is probed, in milliseconds, and how long the probe may take: a
+/// peer that vanished is noticed before the next call needs it.
+pub const KEEP_ALIVE_INTERVAL_MS: u64 = 15_000;
+/// See [`KEEP_ALIVE_INTERVAL_MS`].
+pub const KEEP_ALIVE_TIMEOUT_MS: u64 = 10_000;
+
+/// Largest file accepted as a certificate, key or CA bundle, in bytes.
+pub const PEM_BYTES_MAX: u64 = 1024 * 1024;

@@ -1,0 +1,78 @@
+//! Checks a receipt on the caller's machine, with the code auditors use, and that it is about the reply
+//! the caller got. Nothing here asks the service.
+
+use chancery_format::committed::IssuedPayload;
+use chancery_format::receipt::{ReceiptError, VerifiedReceipt};
+use chancery_format::{LeafIndex, Receipt, SignersRegistry};
+
+use crate::api::SignReply;
+
+/// What a receipt proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedReceipt {
+    /// Position on the ledger.
+    pub index: LeafIndex,
+    /// Number of leaves under the checkpoint.
+    pub tree_size: u64,
+    /// The ledger's name.
+    pub origin: String,
+    /// What happened.
+    pub event_type: String,
+    /// The event's name.
+    pub id: String,
+    /// The key whose individual signature verified; `None` where the event holds none.
+    pub signer: Option<String>,
+}
+
+/// Why a receipt does not prove the reply. The service is at fault or was impersonated: keep both.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptMismatch {
+    /// The receipt itself is bad.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
+    /// The receipt is good, but about something else.
+    #[error("the receipt proves another signature: {0} differs")]
+    Other(&'static str),
+}
+
+/// Checks a receipt against the signers registry: checkpoint signature, inclusion, the event's own hash,
+/// the individual signature and its key's state.
+pub fn check_receipt(receipt: &[u8], registry: &SignersRegistry) -> Result<CheckedReceipt, ReceiptError> {
+    Ok(summary(&Receipt::parse(receipt)?.verify(registry)?))
+}
+
+/// As [`check_receipt`], and that the receipt is about exactly this signature.
+pub fn check_issued(
+    reply: &SignReply,
+    receipt: &[u8],
+    registry: &SignersRegistry,
+) -> Result<CheckedReceipt, ReceiptMismatch> {
+    let receipt = Receipt::parse(receipt)?;
+    let verified = receipt.verify(registry)?;
+    let checked = summary(&verified);
+    let payload = IssuedPayload::parse(verified.event.payload).ok_or(ReceiptMismatch::Other("event type"))?;
+    let pairs = [
+        ("index", reply.index() == Some(checked.index)),
+        ("id", reply.id.as_str() == checked.id),
+        ("kid", reply.kid.as_str() == payload.kid),
+        ("signer_kid", reply.signer_kid.as_str() == payload.signer_kid),
+        ("algorithm", reply.algorithm == payload.algorithm),
+        ("digest", reply.digest == payload.digest),
+        ("signature", reply.signature == payload.signature),
+    ];
+    match pairs.into_iter().find(|(_, same)| !same) {
+        Some((member, _)) => Err(ReceiptMismatch::Other(member)),
+        None => Ok(checked),
+    }
+}
+
+fn summary(verified: &VerifiedReceipt<'_>) -> CheckedReceipt {
+    CheckedReceipt {
+        index: verified.index,
+        tree_size: verified.checkpoint.head().size.0,
+        origin: verified.checkpoint.origin().to_string(),
+        event_type: verified.event.event_type.to_owned(),
+        id: verified.event.id.to_owned(),
+        signer: verified.verified_signer.map(str::to_owned),
+    }
+}

@@ -1,0 +1,205 @@
+//! `chanceryd`: init, check, run, openapi. Parses the command line; the work is in the library.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chancery_proxy::config::{self, Config, LogLevel, Variables};
+use chancery_proxy::daemon::{self, Failure, production_guards};
+use chancery_proxy::init::dev::DevOptions;
+use chancery_proxy::init::{self, Made};
+use chancery_proxy::tls::Tls;
+use chancery_proxy::{openapi, telemetry};
+use clap::{Args, Parser, Subcommand};
+
+/// Signs digests for services and keeps a ledger of every signature.
+#[derive(Debug, Parser)]
+#[command(name = "chanceryd", version, max_term_width = 110, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Try it, without installing anything:
+  chanceryd init --dev ./dev            an authority, certificates, a token with keys, a ledger
+  chanceryd run --config ./dev/chancery.toml
+  curl --cacert dev/ca.crt --cert dev/client.crt --key dev/client.key https://localhost:8443/v1/keys
+
+In earnest:
+  chanceryd check --config /etc/chancery/chancery.toml
+  chanceryd init --config /etc/chancery/chancery.toml --generate-keys
+  chanceryd run --config /etc/chancery/chancery.toml
+
+Exit codes: 0 done, 1 refused or found bad, 2 usage or configuration, 3 evidence missing or unreadable,
+4 unavailable.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a ledger and its registry; never overwrites one
+    #[command(after_help = "Example:\n  chanceryd init --config /etc/chancery/chancery.toml --generate-keys\n  chanceryd init --dev ./dev --address 127.0.0.1:9443")]
+    Init(InitArgs),
+    /// Report every mistake of a configuration, then print it as it is in force (no secrets are in it)
+    #[command(after_help = "Example:\n  chanceryd check --config /etc/chancery/chancery.toml && systemctl reload chanceryd")]
+    Check(ConfigArgs),
+    /// Serve until SIGTERM; SIGHUP reloads certificates, revocation lists and grants
+    #[command(after_help = "Example:\n  chanceryd run --config /etc/chancery/chancery.toml")]
+    Run(RunArgs),
+    /// Print the OpenAPI 3.1 document of the service
+    #[command(after_help = "Example:\n  chanceryd openapi > openapi.json")]
+    Openapi,
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Write the base URL here, in one line, once requests are answered
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct InitArgs {
+    /// The configuration file of the instance to make
+    #[arg(long, value_name = "FILE", required_unless_present = "dev", conflicts_with = "dev")]
+    config: Option<PathBuf>,
+    /// Generate every configured key its backend does not have
+    #[arg(long, conflicts_with = "dev")]
+    generate_keys: bool,
+    /// Make a complete throw-away instance in this folder instead
+    #[arg(long, value_name = "DIR")]
+    dev: Option<PathBuf>,
+    /// Service address of the throw-away instance
+    #[arg(long, value_name = "ADDR", requires = "dev", default_value = "127.0.0.1:8443")]
+    address: SocketAddr,
+    /// Health and metrics address of the throw-away instance
+    #[arg(long, value_name = "ADDR", requires = "dev", default_value = "127.0.0.1:9464")]
+    ops_address: SocketAddr,
+    /// Keep the throw-away keys in files even if SoftHSM2 is installed
+    #[arg(long, requires = "dev")]
+    software: bool,
+}
+
+fn main() -> ExitCode {
+    let variables = Variables::of_process();
+    let done = match Cli::parse().command {
+        Command::Init(args) => init(args, &variables),
+        Command::Check(args) => check(&args.config, &variables),
+        Command::Run(args) => run(args, variables),
+        Command::Openapi => {
+            println!("{}", openapi::document());
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("chanceryd: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn init(args: InitArgs, variables: &Variables) -> Result<(), Failure> {
+    let _log = telemetry::start_logging(LogLevel::Warn, 1_024);
+    match (args.dev, args.config) {
+        (Some(folder), _) => {
+            let (address, ops_address, software) = (args.address, args.ops_address, args.software);
+            let options = DevOptions { folder, address, ops_address, software };
+            in_environment(&init::dev::environment(&options)?)?;
+            let made = init::dev::make(&options, variables)?;
+            report(&made);
+            println!("run it:     chanceryd run --config {}", options.folder.join("chancery.toml").display());
+        }
+        (None, Some(file)) => {
+            let config = config::load(&file, variables)?;
+            in_environment(&config.module_environment())?;
+            report(&init::create(&config, variables, args.generate_keys)?);
+        }
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+fn report(made: &Made) {
+    println!("ledger:     {} ({} entries, under a checkpoint)", made.ledger.display(), made.entries);
+    println!("registry:   {}", made.signers_file.display());
+    if !made.generated.is_empty() {
+        println!("keys made:  {}", made.generated.join(", "));
+    }
+}
+
+/// Everything that can be known without starting, all at once.
+fn check(file: &Path, variables: &Variables) -> Result<(), Failure> {
+    let config = config::load(file, variables)?;
+    let tls = Tls::load(&config.service, rustls_pki_types::UnixTime::now()).err().map(|error| error.to_string());
+    let guards = match production_guards(&config, variables) {
+        Err(Failure::Guards(reasons)) => reasons,
+        _ => Vec::new(),
+    };
+    warn_of_what_has_no_effect(variables);
+    let reasons: Vec<String> = tls.into_iter().chain(guards).collect();
+    if !reasons.is_empty() {
+        return Err(Failure::Guards(reasons));
+    }
+    print!("{}", config.effective());
+    Ok(())
+}
+
+fn warn_of_what_has_no_effect(variables: &Variables) {
+    if variables.flag("DEV_SKIP_MTLS") == Some(true) {
+        eprintln!("chanceryd: DEV_SKIP_MTLS has no effect: client certificates cannot be skipped");
+    }
+}
+
+fn run(args: RunArgs, variables: Variables) -> Result<(), Failure> {
+    let config = config::load(&args.config.config, &variables)?;
+    in_environment(&config.module_environment())?;
+    warn_of_what_has_no_effect(&variables);
+    let log = telemetry::start_logging(config.log_level, config.limits.log_lines_max);
+    serve(config, variables, log, args.ready_file)
+}
+
+fn serve(
+    config: Config,
+    variables: Variables,
+    log: telemetry::LogGuard,
+    ready_file: Option<PathBuf>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
+    let runtime = runtime.map_err(|error| Failure::System(error.to_string()))?;
+    let done = runtime.block_on(daemon::run(config, variables, log, ready_file));
+    // A device call that never returns must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+/// Set once this process was started again, so that it happens at most once.
+const AGAIN: &str = "CHANCERY_ENVIRONMENT_SET";
+
+/// Drivers of tokens read variables when they are loaded, and a running process cannot change its own
+/// safely: if one differs, this process starts itself again with all of them set.
+fn in_environment(wanted: &[(String, OsString)]) -> Result<(), Failure> {
+    if wanted.iter().all(|(name, value)| std::env::var_os(name).as_ref() == Some(value)) {
+        return Ok(());
+    }
+    if std::env::var_os(AGAIN).is_some() {
+        return Err(Failure::System("module_environment cannot be set".to_owned()));
+    }
+    let executable = std::env::current_exe().map_err(|error| Failure::System(error.to_string()))?;
+    let mut again = std::process::Command::new(executable);
+    again.args(std::env::args_os().skip(1)).envs(wanted.iter().cloned()).env(AGAIN, "1");
+    // Returns only if it failed.
+    Err(Failure::System(again.exec().to_string()))
+}

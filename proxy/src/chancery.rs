@@ -1,0 +1,258 @@
+//! The assembled service: everything a request needs, in one place, shared by all.
+//!
+//! Built once by `daemon.rs`. What changes while it runs is swapped whole (policy, registry) or grows
+//! (progress); the rest is immutable. It also counts the work under way: key uses and appends run as
+//! tasks of their own, so that a caller who hangs up cannot cut them in half, and [`Chancery::idle`] waits
+//! for them when the daemon drains.
+
+mod progress;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use chancery_format::names::Purpose;
+use chancery_format::registry::RegistryError;
+use chancery_format::{Kid, PrincipalName, RequestId, Rung, SignatureAlgorithm, SignersRegistry, Timestamp, TreeSize};
+use chancery_hsm::{KeyInfo, Keyring};
+use chancery_ledger::{Clock, Roll};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use self::progress::Progress;
+use crate::admission::Admission;
+use crate::admission::policy::Policy;
+use crate::config::{BackendKind, Intents, KeyConfig};
+use crate::limits::Limits;
+use crate::problem::Problem;
+use crate::refusals::Refusals;
+use crate::telemetry::Metrics;
+
+/// A key as requests see it: what the keyring opened, and what the operator decided about it.
+#[derive(Debug, Clone)]
+pub struct KeyEntry {
+    /// What callers ask for.
+    pub kid: Kid,
+    /// The key pair.
+    pub signer_kid: Kid,
+    /// What the key does.
+    pub algorithm: SignatureAlgorithm,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// For people.
+    pub description: String,
+    /// What must hold before a signature is released.
+    pub release: Rung,
+    /// Whether key uses are recorded before they happen.
+    pub intents: Intents,
+    /// How key uses of one batch are spread.
+    pub lanes: Lanes,
+    /// Whether it signs checkpoints, and so nothing else.
+    pub is_ledger_key: bool,
+    /// The public half as PEM; `None` for a MAC key.
+    pub public_key_pem: Option<String>,
+}
+
+/// How many key uses of one batch run at once, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lanes {
+    /// Pure computing: one chunk per core, off the threads that serve connections.
+    Cores,
+    /// A device with this many sessions: two requests waiting for each.
+    Sessions(usize),
+}
+
+impl Lanes {
+    /// Key uses at once.
+    pub fn width(self) -> usize {
+        match self {
+            Self::Cores => std::thread::available_parallelism().map_or(1, usize::from),
+            Self::Sessions(sessions) => sessions.saturating_mul(2),
+        }
+    }
+}
+
+impl KeyEntry {
+    /// Puts together what the keyring and the configuration say of one key.
+    pub fn new(info: &KeyInfo, config: &KeyConfig, backend: &BackendKind, is_ledger_key: bool) -> Self {
+        let (intents, lanes) = match backend {
+            BackendKind::Software { intents, .. } => (*intents, Lanes::Cores),
+            BackendKind::Pkcs11 { sessions, .. } => (Intents::Always, Lanes::Sessions(*sessions)),
+        };
+        Self {
+            kid: info.kid.clone(),
+            signer_kid: info.signer_kid.clone(),
+            algorithm: info.algorithm,
+            purpose: config.purpose.clone(),
+            description: config.description.clone(),
+            release: config.release,
+            intents,
+            lanes,
+            is_ledger_key,
+            public_key_pem: info.public_key.as_ref().map(|key| key.to_pem()),
+        }
+    }
+}
+
+/// A version of `signers.json` as published, with its note.
+#[derive(Debug)]
+pub struct PublishedRegistry {
+    /// Counted from 1.
+    pub version: u64,
+    /// The file's bytes.
+    pub json: Bytes,
+    /// The signed note over them.
+    pub note: Bytes,
+    /// What the bytes say.
+    pub registry: SignersRegistry,
+}
+
+impl PublishedRegistry {
+    /// Reads a version that was written or is about to be.
+    pub fn read(version: u64, json: Vec<u8>, note: String) -> Result<Self, RegistryError> {
+        let registry = SignersRegistry::parse(&json)?;
+        Ok(Self { version, json: json.into(), note: note.into(), registry })
+    }
+}
+
+/// What `daemon.rs` brings together.
+pub struct Parts {
+    /// The ledger.
+    pub roll: Roll,
+    /// The keys.
+    pub keyring: Arc<Keyring>,
+    /// What is known of each key.
+    pub keys: Vec<KeyEntry>,
+    /// Who may do what.
+    pub policy: Policy,
+    /// `signers.json` as it stands.
+    pub registry: PublishedRegistry,
+    /// Leaves under the latest recorded checkpoint.
+    pub checkpointed: TreeSize,
+    /// Leaves in the archive.
+    pub archived: TreeSize,
+    /// Every bound.
+    pub limits: Limits,
+    /// Where things are counted.
+    pub metrics: Arc<Metrics>,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// A random number of this process: the first half of request ids made here.
+    pub request_id_prefix: u64,
+}
+
+/// The service.
+pub struct Chancery {
+    /// The ledger.
+    pub roll: Roll,
+    /// The keys.
+    pub keyring: Arc<Keyring>,
+    /// Who may do what, now.
+    pub admission: Admission,
+    /// Refusals on their way to the ledger.
+    pub refusals: Refusals,
+    /// Checkpoints and archive epochs.
+    pub progress: Progress,
+    /// `signers.json` as it stands.
+    pub registry: ArcSwap<PublishedRegistry>,
+    /// Every bound.
+    pub limits: Limits,
+    /// Where things are counted.
+    pub metrics: Arc<Metrics>,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    keys: BTreeMap<Kid, KeyEntry>,
+    slots: Arc<Semaphore>,
+    started: Instant,
+    request_id_prefix: u64,
+    request_ids: AtomicU64,
+}
+
+/// A place among the requests under way; given back when dropped.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code, reason = "held for its Drop")] OwnedSemaphorePermit);
+
+impl Chancery {
+    /// The service, open for requests.
+    pub fn new(parts: Parts) -> Self {
+        let slots = parts.limits.requests_in_flight_max.min(Semaphore::MAX_PERMITS);
+        Self {
+            roll: parts.roll,
+            keyring: parts.keyring,
+            admission: Admission::new(parts.policy),
+            refusals: Refusals::new(parts.limits.refusals_queue_max),
+            progress: Progress::new(parts.checkpointed, parts.archived),
+            registry: ArcSwap::from_pointee(parts.registry),
+            metrics: parts.metrics,
+            clock: parts.clock,
+            keys: parts.keys.into_iter().map(|key| (key.kid.clone(), key)).collect(),
+            slots: Arc::new(Semaphore::new(slots)),
+            started: Instant::now(),
+            request_id_prefix: parts.request_id_prefix,
+            request_ids: AtomicU64::new(0),
+            limits: parts.limits,
+        }
+    }
+
+    /// What is known of a key.
+    pub fn key(&self, kid: &Kid) -> Option<&KeyEntry> {
+        self.keys.get(kid)
+    }
+
+    /// Every key, by name.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyEntry> {
+        self.keys.values()
+    }
+
+    /// A place among the requests under way; `None` if all are taken.
+    pub fn slot(&self) -> Option<Slot> {
+        Arc::clone(&self.slots).try_acquire_owned().ok().map(Slot)
+    }
+
+    /// Waits until no request is under way; `false` if some still is after `at_most`. For the drain,
+    /// after admission was closed.
+    pub async fn idle(&self, at_most: Duration) -> bool {
+        let all = u32::try_from(self.limits.requests_in_flight_max).unwrap_or(u32::MAX);
+        matches!(tokio::time::timeout(at_most, self.slots.acquire_many(all)).await, Ok(Ok(_)))
+    }
+
+    /// Counts a problem, and puts it on the ledger's refusal record if it is a refusal.
+    pub fn note_refusal(&self, problem: &Problem, principal: Option<&PrincipalName>) {
+        self.metrics.refusal(problem.code().as_str());
+        if problem.code().is_refusal() {
+            self.refusals.note(problem.code(), principal, self.now());
+        }
+    }
+
+    /// A request id no other request of any instance has: UUID version 8 (RFC 9562 §5.8).
+    pub fn new_request_id(&self) -> RequestId {
+        let (prefix, count) = (self.request_id_prefix, self.request_ids.fetch_add(1, Ordering::Relaxed));
+        let text = format!(
+            "{:08x}-{:04x}-8{:03x}-{:04x}-{:012x}",
+            prefix >> 32,
+            (prefix >> 16) & 0xffff,
+            (prefix >> 4) & 0xfff,
+            0x8000 | (prefix & 0xf) << 8 | (count >> 48) & 0xff,
+            count & 0xffff_ffff_ffff,
+        );
+        text.parse().expect("hexadecimal digits and hyphens are a valid request id")
+    }
+
+    /// Nanoseconds since the service was assembled.
+    pub fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Wall-clock time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl std::fmt::Debug for Chancery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chancery").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}

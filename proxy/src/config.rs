@@ -1,0 +1,297 @@
+//! What the operator wrote, checked once and believed afterwards.
+//!
+//! Promises: every mistake of a file is reported at once, with its line; every field has a unit, a
+//! default and a limit; a `Config` exists only if nothing was wrong. Refuses: unknown fields, names that
+//! point nowhere, files that are missing. Creates nothing.
+//!
+//! The file is TOML. Relative paths are taken from the folder of the file. Secrets are never in it, only
+//! the paths of files that hold them. `deploy/chancery.toml` documents every field.
+
+mod effective;
+mod environment;
+mod load;
+mod reader;
+#[cfg(test)]
+pub(crate) mod sample;
+mod sections;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chancery_format::names::Purpose;
+use chancery_format::{Kid, Origin, Rung, SignatureAlgorithm};
+
+pub use environment::{Environment, Variables, truthy};
+pub use load::{load, parse};
+pub use reader::{Mistake, Mistakes};
+
+use crate::admission::policy::Grant;
+use crate::limits::Limits;
+
+/// A whole configuration without mistakes.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// `development` (default) or `production`, which turns every guard on. `CHANCERY_ENV` and
+    /// `NODE_ENV` can raise it to production.
+    pub environment: Environment,
+    /// Where services connect.
+    pub service: ServiceListener,
+    /// Where probes and Prometheus connect: plain HTTP, so loopback unless the network is trusted.
+    pub ops_address: SocketAddr,
+    /// The ledger on this machine.
+    pub ledger: LedgerConfig,
+    /// Where epochs are archived; `None` only outside production.
+    pub archive: Option<ArchiveConfig>,
+    /// Where keys live.
+    pub backends: Vec<BackendConfig>,
+    /// The keys.
+    pub keys: Vec<KeyConfig>,
+    /// Who may do what.
+    pub principals: Vec<PrincipalConfig>,
+    /// Sentinel file: while it exists, nothing is signed.
+    pub kill_switch_file: Option<PathBuf>,
+    /// Log lines below this are not written.
+    pub log_level: LogLevel,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+/// `[listeners.service]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceListener {
+    /// Address and port; default `0.0.0.0:8443`.
+    pub address: SocketAddr,
+    /// The server's certificate chain, PEM, leaf first.
+    pub certificate_file: PathBuf,
+    /// Its private key, PEM; readable by the daemon alone.
+    pub key_file: PathBuf,
+    /// Authorities whose client certificates are accepted, PEM.
+    pub client_ca_file: PathBuf,
+    /// Revocation lists, PEM, one for each of those authorities; no file, no revocation.
+    pub crl_file: Option<PathBuf>,
+}
+
+/// `[ledger]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// Folder of the ledger, made by `chanceryd init`.
+    pub directory: PathBuf,
+    /// Name of the log in checkpoints; for ever.
+    pub origin: Origin,
+    /// `kid` of the Ed25519 key that signs checkpoints.
+    pub signing_key: Kid,
+    /// Time between checkpoints while there is something new; 100 ms to 60 s, default 1 s.
+    pub checkpoint_interval: Duration,
+    /// The ledger refuses new entries when the disk has less than this free; default 1 GiB.
+    pub reserve_bytes: u64,
+    /// Where `signers.json` is published, with `.sig` beside it; default in the ledger's folder.
+    pub signers_file: PathBuf,
+}
+
+/// `[archive]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// What it is.
+    pub kind: ArchiveKind,
+    /// Time between epochs while there is something new; 100 ms to 1 h, default 10 s.
+    pub epoch_interval: Duration,
+    /// Above this many entries not yet archived, new requests are refused; default 100,000.
+    pub lag_entries_max: u64,
+    /// If the oldest entry not yet archived is older than this, new requests are refused; default 15 min.
+    pub lag_age_max: Duration,
+}
+
+/// Where an archive is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchiveKind {
+    /// A folder; refused in production, for it has no lock.
+    Directory {
+        /// The folder.
+        directory: PathBuf,
+    },
+    /// S3 with Object Lock in compliance mode.
+    S3 {
+        /// Bucket, with versioning and Object Lock on.
+        bucket: String,
+        /// Before every object's name; empty or ending in `/`.
+        prefix: String,
+        /// AWS region.
+        region: String,
+        /// For services that speak S3 but are not AWS; `https://`, or `http://` on this machine.
+        endpoint_url: Option<String>,
+        /// Bucket in the path instead of the host name; default yes if there is an `endpoint_url`.
+        path_style: bool,
+        /// How long each object is locked; 1 to 36,500 days, default 400.
+        retention_days: u32,
+    },
+}
+
+/// `[[backends]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendConfig {
+    /// What keys call it.
+    pub name: String,
+    /// What it is.
+    pub kind: BackendKind,
+}
+
+/// What a backend is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendKind {
+    /// A device behind PKCS#11.
+    Pkcs11 {
+        /// The module.
+        module_file: PathBuf,
+        /// Variables the module reads, as `NAME=value`; they replace those of the process.
+        module_environment: Vec<ModuleVariable>,
+        /// Which token.
+        token_label: String,
+        /// File with the user PIN; readable by the daemon alone.
+        pin_file: PathBuf,
+        /// Sessions used at once; 1 to 64, default 2.
+        sessions: usize,
+    },
+    /// Keys in this process, for development; refused in production.
+    Software {
+        /// Folder of the keys.
+        directory: PathBuf,
+        /// Whether intents are recorded: `always` (default), or `skip`.
+        intents: Intents,
+    },
+}
+
+/// One environment variable of a PKCS#11 module, written `NAME=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleVariable {
+    /// `A-Z a-z 0-9 _`.
+    pub name: String,
+    /// Anything.
+    pub value: String,
+}
+
+impl std::str::FromStr for ModuleVariable {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once('=').ok_or("is not of the form NAME=value")?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if name.is_empty() || !name.bytes().all(plain) || value.contains('\0') {
+            return Err("is not of the form NAME=value");
+        }
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl std::fmt::Display for ModuleVariable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
+    }
+}
+
+/// Whether a backend's key uses are recorded before they happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intents {
+    /// An intent is durable before each key use.
+    Always,
+    /// Only outcomes are recorded.
+    Skip,
+}
+
+/// `[[keys]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyConfig {
+    /// What callers ask for.
+    pub kid: Kid,
+    /// The key pair; changes whenever the key does, never used again.
+    pub signer_kid: Kid,
+    /// Name of a backend.
+    pub backend: String,
+    /// Name of the key in its backend; default the `signer_kid`.
+    pub label: String,
+    /// What the key does.
+    pub algorithm: SignatureAlgorithm,
+    /// What it is for, one word.
+    pub purpose: Purpose,
+    /// For people.
+    pub description: String,
+    /// What must hold before a signature is released; default `durable`.
+    pub release: Rung,
+}
+
+/// `[[principals]]`: fields `name`, `kids`, `operations`, `streams`, `read_payloads`, `rate_per_second`
+/// (1 to 1,000,000, default 1,000), `burst` (default one second's worth) and `common_name`.
+#[derive(Debug, Clone)]
+pub struct PrincipalConfig {
+    /// Whom it is for, which must be a SPIFFE id, another URI or a DNS name unless `common_name` is set,
+    /// and what it may do.
+    pub grant: Grant,
+    /// Also accept certificates with exactly this common name and no URI name.
+    pub common_name: Option<String>,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// Something is wrong that heals.
+    Warn,
+    /// One line per request (default).
+    Info,
+    /// For a developer.
+    Debug,
+}
+
+impl LogLevel {
+    /// Every level.
+    pub const ALL: [Self; 4] = [Self::Error, Self::Warn, Self::Info, Self::Debug];
+
+    /// The word in configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+impl Config {
+    /// The key that signs checkpoints.
+    pub fn ledger_key(&self) -> Option<&KeyConfig> {
+        self.keys.iter().find(|key| key.kid == self.ledger.signing_key)
+    }
+
+    /// The backend a key names.
+    pub fn backend_of(&self, key: &KeyConfig) -> Option<&BackendConfig> {
+        self.backends.iter().find(|backend| backend.name == key.backend)
+    }
+
+    /// What the modules of all backends read from the environment.
+    pub fn module_environment(&self) -> Vec<(String, OsString)> {
+        let variables = self.backends.iter().flat_map(|backend| match &backend.kind {
+            BackendKind::Pkcs11 { module_environment, .. } => module_environment.as_slice(),
+            BackendKind::Software { .. } => &[],
+        });
+        variables.map(|variable| (variable.name.clone(), variable.value.clone().into())).collect()
+    }
+
+    /// Files that hold secrets: they must be readable by the daemon alone.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        load::secret_files(self)
+    }
+
+    /// The effective configuration as TOML. There is no secret in it: only the paths of files.
+    pub fn effective(&self) -> String {
+        effective::render(self) + &effective::render_grants(self)
+    }
+
+    /// The same without `[[principals]]`: what a reload cannot change.
+    pub fn effective_without_grants(&self) -> String {
+        effective::render(self)
+    }
+}

@@ -1,0 +1,160 @@
+//! The configuration as it is in force, defaults and overrides included, as TOML. Holds no secret.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::{ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, Config, Intents, KeyConfig, PrincipalConfig};
+
+pub(super) fn render(config: &Config) -> String {
+    let tables = [
+        Some(("listeners", listeners(config))),
+        Some(("ledger", ledger(config))),
+        config.archive.as_ref().map(|archive| ("archive", self::archive(archive))),
+        config.kill_switch_file.as_deref().map(|file| ("kill_switch", table([("file", path(file))]))),
+        Some(("logging", table([("level", text(config.log_level.as_str()))]))),
+        Some(("limits", limits(config))),
+        Some(("backends", list(&config.backends, backend))),
+        Some(("keys", list(&config.keys, key))),
+    ];
+    let rendered = format!("environment = {}\n", text(config.environment.as_str()));
+    tables.into_iter().flatten().fold(rendered, |rendered, (name, value)| rendered + &one(name, value))
+}
+
+pub(super) fn render_grants(config: &Config) -> String {
+    one("principals", list(&config.principals, principal))
+}
+
+fn one(name: &str, value: Value) -> String {
+    format!("\n{}", Table::from_iter([(name.to_owned(), value)]))
+}
+
+fn table<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Table(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn with(value: Value, name: &str, field: Option<Value>) -> Value {
+    match (value, field) {
+        (Value::Table(mut table), Some(field)) => {
+            table.insert(name.to_owned(), field);
+            Value::Table(table)
+        }
+        (value, _) => value,
+    }
+}
+
+fn list<T>(items: &[T], one: fn(&T) -> Value) -> Value {
+    Value::Array(items.iter().map(one).collect())
+}
+
+fn texts<T: ToString>(items: &[T]) -> Value {
+    Value::Array(items.iter().map(|item| Value::String(item.to_string())).collect())
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+fn path(path: &Path) -> Value {
+    Value::String(path.display().to_string())
+}
+
+fn number(number: impl TryInto<i64>) -> Value {
+    Value::Integer(number.try_into().unwrap_or(i64::MAX))
+}
+
+fn listeners(config: &Config) -> Value {
+    let service = &config.service;
+    let service_table = table([
+        ("address", text(&service.address.to_string())),
+        ("certificate_file", path(&service.certificate_file)),
+        ("key_file", path(&service.key_file)),
+        ("client_ca_file", path(&service.client_ca_file)),
+    ]);
+    let service_table = with(service_table, "crl_file", service.crl_file.as_deref().map(path));
+    table([("service", service_table), ("ops", table([("address", text(&config.ops_address.to_string()))]))])
+}
+
+fn ledger(config: &Config) -> Value {
+    let ledger = &config.ledger;
+    table([
+        ("directory", path(&ledger.directory)),
+        ("origin", text(ledger.origin.as_str())),
+        ("signing_key", text(ledger.signing_key.as_str())),
+        ("checkpoint_interval_ms", number(ledger.checkpoint_interval.as_millis())),
+        ("reserve_bytes", number(ledger.reserve_bytes)),
+        ("signers_file", path(&ledger.signers_file)),
+    ])
+}
+
+fn archive(archive: &ArchiveConfig) -> Value {
+    let kind = match &archive.kind {
+        ArchiveKind::Directory { directory } => table([("kind", text("directory")), ("directory", path(directory))]),
+        ArchiveKind::S3 { bucket, prefix, region, endpoint_url, path_style, retention_days } => {
+            let s3 = table([
+                ("kind", text("s3")),
+                ("bucket", text(bucket)),
+                ("prefix", text(prefix)),
+                ("region", text(region)),
+                ("path_style", Value::Boolean(*path_style)),
+                ("retention_days", number(*retention_days)),
+            ]);
+            with(s3, "endpoint_url", endpoint_url.as_deref().map(text))
+        }
+    };
+    let kind = with(kind, "epoch_interval_ms", Some(number(archive.epoch_interval.as_millis())));
+    let kind = with(kind, "lag_entries_max", Some(number(archive.lag_entries_max)));
+    with(kind, "lag_age_ms_max", Some(number(archive.lag_age_max.as_millis())))
+}
+
+fn backend(backend: &BackendConfig) -> Value {
+    let kind = match &backend.kind {
+        BackendKind::Pkcs11 { module_file, module_environment, token_label, pin_file, sessions } => table([
+            ("kind", text("pkcs11")),
+            ("module_file", path(module_file)),
+            ("module_environment", texts(module_environment)),
+            ("token_label", text(token_label)),
+            ("pin_file", path(pin_file)),
+            ("sessions", number(*sessions)),
+        ]),
+        BackendKind::Software { directory, intents } => {
+            let intents = if *intents == Intents::Skip { "skip" } else { "always" };
+            table([("kind", text("software")), ("directory", path(directory)), ("intents", text(intents))])
+        }
+    };
+    with(kind, "name", Some(text(&backend.name)))
+}
+
+fn key(key: &KeyConfig) -> Value {
+    table([
+        ("kid", text(key.kid.as_str())),
+        ("signer_kid", text(key.signer_kid.as_str())),
+        ("backend", text(&key.backend)),
+        ("label", text(&key.label)),
+        ("algorithm", text(key.algorithm.as_str())),
+        ("purpose", text(key.purpose.as_str())),
+        ("description", text(&key.description)),
+        ("release", text(key.release.as_str())),
+    ])
+}
+
+fn principal(principal: &PrincipalConfig) -> Value {
+    let grant = &principal.grant;
+    let operations: Vec<&str> = grant.operations.iter().map(|operation| operation.as_str()).collect();
+    let streams: Vec<String> = grant.streams.iter().map(|stream| stream.to_string()).collect();
+    let value = table([
+        ("name", text(grant.principal.as_str())),
+        ("kids", texts(&grant.kids)),
+        ("operations", texts(&operations)),
+        ("streams", texts(&streams)),
+        ("read_payloads", Value::Boolean(grant.read_payloads)),
+        ("rate_per_second", number(grant.rate.per_second)),
+        ("burst", number(grant.rate.burst)),
+    ]);
+    with(value, "common_name", principal.common_name.as_deref().map(text))
+}
+
+fn limits(config: &Config) -> Value {
+    let values = config.limits.values();
+    Value::Table(values.into_iter().map(|(name, value)| (name.to_owned(), number(value))).collect())
+}

@@ -1,0 +1,404 @@
+//! From a file to a [`Config`], or to everything that is wrong with it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use chancery_format::SignatureAlgorithm;
+use toml::de::DeTable;
+
+use super::environment::{Environment, Variables};
+use super::reader::{Document, Mistake, Mistakes, Section};
+use super::{ArchiveConfig, BackendConfig, Config, KeyConfig, LedgerConfig, PrincipalConfig, sections};
+use crate::admission::policy::Operation;
+use crate::limits::Limits;
+
+/// Longest file read; a configuration is written by a person.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads `file` under the environment `variables`.
+pub fn load(file: &Path, variables: &Variables) -> Result<Config, Mistakes> {
+    let one = |message: String| Mistakes {
+        file: file.to_owned(),
+        list: vec![Mistake { line: None, field: String::new(), message }],
+    };
+    let length = std::fs::metadata(file).map_err(|error| one(error.to_string()))?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(one(format!("is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| one(error.to_string()))?;
+    let file = std::path::absolute(file).map_err(|error| one(error.to_string()))?;
+    parse(&file, &text, variables)
+}
+
+/// Reads `text` as if it were the content of `file`.
+pub fn parse(file: &Path, text: &str, variables: &Variables) -> Result<Config, Mistakes> {
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    let document = Document::new(text, folder);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let line = error.span().map(|span| document.line_at(span.start));
+        document.mistake(line, "", format!("not TOML: {}", error.message()));
+    }
+    let config = read(&Section::root(&document, table.get_ref()), file, variables);
+    let list = document.into_mistakes();
+    match config {
+        Some(config) if list.is_empty() => Ok(config),
+        _ => Err(Mistakes { file: file.to_owned(), list }),
+    }
+}
+
+fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Config> {
+    let words = [Environment::Development, Environment::Production].map(|it| (it.as_str(), it));
+    let environment = root.word("environment", &words, Environment::Development);
+    let listeners = root.required_section("listeners");
+    let service = sections::service(&listeners.required_section("service"));
+    let ops = sections::ops(&listeners.section("ops"));
+    listeners.finish();
+    let ledger_section = root.required_section("ledger");
+    let ledger = sections::ledger(&ledger_section);
+    let archive_section = root.section("archive");
+    let archive = archive_section.is_present().then(|| sections::archive(&archive_section));
+    let backends = read_all(root, "backends", "name", sections::backend);
+    let mut keys = read_all(root, "keys", "kid", sections::key);
+    let principals = read_all(root, "principals", "name", sections::principal);
+    let kill_switch_file = sections::kill_switch(&root.section("kill_switch"));
+    let log_level = sections::logging(&root.section("logging"));
+    let limits_section = root.section("limits");
+    let limits = sections::limits(&limits_section);
+    check_limits(&limits_section, &limits);
+    root.finish();
+
+    let ledger = ledger.map(|ledger| override_signing_key(ledger, variables));
+    check_backends(&backends);
+    check_keys(&keys, &backends);
+    check_release(&keys, archive_section.is_present());
+    check_principals(&principals, &keys, ledger.as_ref());
+    if let Some(ledger) = &ledger {
+        check_ledger_key(&ledger_section, ledger, &keys);
+        override_labels(root, &mut keys, ledger, variables);
+    }
+    Some(Config {
+        file: file.to_owned(),
+        environment: if variables.says_production() { Environment::Production } else { environment? },
+        service: service?,
+        ops_address: ops?,
+        ledger: ledger?,
+        archive: optional(archive)?,
+        backends: values(backends)?,
+        keys: values(keys)?,
+        principals: values(principals)?,
+        kill_switch_file,
+        log_level: log_level?,
+        limits,
+    })
+}
+
+/// `Some(None)` if absent, `None` if it was there and wrong.
+#[expect(clippy::option_option, reason = "absent and wrong are different")]
+fn optional(archive: Option<Option<ArchiveConfig>>) -> Option<Option<ArchiveConfig>> {
+    match archive {
+        None => Some(None),
+        Some(None) => None,
+        Some(Some(archive)) => Some(Some(archive)),
+    }
+}
+
+/// One element of a list of tables: where it stands, the name it declares, and what it holds if right.
+struct Element<'d, 't, T> {
+    section: Section<'d, 't>,
+    name: Option<String>,
+    value: Option<T>,
+}
+
+fn read_all<'d, 't, T>(
+    root: &Section<'d, 't>,
+    list: &'static str,
+    name: &'static str,
+    read: fn(&Section<'_, '_>) -> Option<T>,
+) -> Vec<Element<'d, 't, T>> {
+    let elements = root.sections(list).into_iter().map(|section| {
+        let value = read(&section);
+        Element { name: section.peek(name), value, section }
+    });
+    elements.collect()
+}
+
+fn values<T>(elements: Vec<Element<'_, '_, T>>) -> Option<Vec<T>> {
+    elements.into_iter().map(|element| element.value).collect()
+}
+
+/// Reports every element whose `text` another one had before.
+fn check_unique<'e, T: 'e>(
+    elements: &'e [Element<'_, '_, T>],
+    field: &'static str,
+    text: impl Fn(&'e Element<'_, '_, T>) -> Option<&'e str>,
+) {
+    let mut seen: HashMap<&str, Option<usize>> = HashMap::new();
+    for element in elements {
+        let Some(value) = text(element) else { continue };
+        if let Some(first) = seen.get(value) {
+            let at = first.map(|line| format!(" on line {line}")).unwrap_or_default();
+            let _: Option<()> = element.section.wrong(field, format!("{value:?} was used before{at}"));
+        } else {
+            seen.insert(value, element.section.line_of(field));
+        }
+    }
+}
+
+/// A batch is one call to the ledger, and one call is at most one group commit.
+fn check_limits(section: &Section<'_, '_>, limits: &Limits) {
+    if limits.batch_items_max > limits.ledger_batch_entries_max {
+        section.wrong::<()>("batch_items_max", "must not be above ledger_batch_entries_max");
+    }
+    if limits.batch_body_bytes_max > limits.ledger_batch_bytes_max {
+        section.wrong::<()>("batch_body_bytes_max", "must not be above ledger_batch_bytes_max");
+    }
+    if limits.body_bytes_max > limits.batch_body_bytes_max {
+        section.wrong::<()>("body_bytes_max", "must not be above batch_body_bytes_max");
+    }
+}
+
+fn check_backends(backends: &[Element<'_, '_, BackendConfig>]) {
+    check_unique(backends, "name", |element| element.name.as_deref());
+}
+
+fn check_keys(keys: &[Element<'_, '_, KeyConfig>], backends: &[Element<'_, '_, BackendConfig>]) {
+    check_unique(keys, "kid", |element| element.name.as_deref());
+    check_unique(keys, "signer_kid", |element| element.value.as_ref().map(|key| key.signer_kid.as_str()));
+    let known: Vec<&str> = backends.iter().filter_map(|backend| backend.name.as_deref()).collect();
+    for element in keys {
+        let Some(key) = &element.value else { continue };
+        if !known.contains(&key.backend.as_str()) {
+            let message = format!("there is no backend {:?}; there are: {}", key.backend, known.join(", "));
+            let _: Option<()> = element.section.wrong("backend", message);
+        }
+    }
+}
+
+/// A key whose signatures wait for the archive needs one.
+fn check_release(keys: &[Element<'_, '_, KeyConfig>], archived: bool) {
+    for element in keys {
+        let waits = element.value.as_ref().is_some_and(|key| key.release == chancery_format::Rung::Archived);
+        if waits && !archived {
+            let _: Option<()> = element.section.wrong("release", "\"archived\" needs an [archive]");
+        }
+    }
+}
+
+fn check_principals(
+    principals: &[Element<'_, '_, PrincipalConfig>],
+    keys: &[Element<'_, '_, KeyConfig>],
+    ledger: Option<&LedgerConfig>,
+) {
+    check_unique(principals, "name", |element| element.name.as_deref());
+    let common_name = |config: &'_ PrincipalConfig| config.common_name.is_some();
+    check_unique(principals, "common_name", |element| {
+        element.value.as_ref().filter(|config| common_name(config)).and_then(|config| config.common_name.as_deref())
+    });
+    let known: Vec<&str> = keys.iter().filter_map(|key| key.name.as_deref()).collect();
+    for element in principals {
+        let Some(config) = &element.value else { continue };
+        let wrong = |field, message: String| element.section.wrong::<()>(field, message);
+        if config.grant.principal == chancery_format::PrincipalName::appliance() {
+            wrong("name", "\"chancery\" is the appliance's own name".to_owned());
+        }
+        for kid in &config.grant.kids {
+            if !known.contains(&kid.as_str()) {
+                wrong("kids", format!("there is no key {kid:?}; there are: {}", known.join(", ")));
+            } else if ledger.is_some_and(|ledger| ledger.signing_key == *kid) {
+                wrong("kids", format!("{kid:?} signs the ledger's checkpoints and nothing else"));
+            }
+        }
+        let uses_keys = config.grant.operations.iter().any(|it| matches!(it, Operation::Sign | Operation::Mac));
+        if uses_keys && config.grant.kids.is_empty() {
+            wrong("kids", "is empty, but sign or mac is granted".to_owned());
+        }
+    }
+}
+
+fn check_ledger_key(section: &Section<'_, '_>, ledger: &LedgerConfig, keys: &[Element<'_, '_, KeyConfig>]) {
+    let wrong = |message: String| section.wrong::<()>("signing_key", message);
+    match keys.iter().find(|key| key.name.as_deref() == Some(ledger.signing_key.as_str())) {
+        None => {
+            wrong(format!("there is no key {:?}", ledger.signing_key));
+        }
+        Some(Element { value: Some(key), .. }) if key.algorithm != SignatureAlgorithm::Ed25519 => {
+            wrong(format!("key {:?} is {}; checkpoints are signed with ed25519", key.kid, key.algorithm));
+        }
+        Some(_) => {}
+    }
+}
+
+/// `AUDIT_SIGNER_KID` names the key that signs the ledger.
+fn override_signing_key(mut ledger: LedgerConfig, variables: &Variables) -> LedgerConfig {
+    if let Some(kid) = variables.text("AUDIT_SIGNER_KID").and_then(|text| text.parse().ok()) {
+        ledger.signing_key = kid;
+    }
+    ledger
+}
+
+/// `AUDIT_SIGNING_KMS_KEY_ID` and `MANIFEST_SIGNING_KMS_KEY_ID` name keys inside their backend: that of
+/// the ledger, and that whose purpose is `manifest`.
+fn override_labels(
+    root: &Section<'_, '_>,
+    keys: &mut [Element<'_, '_, KeyConfig>],
+    ledger: &LedgerConfig,
+    variables: &Variables,
+) {
+    let values = keys.iter_mut().filter_map(|element| element.value.as_mut());
+    let (mut audit, mut manifest): (Vec<_>, Vec<_>) = values.partition(|key| key.kid == ledger.signing_key);
+    manifest.retain(|key| key.purpose.as_str() == "manifest");
+    for (variable, owners) in [("AUDIT_SIGNING_KMS_KEY_ID", &mut audit), ("MANIFEST_SIGNING_KMS_KEY_ID", &mut manifest)] {
+        let Some(label) = variables.text(variable) else { continue };
+        match owners.as_mut_slice() {
+            [only] => label.clone_into(&mut only.label),
+            found => {
+                root.mistake(format!("{variable} is set, but {} keys have that purpose instead of one", found.len()));
+            }
+        }
+    }
+}
+
+/// The paths a configuration names that hold secrets: they must be readable by the daemon alone.
+pub(super) fn secret_files(config: &Config) -> Vec<PathBuf> {
+    let mut files = vec![config.service.key_file.clone()];
+    for backend in &config.backends {
+        match &backend.kind {
+            super::BackendKind::Pkcs11 { pin_file, .. } => files.push(pin_file.clone()),
+            super::BackendKind::Software { directory, .. } => {
+                let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+                files.extend(entries.map(|entry| entry.path()).filter(|path| path.is_file()));
+            }
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    use super::super::sample::{TEXT, config, try_config};
+    use super::*;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        let (_folder, result) = try_config(text, &[]);
+        result.unwrap_err().list.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_sound_file_is_read_and_its_effective_form_reads_back() {
+        let (folder, first) = config(TEXT, &[]);
+        assert_eq!(first.ledger.directory, folder.path().join("ledger"));
+        assert_eq!(first.ledger.signers_file, folder.path().join("ledger/signers.json"));
+        assert_eq!(first.keys.iter().map(|key| key.label.as_str()).collect::<Vec<_>>(), ["ledger-v1", "orders-v1"]);
+        let effective = first.effective();
+        let second = parse(&first.file, &effective, &Variables::default()).unwrap();
+        assert_eq!(second.effective(), effective);
+        assert!(effective.contains("handshake_timeout_ms = 5000"), "{effective}");
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once_with_its_line() {
+        let text = TEXT
+            .replace("127.0.0.1:0", "localhost")
+            .replace("server.key", "absent.key")
+            .replace("log.example/test", "log example")
+            .replace("signing_key = \"ledger\"", "signing_key = \"orders\"\ncheckpoint_interval_ms = 5")
+            .replace("backend = \"keys\"\nalgorithm = \"ecdsa-p256-sha256\"", "backend = \"kes\"\nalgorithm = \"ecdsa\"")
+            .replace("kids = [\"orders\"]", "kids = [\"order\", \"UPPER\"]")
+            .replace("\"verify\"]", "\"fly\"]")
+            .replace("rate_per_second", "rate_per_secnd");
+        let found = mistakes(&text);
+        let expected = [
+            (4, "listeners.service.address", "no address and port"),
+            (6, "listeners.service.key_file", "No such file"),
+            (14, "ledger.origin", "must be 1 to 200"),
+            (16, "ledger.checkpoint_interval_ms", "from 100 to 60000"),
+            (38, "keys[1].algorithm", "not one of ed25519, ecdsa-p256-sha256"),
+            (44, "principals[0].kids", "must be 1 to 64"),
+            (45, "principals[0].operations", "unknown operation"),
+            (47, "principals[0].rate_per_secnd", "did you mean rate_per_second?"),
+        ];
+        for (line, field, message) in expected {
+            let start = format!("line {line}: {field}: ");
+            assert!(found.iter().any(|it| it.starts_with(&start) && it.contains(message)), "{start}{message}\n{found:#?}");
+        }
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+    }
+
+    #[test]
+    fn names_must_point_somewhere_and_be_used_once() {
+        let duplicate_kid = TEXT.replace("kid = \"orders\"\n", "kid = \"ledger\"\n");
+        assert!(mistakes(&duplicate_kid).iter().any(|it| it.contains("\"ledger\" was used before on line 27")));
+        for (from, to, expected) in [
+            ("signer_kid = \"orders-v1\"", "signer_kid = \"ledger-v1\"", "keys[1].signer_kid: \"ledger-v1\" was used before"),
+            ("backend = \"keys\"\nalgorithm = \"ecdsa", "backend = \"kes\"\nalgorithm = \"ecdsa", "there is no backend \"kes\"; there are: keys"),
+            ("signing_key = \"ledger\"", "signing_key = \"absent\"", "there is no key \"absent\""),
+            ("signing_key = \"ledger\"", "signing_key = \"orders\"", "checkpoints are signed with ed25519"),
+            ("kids = [\"orders\"]", "kids = [\"ledger\"]", "signs the ledger's checkpoints and nothing else"),
+            ("kids = [\"orders\"]", "kids = [\"absent\"]", "there is no key \"absent\""),
+            ("kids = [\"orders\"]", "kids = []", "is empty, but sign or mac is granted"),
+            ("spiffe://demo.example/service/orders", "spiffe://demo.example", "no SPIFFE id with a path"),
+            ("spiffe://demo.example/service/orders", "*.demo.example", "wildcards"),
+            ("spiffe://demo.example/service/orders", "chancery", "the appliance's own name"),
+            ("streams = [\"orders/*\"]", "streams = [\"or*ers\"]", "may only stand alone"),
+            ("release = \"checkpointed\"", "release = \"soon\"", "not one of durable, checkpointed, archived"),
+        ] {
+            let text = TEXT.replace(from, to);
+            assert_ne!(text, TEXT, "{from}");
+            let found = mistakes(&text);
+            assert!(found.iter().any(|it| it.contains(expected)), "{expected}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn broken_toml_does_not_hide_other_mistakes() {
+        let text = TEXT.replace("address = \"127.0.0.1:9464\"", "address = = 3\nadress = 1");
+        let found = mistakes(&text);
+        assert!(found.iter().any(|it| it.contains("line 10: not TOML")), "{found:#?}");
+        assert!(found.iter().any(|it| it.contains("listeners.ops.adress")), "{found:#?}");
+        let whole = mistakes("");
+        assert!(whole.iter().any(|it| it.contains("[listeners] is missing")), "{whole:#?}");
+        assert!(whole.iter().any(|it| it.contains("[ledger] is missing")), "{whole:#?}");
+    }
+
+    #[test]
+    fn types_are_checked() {
+        for (from, to, expected) in [
+            ("rate_per_second = 50", "rate_per_second = \"50\"", "must be a whole number, not a text"),
+            ("rate_per_second = 50", "rate_per_second = 0", "must be from 1 to 1000000"),
+            ("rate_per_second = 50", "rate_per_second = -1", "must be from 1 to 1000000"),
+            ("rate_per_second = 50", "read_payloads = 1", "must be true or false, not a whole number"),
+            ("kids = [\"orders\"]", "kids = \"orders\"", "must be a list in brackets, not a text"),
+            ("kids = [\"orders\"]", "kids = [1]", "holds a whole number"),
+            ("origin = \"log.example/test\"", "origin = 7", "must be a text in quotes, not a whole number"),
+            ("origin = \"log.example/test\"", "", "ledger.origin: is missing; for example origin = "),
+            ("[[principals]]", "[principals]", "must be tables [[principals]], not a table"),
+        ] {
+            let found = mistakes(&TEXT.replace(from, to));
+            assert!(found.iter().any(|it| it.contains(expected)), "{expected}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn variables_override_what_the_contract_says_they_do() {
+        let (_folder, raised) = config(TEXT, &[("NODE_ENV", "production")]);
+        assert_eq!(raised.environment, Environment::Production);
+        let (_folder, kept) = config(TEXT, &[("NODE_ENV", "test")]);
+        assert_eq!(kept.environment, Environment::Development);
+        let (_folder, labelled) = config(TEXT, &[("AUDIT_SIGNING_KMS_KEY_ID", "arn:key/1")]);
+        assert_eq!(labelled.ledger_key().unwrap().label, "arn:key/1");
+        let (_folder, result) = try_config(TEXT, &[("AUDIT_SIGNER_KID", "absent")]);
+        assert!(result.unwrap_err().to_string().contains("there is no key \"absent\""));
+        let (_folder, result) = try_config(TEXT, &[("MANIFEST_SIGNING_KMS_KEY_ID", "x")]);
+        assert!(result.unwrap_err().to_string().contains("0 keys have that purpose"));
+    }
+
+    #[test]
+    fn waiting_for_an_archive_needs_one() {
+        let text = TEXT.replace("release = \"checkpointed\"", "release = \"archived\"");
+        assert!(try_config(&text, &[]).1.is_ok());
+        let text = text.replace("[archive]\nkind = \"directory\"\ndirectory = \"archive\"\n", "");
+        assert!(mistakes(&text).iter().any(|it| it.contains("needs an [archive]")));
+    }
+}

@@ -1,0 +1,243 @@
+//! One function per table of the file.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chancery_format::names::Purpose;
+use chancery_format::{Kid, PrincipalName, Rung, SignatureAlgorithm};
+
+use super::reader::Section;
+use super::{
+    ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, Intents, KeyConfig, LedgerConfig, LogLevel,
+    PrincipalConfig, ServiceListener,
+};
+use crate::admission::policy::{Grant, Operation, StreamPattern};
+use crate::admission::rate_limit::Rate;
+use crate::authenticate::NameShape;
+use crate::limits::Limits;
+
+const GIB: u64 = 1 << 30;
+const MS_PER_HOUR: u64 = 3_600_000;
+
+/// A field that names a file which must be there.
+fn file(section: &Section<'_, '_>, name: &'static str, path: Option<PathBuf>) -> Option<PathBuf> {
+    let path = path?;
+    match std::fs::metadata(&path) {
+        Ok(found) if found.is_file() => Some(path),
+        Ok(_) => section.wrong(name, format!("{} is not a file", path.display())),
+        Err(error) => section.wrong(name, format!("{}: {error}", path.display())),
+    }
+}
+
+fn required_file(section: &Section<'_, '_>, name: &'static str, example: &str) -> Option<PathBuf> {
+    let path = section.required_path(name, example);
+    file(section, name, path)
+}
+
+pub(super) fn service(section: &Section<'_, '_>) -> Option<ServiceListener> {
+    let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
+    let address = section.address("address", default);
+    let certificate_file = required_file(section, "certificate_file", "\"server.crt\"");
+    let key_file = required_file(section, "key_file", "\"server.key\"");
+    let client_ca_file = required_file(section, "client_ca_file", "\"ca.crt\"");
+    let crl_given = section.path("crl_file");
+    let crl_file = crl_given.clone().and_then(|path| file(section, "crl_file", Some(path)));
+    section.finish();
+    if crl_given.is_some() != crl_file.is_some() {
+        return None;
+    }
+    Some(ServiceListener {
+        address: address?,
+        certificate_file: certificate_file?,
+        key_file: key_file?,
+        client_ca_file: client_ca_file?,
+        crl_file,
+    })
+}
+
+pub(super) fn ops(section: &Section<'_, '_>) -> Option<SocketAddr> {
+    let address = section.address("address", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464));
+    section.finish();
+    address
+}
+
+pub(super) fn ledger(section: &Section<'_, '_>) -> Option<LedgerConfig> {
+    let directory = section.required_path("directory", "\"ledger\"");
+    let origin = section.required_parsed("origin", "\"log.example/chancery\"");
+    let signing_key = section.required_parsed("signing_key", "\"ledger\"");
+    let interval_ms = section.number("checkpoint_interval_ms", 1_000, 100, 60_000);
+    let reserve_bytes = section.number("reserve_bytes", GIB, 1 << 20, 1 << 50);
+    let signers_file = section.path("signers_file");
+    section.finish();
+    let directory = directory?;
+    Some(LedgerConfig {
+        signers_file: signers_file.unwrap_or_else(|| directory.join("signers.json")),
+        directory,
+        origin: origin?,
+        signing_key: signing_key?,
+        checkpoint_interval: Duration::from_millis(interval_ms?),
+        reserve_bytes: reserve_bytes?,
+    })
+}
+
+#[derive(Clone, Copy)]
+enum ArchiveWord {
+    Directory,
+    S3,
+}
+
+pub(super) fn archive(section: &Section<'_, '_>) -> Option<ArchiveConfig> {
+    let words = [("directory", ArchiveWord::Directory), ("s3", ArchiveWord::S3)];
+    let word = section.required_word("kind", &words);
+    let epoch_ms = section.number("epoch_interval_ms", 10_000, 100, MS_PER_HOUR);
+    let lag_entries_max = section.number("lag_entries_max", 100_000, 1, 1_000_000_000);
+    let lag_age_ms = section.number("lag_age_ms_max", 900_000, 1_000, 24 * MS_PER_HOUR);
+    let kind = match word {
+        Some(ArchiveWord::Directory) => archive_directory(section),
+        Some(ArchiveWord::S3) => archive_s3(section),
+        None => return None,
+    };
+    section.finish();
+    let lag_age_max = Duration::from_millis(lag_age_ms?);
+    let epoch_interval = Duration::from_millis(epoch_ms?);
+    if lag_age_max <= epoch_interval {
+        return section.wrong("lag_age_ms_max", "must be longer than epoch_interval_ms, or every epoch closes admission");
+    }
+    Some(ArchiveConfig { kind: kind?, epoch_interval, lag_entries_max: lag_entries_max?, lag_age_max })
+}
+
+fn archive_directory(section: &Section<'_, '_>) -> Option<ArchiveKind> {
+    let directory = section.required_path("directory", "\"archive\"")?;
+    Some(ArchiveKind::Directory { directory })
+}
+
+fn archive_s3(section: &Section<'_, '_>) -> Option<ArchiveKind> {
+    let bucket = section.required("bucket", "\"chancery-archive\"");
+    let prefix = section.free_text("prefix")?;
+    let region = section.required("region", "\"eu-central-1\"");
+    let endpoint_url = section.text("endpoint_url");
+    let path_style = section.flag("path_style", endpoint_url.is_some());
+    let retention_days = section.number("retention_days", 400, 1, 36_500);
+    let retention_days = u32::try_from(retention_days?).ok()?;
+    let (bucket, region, path_style) = (bucket?, region?, path_style?);
+    let kind = ArchiveKind::S3 { bucket, prefix, region, endpoint_url, path_style, retention_days };
+    match crate::archiving::check_settings(&kind) {
+        Ok(()) => Some(kind),
+        Err(reason) => section.wrong("kind", reason),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum BackendWord {
+    Pkcs11,
+    Software,
+}
+
+pub(super) fn backend(section: &Section<'_, '_>) -> Option<BackendConfig> {
+    let name = section.required("name", "\"hsm\"");
+    let word = section.required_word("kind", &[("pkcs11", BackendWord::Pkcs11), ("software", BackendWord::Software)]);
+    let kind = match word {
+        Some(BackendWord::Pkcs11) => pkcs11(section),
+        Some(BackendWord::Software) => software(section),
+        None => return None,
+    };
+    section.finish();
+    Some(BackendConfig { name: name?, kind: kind? })
+}
+
+fn pkcs11(section: &Section<'_, '_>) -> Option<BackendKind> {
+    let module_file = required_file(section, "module_file", "\"/usr/lib/softhsm/libsofthsm2.so\"");
+    let module_environment = section.list("module_environment");
+    let token_label = section.required("token_label", "\"chancery\"");
+    let pin_file = required_file(section, "pin_file", "\"hsm.pin\"");
+    let sessions = section.number("sessions", 2, 1, 64);
+    Some(BackendKind::Pkcs11 {
+        module_file: module_file?,
+        module_environment: module_environment?,
+        token_label: token_label?,
+        pin_file: pin_file?,
+        sessions: usize::try_from(sessions?).ok()?,
+    })
+}
+
+fn software(section: &Section<'_, '_>) -> Option<BackendKind> {
+    let directory = section.required_path("directory", "\"keys\"");
+    let intents = section.word("intents", &[("always", Intents::Always), ("skip", Intents::Skip)], Intents::Always);
+    Some(BackendKind::Software { directory: directory?, intents: intents? })
+}
+
+pub(super) fn key(section: &Section<'_, '_>) -> Option<KeyConfig> {
+    let kid = section.required_parsed("kid", "\"orders\"");
+    let signer_kid: Option<Kid> = section.required_parsed("signer_kid", "\"orders-ed25519-v1\"");
+    let backend = section.required("backend", "\"hsm\"");
+    let label = section.text("label");
+    let algorithm = section.required_word("algorithm", &SignatureAlgorithm::ALL.map(|it| (it.as_str(), it)));
+    let purpose: Option<Purpose> = section.required_parsed("purpose", "\"orders\"");
+    let description = section.free_text("description");
+    let rungs = [Rung::Durable, Rung::Checkpointed, Rung::Archived].map(|rung| (rung.as_str(), rung));
+    let release = section.word("release", &rungs, Rung::Durable);
+    section.finish();
+    let signer_kid = signer_kid?;
+    Some(KeyConfig {
+        kid: kid?,
+        label: label.unwrap_or_else(|| signer_kid.as_str().to_owned()),
+        signer_kid,
+        backend: backend?,
+        algorithm: algorithm?,
+        purpose: purpose?,
+        description: description?,
+        release: release?,
+    })
+}
+
+pub(super) fn principal(section: &Section<'_, '_>) -> Option<PrincipalConfig> {
+    let principal: Option<PrincipalName> = section.required_parsed("name", "\"spiffe://example.org/service/orders\"");
+    let common_name = section.text("common_name");
+    let kids = section.list::<Kid>("kids");
+    let operations = section.list::<Operation>("operations");
+    let streams = section.list::<StreamPattern>("streams");
+    let read_payloads = section.flag("read_payloads", false);
+    let rate = section.number("rate_per_second", 1_000, 1, 1_000_000);
+    let burst = section.number("burst", rate.unwrap_or(1), 1, 1_000_000);
+    section.finish();
+    let principal = named(section, principal?, common_name.is_some())?;
+    let rate = Rate { per_second: u32::try_from(rate?).ok()?, burst: u32::try_from(burst?).ok()? };
+    let (kids, operations, streams, read_payloads) = (kids?, operations?, streams?, read_payloads?);
+    Some(PrincipalConfig {
+        grant: Grant { principal, kids, operations, streams, read_payloads, rate },
+        common_name,
+    })
+}
+
+/// A name that no certificate can carry is a grant to nobody, which is surely not what was meant.
+fn named(section: &Section<'_, '_>, name: PrincipalName, has_common_name: bool) -> Option<PrincipalName> {
+    if has_common_name || NameShape::of(name.as_str()).is_some() {
+        return Some(name);
+    }
+    section.wrong(
+        "name",
+        format!("{:?} is no SPIFFE id with a path, no URI and no DNS name (wildcards are none); set common_name if certificates carry it there", name.as_str()),
+    )
+}
+
+pub(super) fn kill_switch(section: &Section<'_, '_>) -> Option<PathBuf> {
+    let file = section.path("file");
+    section.finish();
+    file
+}
+
+pub(super) fn logging(section: &Section<'_, '_>) -> Option<LogLevel> {
+    let level = section.word("level", &LogLevel::ALL.map(|level| (level.as_str(), level)), LogLevel::Info);
+    section.finish();
+    level
+}
+
+pub(super) fn limits(section: &Section<'_, '_>) -> Limits {
+    let read = |bound: &crate::limits::Bound| {
+        section.number(bound.name, bound.default, bound.min, bound.max).unwrap_or(bound.default)
+    };
+    let limits = Limits::from_values(read);
+    section.finish();
+    limits
+}

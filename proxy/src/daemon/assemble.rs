@@ -1,0 +1,135 @@
+//! From a configuration to a service: each step needs the one before, and nothing is bound yet.
+
+use std::sync::Arc;
+
+use chancery_format::TreeSize;
+use chancery_format::entry::policy_loaded;
+use chancery_ledger::{OnFatal, Roll, RollLimits, RollOptions};
+use rustls_pki_types::UnixTime;
+use tokio::sync::mpsc;
+
+use super::backends;
+use super::failure::Failure;
+use super::reloading::{directory, grants};
+use super::{SystemClock, random};
+use crate::admission::policy::Policy;
+use crate::archiving::Archiving;
+use crate::authenticate::Authenticator;
+use crate::chancery::{Chancery, KeyEntry, Parts};
+use crate::config::{Config, Variables};
+use crate::guards::{self, Facts};
+use crate::registry_publisher::{self, PublishError};
+use crate::telemetry::Metrics;
+use crate::tls::Tls;
+
+/// What [`assemble`] made.
+pub(super) struct Assembled {
+    pub(super) chancery: Arc<Chancery>,
+    pub(super) authenticator: Arc<Authenticator>,
+    pub(super) archiving: Option<Archiving>,
+    /// Says once why the ledger can go on no longer.
+    pub(super) fatal: mpsc::Receiver<String>,
+}
+
+/// Every reason this configuration must not run here, or nothing.
+pub fn production_guards(config: &Config, variables: &Variables) -> Result<(), Failure> {
+    let reasons = guards::reasons(config, variables, &Facts::gather(config));
+    if reasons.is_empty() { Ok(()) } else { Err(Failure::Guards(reasons)) }
+}
+
+pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<Assembled, Failure> {
+    production_guards(config, variables)?;
+    let metrics = Arc::new(Metrics::new());
+    let tls = Arc::new(Tls::load(&config.service, UnixTime::now())?);
+    metrics.tls_files(&tls);
+    let policy = Policy::compile(&grants(&config.principals), None).map_err(Failure::Policy)?;
+    let authenticator = Arc::new(Authenticator::new(tls, directory(&config.principals)));
+
+    let (roll, fatal) = open_ledger(config).await?;
+    let known = registry_publisher::last(&roll).await?;
+    let opened = {
+        let (config, variables) = (config.clone(), variables.clone());
+        let registry = known.map(|(_, registry)| registry);
+        blocking(move || {
+            let opened = backends::open_all(&config, &variables)?;
+            backends::keyring(&config, &opened, registry.as_ref())
+        })
+    };
+    let keyring = Arc::new(opened.await?);
+    let registry =
+        registry_publisher::publish(&roll, &keyring, &config.keys, &config.ledger.signers_file).await?;
+    metrics.registry_published(registry.version);
+    let archiving = Archiving::start(config, &roll, Arc::clone(&metrics)).await?;
+    roll.enrol_event(policy_loaded(&policy.sha256()), None).await?;
+
+    let keys = config.keys.iter().filter_map(|key| {
+        let (info, backend) = (keyring.lookup(&key.kid)?, config.backend_of(key)?);
+        Some(KeyEntry::new(info, key, &backend.kind, key.kid == config.ledger.signing_key))
+    });
+    let keys = keys.collect();
+    let prefix = random().map_err(|error| Failure::System(error.to_string()))?;
+    let chancery = Chancery::new(Parts {
+        checkpointed: roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size),
+        archived: archiving.as_ref().map_or(TreeSize(0), Archiving::archived),
+        roll,
+        keyring,
+        keys,
+        policy,
+        registry,
+        limits: config.limits.clone(),
+        metrics,
+        clock: Arc::new(SystemClock),
+        request_id_prefix: u64::from_be_bytes(prefix),
+    });
+    Ok(Assembled { chancery: Arc::new(chancery), authenticator, archiving, fatal })
+}
+
+/// Opening and proving a ledger reads disks, and opening keys talks to devices: neither belongs on the
+/// async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Failure::System(error.to_string()))?
+}
+
+async fn open_ledger(config: &Config) -> Result<(Roll, mpsc::Receiver<String>), Failure> {
+    let (report, fatal) = mpsc::channel(1);
+    let on_fatal: OnFatal = Arc::new(move |reason| {
+        tracing::error!(%reason, "the ledger stopped");
+        // The first reason is the one that counts.
+        let _ = report.try_send(reason.to_string());
+    });
+    let options = ledger_options(config, on_fatal)?;
+    let (roll, recovered) = blocking(move || Ok(Roll::open(options)?)).await?;
+    let size = recovered.head.size;
+    tracing::info!(entries = %size, abandoned = recovered.abandoned.len(), "ledger opened");
+    if !recovered.abandoned.is_empty() {
+        tracing::warn!(
+            count = recovered.abandoned.len(),
+            "key uses without outcome were found and closed as abandoned: the keys may have been used"
+        );
+    }
+    Ok((roll, fatal))
+}
+
+/// How the configured ledger is opened, or made.
+pub fn ledger_options(config: &Config, on_fatal: OnFatal) -> Result<RollOptions, Failure> {
+    let key = config.ledger_key().ok_or(PublishError::NoKey)?;
+    let mut options = RollOptions::new(
+        &config.ledger.directory,
+        config.ledger.origin.clone(),
+        key.signer_kid.clone(),
+        Arc::new(SystemClock),
+        on_fatal,
+    );
+    options.limits = RollLimits {
+        queue: config.limits.ledger_queue_max,
+        batch_entries_max: config.limits.ledger_batch_entries_max,
+        batch_bytes_max: config.limits.ledger_batch_bytes_max,
+        reserve_bytes: config.ledger.reserve_bytes,
+        streams_cached: config.limits.ledger_streams_cached,
+        page_entries_max: config.limits.stream_page_max,
+        ..RollLimits::default()
+    };
+    Ok(options)
+}

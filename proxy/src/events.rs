@@ -1,0 +1,95 @@
+//! `POST /v1/events` and `/v1/events/batch`: a caller's own events join the ledger.
+//!
+//! The reply is the leaf as it stands, with its place in the stream's chain. A caller writes into its own
+//! stream and those granted to it; it names who acted, but may not speak as another principal or as the
+//! appliance. Once the ledger's writer has an event, a hang-up changes nothing: it is appended.
+
+use std::sync::Arc;
+
+use chancery_format::entry::ReplayKey;
+use chancery_format::names::IdempotencyKey;
+use chancery_format::{EventDraft, PrincipalName};
+use serde_json::value::RawValue;
+
+use crate::admission::check_stream;
+use crate::chancery::Chancery;
+use crate::problem::Problem;
+use crate::request::{EventRequest, RequestError, item_key, read_items};
+use crate::response::{self, Reply};
+use crate::routes::Caller;
+
+/// An event with what makes its retries safe.
+type Appending = (EventDraft, Option<(PrincipalName, ReplayKey)>);
+
+/// `POST /v1/events`.
+pub async fn append(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+    let grants = &caller.grants;
+    let request = EventRequest::read(body, grants.principal(), grants.own_stream())?;
+    let (draft, replay) = admit(chancery, &caller, request, caller.idempotency_key.clone())?;
+    let event = chancery.roll.enrol_event(draft, replay).await?;
+    Ok(Reply::created(response::appended(&event)))
+}
+
+/// `POST /v1/events/batch`: items stand for themselves and keep their order, also in their streams.
+pub async fn append_batch(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+    let items = read_items(body, chancery.limits.batch_items_max)?;
+    caller.grants.bucket().charge(items.len().saturating_sub(1));
+    let mut written = Vec::with_capacity(items.len());
+    let mut events = Vec::with_capacity(items.len());
+    for (position, item) in items.into_iter().enumerate() {
+        match admit_item(chancery, &caller, item, position) {
+            Ok(event) => {
+                written.push(String::new());
+                events.push((position, event));
+            }
+            Err(problem) => written.push(refused(chancery, &caller, &problem)),
+        }
+    }
+    let (positions, events): (Vec<_>, Vec<_>) = events.into_iter().unzip();
+    let enrolled = chancery.roll.enrol_events(events).await;
+    for (position, event) in positions.into_iter().zip(enrolled) {
+        let text = match event {
+            Ok(event) => response::appended(&event),
+            Err(error) => refused(chancery, &caller, &Problem::from(error)),
+        };
+        if let Some(slot) = written.get_mut(position) {
+            *slot = text;
+        }
+    }
+    Ok(Reply::json(response::items(&written)))
+}
+
+fn admit_item(
+    chancery: &Chancery,
+    caller: &Caller,
+    item: &RawValue,
+    position: usize,
+) -> Result<Appending, Problem> {
+    let grants = &caller.grants;
+    let request = EventRequest::read_item(item, position, grants.principal(), grants.own_stream())?;
+    let key = caller.idempotency_key.as_ref().and_then(|batch| item_key(batch, position));
+    admit(chancery, caller, request, key)
+}
+
+fn admit(
+    chancery: &Chancery,
+    caller: &Caller,
+    request: EventRequest,
+    key: Option<IdempotencyKey>,
+) -> Result<Appending, Problem> {
+    let principal = caller.grants.principal();
+    check_stream(&caller.grants, request.draft.stream.as_str())?;
+    let actor = &request.draft.actor;
+    if actor != principal && chancery.admission.policy().grants(actor).is_some() {
+        let error = RequestError::Reserved { field: "actor".to_owned(), name: actor.as_str().to_owned() };
+        return Err(error.into());
+    }
+    let replay = key.map(|key| (principal.clone(), ReplayKey { key, request_hash: request.hash }));
+    Ok((request.draft, replay))
+}
+
+/// Records an item's refusal like a request's, and writes it.
+fn refused(chancery: &Chancery, caller: &Caller, problem: &Problem) -> String {
+    chancery.note_refusal(problem, Some(caller.grants.principal()));
+    problem.body(caller.request_id.as_str())
+}

@@ -1,0 +1,101 @@
+//! Makes a ledger where there was none; never touches one that is there.
+//!
+//! Promises: after `init` the ledger is open to `run`: `ledger.opened` is its first entry, every configured
+//! key is activated, the registry is published, a first checkpoint stands over all of it. Refuses: a
+//! ledger directory that is not empty, and to generate keys unless told to.
+
+pub mod dev;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chancery_format::{Checkpoint, TreeSize};
+use chancery_hsm::Keyring;
+use chancery_ledger::{OnFatal, Roll};
+
+use crate::config::{ArchiveKind, Config, Variables};
+use crate::daemon::{Failure, backends, ledger_options, production_guards};
+use crate::registry_publisher::{self, PublishError};
+use crate::tls::Tls;
+
+/// Patience with the ledger key's device.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The ledger's folder.
+    pub ledger: PathBuf,
+    /// Keys that were generated, by kid.
+    pub generated: Vec<String>,
+    /// Where the registry was published.
+    pub signers_file: PathBuf,
+    /// Entries of the new ledger, all under its first checkpoint.
+    pub entries: TreeSize,
+}
+
+/// Makes what `config` describes. Blocks; call it outside of async threads.
+pub fn create(config: &Config, variables: &Variables, generate_keys: bool) -> Result<Made, Failure> {
+    production_guards(config, variables)?;
+    Tls::load(&config.service, rustls_pki_types::UnixTime::now())?;
+    refuse_to_overwrite(config)?;
+    let opened = backends::open_all(config, variables)?;
+    let generated = if generate_keys { generate(config, &opened)? } else { Vec::new() };
+    // Keys first: a ledger whose keys are missing would have to be removed by hand.
+    let keyring = Arc::new(backends::keyring(config, &opened, None)?);
+    make_archive_folder(config)?;
+    let on_fatal: OnFatal = Arc::new(|reason| tracing::error!(%reason, "the new ledger stopped"));
+    let roll = Roll::create(ledger_options(config, on_fatal)?)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::System(error.to_string()))?;
+    let entries = runtime.block_on(fill(config, roll, &keyring))?;
+    Ok(Made {
+        ledger: config.ledger.directory.clone(),
+        generated,
+        signers_file: config.ledger.signers_file.clone(),
+        entries,
+    })
+}
+
+fn refuse_to_overwrite(config: &Config) -> Result<(), Failure> {
+    let folder = &config.ledger.directory;
+    let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied {
+        return Err(Failure::Exists(format!("{} is not empty: a ledger is never overwritten", folder.display())));
+    }
+    Ok(())
+}
+
+fn generate(config: &Config, opened: &[(String, backends::Opened)]) -> Result<Vec<String>, Failure> {
+    let mut generated = Vec::new();
+    for key in &config.keys {
+        let Some((_, backend)) = opened.iter().find(|(name, _)| *name == key.backend) else { continue };
+        if backend.generate(key)? {
+            generated.push(key.kid.as_str().to_owned());
+        }
+    }
+    Ok(generated)
+}
+
+fn make_archive_folder(config: &Config) -> Result<(), Failure> {
+    let Some(ArchiveKind::Directory { directory }) = config.archive.as_ref().map(|archive| &archive.kind) else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(directory)
+        .map_err(|error| Failure::Init { what: directory.display().to_string(), reason: error.to_string() })
+}
+
+/// The first entries, and a checkpoint over them.
+async fn fill(config: &Config, roll: Roll, keyring: &Arc<Keyring>) -> Result<TreeSize, Failure> {
+    registry_publisher::publish(&roll, keyring, &config.keys, &config.ledger.signers_file).await?;
+    let head = roll.head();
+    let note = keyring.sign_checkpoint(&head, roll.origin(), Instant::now() + SIGN_TIMEOUT).await;
+    let note = note.map_err(PublishError::from)?;
+    let verifier = keyring.note_verifier(roll.origin()).ok_or(PublishError::NoKey)?;
+    let verified = Checkpoint::verify(&note, roll.origin(), &[verifier]);
+    let verified = verified.map_err(|error| Failure::Init { what: "first checkpoint".into(), reason: error.to_string() })?;
+    roll.record_checkpoint(verified).await?;
+    roll.close().await;
+    Ok(head.head().size)
+}

@@ -1,0 +1,165 @@
+//! Keys as callers see them: lists, public halves, the published registry, and checking signatures.
+//!
+//! A principal sees all keys: their names and public halves are what verifiers need anyway. It checks
+//! signatures only of keys it was granted. A signature that does not verify is an answer
+//! (`valid: false`), not an error. A key that left use still verifies: it is found by its `signer_kid`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chancery_format::entry::Operation;
+use chancery_format::registry::{KeyState, SignerRecord};
+use chancery_format::Kid;
+use chancery_hsm::MacMessage;
+use serde_json::{Map, Value};
+
+use crate::admission::{Refusal, check_key};
+use crate::chancery::{Chancery, KeyEntry};
+use crate::problem::{Code, Problem};
+use crate::request::{MacRequest, RequestError, VerifyRequest};
+use crate::response::{Caching, JSON, PEM, Reply, TEXT};
+use crate::routes::Caller;
+
+/// `GET /v1/keys`.
+pub fn list(chancery: &Chancery) -> Result<Reply, Problem> {
+    let published = chancery.registry.load();
+    let describe = |key| describe(key, published.registry.signer(signer_of(key)));
+    let keys: Vec<_> = chancery.keys().map(describe).collect();
+    Ok(Reply::json(serde_json::json!({ "keys": keys }).to_string()))
+}
+
+/// `GET /v1/keys/{kid}`.
+pub fn detail(chancery: &Chancery, kid: &str) -> Result<Reply, Problem> {
+    let key = find(chancery, kid)?;
+    let published = chancery.registry.load();
+    Ok(Reply::json(describe(key, published.registry.signer(signer_of(key))).to_string()))
+}
+
+/// `GET /v1/keys/{kid}/public`.
+pub fn public(chancery: &Chancery, kid: &str) -> Result<Reply, Problem> {
+    let key = find(chancery, kid)?;
+    let pem = key.public_key_pem.clone().ok_or_else(|| {
+        Problem::new(Code::NotFound, format!("key {} makes MACs and has no public half", key.kid))
+    })?;
+    Ok(Reply::other(PEM, Caching::Never, pem))
+}
+
+/// `GET /v1/signers.json`.
+pub fn registry(chancery: &Chancery, query: Option<&str>) -> Result<Reply, Problem> {
+    if query.is_some_and(|query| !query.is_empty()) {
+        let rule = "has no parameter here: only the published form is served".to_owned();
+        return Err(RequestError::Parameter { name: "query", rule }.into());
+    }
+    let published = chancery.registry.load();
+    Ok(Reply::other(JSON, Caching::Briefly, published.json.clone()))
+}
+
+/// `GET /v1/signers.json.sig`.
+pub fn registry_note(chancery: &Chancery) -> Reply {
+    Reply::other(TEXT, Caching::Briefly, chancery.registry.load().note.clone())
+}
+
+/// `POST /v1/verify`.
+pub fn verify(chancery: &Chancery, caller: &Caller, body: &[u8]) -> Result<Reply, Problem> {
+    let request = VerifyRequest::read(body)?;
+    let published = chancery.registry.load();
+    if let Some(key) = chancery.key(&request.kid) {
+        let key = check_key(&caller.grants, &request.kid, Some(key))?;
+        if key.algorithm.is_mac() {
+            let (kid, algorithm) = (request.kid.clone(), key.algorithm);
+            return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Sign }.into());
+        }
+        let valid = chancery.keyring.verify(&key.kid, &request.digest, &request.signature)?;
+        return Ok(verified(valid, &request.kid, published.registry.signer(signer_of(key))));
+    }
+    // Not in use under this name: perhaps the name of one key pair, in use or not.
+    let record = published.registry.signer(request.kid.as_str());
+    let logical = record.and_then(|record| record.kid.as_ref()).filter(|kid| caller.grants.allows_kid(kid));
+    let (Some(record), Some(_)) = (record, logical) else {
+        return Err(Refusal::UnknownKid { kid: request.kid }.into());
+    };
+    let key = record.public_key().map_err(Problem::internal)?;
+    let Some(key) = key else {
+        let (kid, algorithm) = (request.kid, record.algorithm);
+        return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Sign }.into());
+    };
+    let valid = key.verify(&request.digest, &request.signature);
+    Ok(verified(valid, &request.kid, Some(record)))
+}
+
+fn verified(valid: bool, kid: &Kid, record: Option<&SignerRecord>) -> Reply {
+    let state = record.map_or("active", |record| state_text(record.state));
+    let signer_kid = record.map_or(kid.as_str(), |record| record.signer_kid.as_str());
+    Reply::json(format!(
+        r#"{{"valid":{valid},"kid":"{kid}","signer_kid":"{signer_kid}","keyState":"{state}"}}"#
+    ))
+}
+
+/// `POST /v1/mac/verify`: the backend recomputes, and compares in constant time.
+pub async fn mac_verify(chancery: &Arc<Chancery>, caller: &Caller, body: &[u8]) -> Result<Reply, Problem> {
+    let request = MacRequest::read_verify(body)?;
+    let key = check_key(&caller.grants, &request.kid, chancery.key(&request.kid))?;
+    if !key.algorithm.is_mac() {
+        let (kid, algorithm) = (request.kid, key.algorithm);
+        return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Mac }.into());
+    }
+    chancery.keyring.available(&key.kid)?;
+    let mac = request.mac.unwrap_or_default();
+    let message = MacMessage::Message(request.message);
+    let deadline = Instant::now() + chancery.limits.sign_timeout;
+    let valid = chancery.keyring.mac_verify(&key.kid, message, &mac, deadline).await?;
+    Ok(Reply::json(format!(r#"{{"valid":{valid},"kid":"{}","signer_kid":"{}"}}"#, key.kid, key.signer_kid)))
+}
+
+fn find<'a>(chancery: &'a Chancery, kid: &str) -> Result<&'a KeyEntry, Problem> {
+    let parsed: Kid = kid.parse().map_err(|_| Problem::new(Code::UnknownKid, "there is no such key"))?;
+    chancery.key(&parsed).ok_or_else(|| Refusal::UnknownKid { kid: parsed }.into())
+}
+
+fn signer_of(key: &KeyEntry) -> &str {
+    key.signer_kid.as_str()
+}
+
+const fn state_text(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Staged => "staged",
+        KeyState::Active => "active",
+        KeyState::Deprecated => "deprecated",
+        KeyState::Retired => "retired",
+        KeyState::Compromised => "compromised",
+    }
+}
+
+/// One key: what the operator decided, and what the registry says of its life.
+fn describe(key: &KeyEntry, record: Option<&SignerRecord>) -> Value {
+    let mut out = Map::new();
+    let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
+    put("kid", key.kid.as_str().into());
+    put("signer_kid", key.signer_kid.as_str().into());
+    put("algorithm", key.algorithm.as_str().into());
+    put("operation", if key.algorithm.is_mac() { "mac" } else { "sign" }.into());
+    put("purpose", key.purpose.as_str().into());
+    put("description", key.description.as_str().into());
+    put("release", key.release.as_str().into());
+    put("isLedgerKey", key.is_ledger_key.into());
+    if let Some(pem) = &key.public_key_pem {
+        put("public_key_pem", pem.as_str().into());
+    }
+    put("state", record.map_or("active", |record| state_text(record.state)).into());
+    let Some(record) = record else { return Value::Object(out) };
+    put("deployedAt", record.deployed_at.to_string().into());
+    if let Some(at) = record.retired_at {
+        put("retiredAt", at.to_string().into());
+    }
+    let positions = [
+        ("activatedIndex", record.activated_index),
+        ("retiredIndex", record.retired_index),
+        ("compromisedSince", record.compromised_since),
+    ];
+    for (name, index) in positions {
+        if let Some(index) = index {
+            put(name, index.into());
+        }
+    }
+    Value::Object(out)
+}

@@ -1,0 +1,56 @@
+//! The proxy: what a service talks to, and the daemon around it.
+//!
+//! Promises: nothing is signed without a verified client certificate, a grant and a durable record; no
+//! queue, wait or buffer is without a bound; what was accepted is answered, also while shutting down.
+//! Refuses: identities that could be read two ways, configuration that is half right, production with
+//! anything soft in it.
+//!
+//! A request goes straight down this table; no callee calls back up.
+//!
+//! | file | does |
+//! |---|---|
+//! | `listener.rs`, `tls.rs` | a connection slot, TLS 1.3, client certificate requested, deadlines |
+//! | `authenticate.rs` | the verified certificate becomes a [`authenticate::Principal`] |
+//! | `routes.rs`, `request.rs`, `reading.rs`, `keys.rs` | bounded read, strict parse, dispatch |
+//! | `admission.rs`, `admission/` | kill switch, rate limit, grants: a permit or a refusal |
+//! | `signing.rs`, `events.rs` | the plot: enrol, seal, enrol, release |
+//! | `response.rs`, `problem.rs`, `refusals.rs` | replies, and the one place that knows status codes |
+//!
+//! Around it:
+//!
+//! | file | does |
+//! |---|---|
+//! | `bin/chanceryd.rs` | `init`, `check`, `run`, `openapi` |
+//! | `config.rs`, `config/`, `limits.rs`, `guards.rs` | what the operator wrote, every bound, what production refuses |
+//! | `daemon.rs` | builds, wires, drains |
+//! | `checkpointer.rs`, `registry_publisher.rs`, `archiving.rs` | what happens on a cadence |
+//! | `ops.rs`, `telemetry.rs` | health, metrics, log lines |
+//! | `init.rs` | makes a ledger, or a throw-away instance |
+
+pub mod admission;
+pub mod archiving;
+pub mod authenticate;
+pub mod chancery;
+pub mod checkpointer;
+pub mod config;
+pub mod daemon;
+pub mod events;
+pub mod guards;
+pub mod init;
+pub mod keys;
+pub mod limits;
+pub mod listener;
+pub mod openapi;
+pub mod ops;
+pub mod problem;
+pub mod reading;
+pub mod refusals;
+pub mod registry_publisher;
+pub mod request;
+pub mod response;
+pub mod routes;
+pub mod signing;
+mod stop;
+mod strict_json;
+pub mod telemetry;
+pub mod tls;

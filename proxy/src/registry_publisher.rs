@@ -1,0 +1,202 @@
+//! `signers.json`: what the configuration says about keys becomes what verifiers trust.
+//!
+//! Promises: a key's activation and retirement are on the ledger before the registry says so, once each,
+//! also if the daemon dies half way; every published version is signed, recorded and enrolled, in this
+//! order; the file is replaced whole. Refuses: a `signer_kid` that was retired, or whose key changed.
+
+mod plan;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chancery_format::archive::registry_note_text;
+use chancery_format::committed::{Committed, EventKind};
+use chancery_format::entry::{ReplayKey, registry_published, signer_activated, signer_retired};
+use chancery_format::registry::{LedgerSection, RegistryError};
+use chancery_format::{EventDraft, Hash, Kid, PrincipalName, SignersRegistry, Timestamp};
+use chancery_hsm::{Keyring, SignerError};
+use chancery_ledger::{RegistrySnapshot, Roll, RollError};
+
+use crate::chancery::PublishedRegistry;
+use crate::config::KeyConfig;
+pub use plan::{PlanError, changes};
+use plan::Event;
+
+/// Patience with the ledger key's device.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why nothing was published. What was enrolled stands; the next start continues from there.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The configuration contradicts what was published before. The operator's to fix.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The ledger did not take an entry or a version.
+    #[error("the ledger: {0}")]
+    Roll(#[from] RollError),
+    /// The recorded registry cannot be read, or the new one would not be one.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The ledger key could not sign the version.
+    #[error("the ledger key: {0}")]
+    Key(#[from] SignerError),
+    /// There is no Ed25519 ledger key.
+    #[error("no ledger key")]
+    NoKey,
+    /// An event just committed cannot be read. A defect.
+    #[error("a committed event cannot be read")]
+    Event,
+    /// The file could not be written. The operator's to fix.
+    #[error("{file}: {cause}")]
+    File {
+        /// The file.
+        file: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// The last published version, or `None` on a new ledger.
+pub async fn last(roll: &Roll) -> Result<Option<(RegistrySnapshot, SignersRegistry)>, PublishError> {
+    let Some(snapshot) = roll.latest_registry().await? else { return Ok(None) };
+    let registry = SignersRegistry::parse(&snapshot.json)?;
+    Ok(Some((snapshot, registry)))
+}
+
+/// Brings ledger, registry and file in line with the configured keys. Called at start, after the keyring
+/// checked that the devices hold the registered keys.
+pub async fn publish(
+    roll: &Roll,
+    keyring: &Arc<Keyring>,
+    keys: &[KeyConfig],
+    file: &Path,
+) -> Result<PublishedRegistry, PublishError> {
+    let before = last(roll).await?;
+    let known = before.as_ref().map(|(_, registry)| registry);
+    let mut changes = changes(known, keys, keyring)?;
+    for event in changes.events() {
+        let (ts, index) = enrol(roll, &event).await?;
+        changes.apply(&event, ts, index);
+    }
+    let registry = SignersRegistry::new(ledger_section(roll, keyring, known)?, changes.into_records())?;
+    let json = registry.to_json()?;
+    let snapshot = match before {
+        Some((snapshot, _)) if snapshot.json == json => snapshot,
+        before => record(roll, keyring, before.map_or(1, |(it, _)| it.version + 1), json).await?,
+    };
+    let sha256 = Hash::of(&[&snapshot.json]);
+    let key = format!("registry.published/{}", snapshot.version);
+    enrol_once(roll, registry_published(snapshot.version, &sha256), &key, sha256).await?;
+    write_pair(file, &snapshot)?;
+    Ok(PublishedRegistry::read(snapshot.version, snapshot.json, snapshot.note)?)
+}
+
+/// The checkpoint keys: today's, and every earlier one, whose checkpoints must still verify.
+fn ledger_section(
+    roll: &Roll,
+    keyring: &Keyring,
+    known: Option<&SignersRegistry>,
+) -> Result<LedgerSection, PublishError> {
+    let vkey = keyring.note_verifier(roll.origin()).ok_or(PublishError::NoKey)?.vkey();
+    let mut vkeys = known.map(|registry| registry.ledger.vkeys.clone()).unwrap_or_default();
+    if !vkeys.contains(&vkey) {
+        vkeys.push(vkey);
+    }
+    Ok(LedgerSection { origin: roll.origin().clone(), vkeys })
+}
+
+async fn record(
+    roll: &Roll,
+    keyring: &Keyring,
+    version: u64,
+    json: Vec<u8>,
+) -> Result<RegistrySnapshot, PublishError> {
+    let text = registry_note_text(roll.origin(), version, &Hash::of(&[&json]));
+    let note = keyring.sign_note_text(&text, roll.origin(), Instant::now() + SIGN_TIMEOUT).await?;
+    let snapshot = RegistrySnapshot { version, json, note };
+    roll.record_registry(snapshot.clone()).await?;
+    Ok(snapshot)
+}
+
+/// Enrols an activation or retirement and says when and where.
+async fn enrol(roll: &Roll, event: &Event) -> Result<(Timestamp, u64), PublishError> {
+    let (draft, key, identity) = match event {
+        Event::Activate(key) => (
+            signer_activated(
+                &key.kid,
+                &key.signer_kid,
+                key.algorithm,
+                key.public_key_pem.as_deref(),
+                &key.purpose,
+            ),
+            format!("signer.activated/{}", key.signer_kid),
+            Hash::of(&[key.signer_kid.as_str().as_bytes(), key.public_key_pem.as_deref().unwrap_or("").as_bytes()]),
+        ),
+        Event::Retire(signer_kid) => (
+            signer_retired(signer_kid),
+            format!("signer.retired/{signer_kid}"),
+            Hash::of(&[signer_kid.as_str().as_bytes()]),
+        ),
+    };
+    let committed = enrol_once(roll, draft, &key, identity).await?;
+    let event = committed.event().map_err(|_| PublishError::Event)?;
+    Ok((event.ts, committed.index().0))
+}
+
+/// Enrols an event of the appliance under a key of its own, so that doing it again finds the first.
+async fn enrol_once(
+    roll: &Roll,
+    draft: EventDraft,
+    key: &str,
+    request_hash: Hash,
+) -> Result<Committed<EventKind>, PublishError> {
+    let key = key.parse().map_err(|_| PublishError::Event)?;
+    let replay = (PrincipalName::appliance(), ReplayKey { key, request_hash });
+    Ok(roll.enrol_event(draft, Some(replay)).await?)
+}
+
+/// Where the signature of a registry file stands.
+pub fn signature_file(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".sig");
+    PathBuf::from(name)
+}
+
+/// The signature goes first: whoever reads between the two renames sees an old file with a new
+/// signature, which fails closed and heals at once.
+fn write_pair(file: &Path, snapshot: &RegistrySnapshot) -> Result<(), PublishError> {
+    replace(&signature_file(file), snapshot.note.as_bytes())?;
+    replace(file, &snapshot.json)
+}
+
+/// Replaces a file whole, on disk when this returns. Content that is there already is left alone.
+fn replace(file: &Path, content: &[u8]) -> Result<(), PublishError> {
+    if std::fs::read(file).is_ok_and(|found| found == content) {
+        return Ok(());
+    }
+    let failed = |cause| PublishError::File { file: file.display().to_string(), cause };
+    let mut name = file.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let written = std::fs::File::create(&new).and_then(|mut out| {
+        out.write_all(content)?;
+        out.sync_all()?;
+        std::fs::rename(&new, file)
+    });
+    written.map_err(failed)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// The public keys registered so far, for the keyring to compare with its devices.
+pub fn registered(
+    known: Option<&SignersRegistry>,
+    signer_kid: &Kid,
+) -> Result<Option<chancery_format::PublicKey>, RegistryError> {
+    match known.and_then(|registry| registry.signer(signer_kid.as_str())) {
+        Some(record) => record.public_key(),
+        None => Ok(None),
+    }
+}

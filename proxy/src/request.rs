@@ -1,0 +1,400 @@
+//! Bytes from the connection become typed requests, once; behind this file nothing is raw.
+//!
+//! Bodies are read up to a bound and a deadline. JSON is read strictly (see `strict_json.rs`): every
+//! fault has its own error naming the field. Digests are lower-case hex, other binary is padded
+//! standard base64, each in its one spelling. Every request also becomes a hash over what it asks, so
+//! that a retry is told from a different request under the same `Idempotency-Key`.
+
+mod body;
+mod event;
+
+use std::time::Duration;
+
+use chancery_format::canonical::{CanonicalJson, Reason};
+use chancery_format::digest::DigestError;
+use chancery_format::names::Purpose;
+use chancery_format::{Digest, Hash, Kid};
+use serde_json::value::RawValue;
+
+pub use self::body::{idempotency_key, item_key, read_json, request_id};
+pub use self::event::{EVENT_FIELDS, EventRequest};
+use crate::strict_json::{Fields, JsonError, Place};
+
+/// Why a request was refused before anybody looked at what it asks. Nothing has happened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Not the JSON the call takes. The caller is at fault.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// The body is over its bound. The caller is at fault.
+    #[error("the body is larger than {bytes_max} bytes")]
+    BodyTooLarge {
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// The body did not arrive in time. Retry.
+    #[error("the body did not arrive within {} ms", after.as_millis())]
+    BodyTimeout {
+        /// The deadline.
+        after: Duration,
+    },
+    /// The connection failed under the body. Retry.
+    #[error("the body ended early")]
+    BodyIncomplete,
+    /// Not `application/json`. The caller is at fault.
+    #[error("the body must be application/json in UTF-8, without content coding")]
+    MediaType,
+    /// More items than a batch may have. Split it.
+    #[error("the batch has {items} items, the limit is {items_max}")]
+    TooManyItems {
+        /// What was sent.
+        items: usize,
+        /// The bound.
+        items_max: usize,
+    },
+    /// A digest of the wrong length: most often a document or another algorithm's digest.
+    #[error(
+        "field {field}: a {algorithm} digest for key {kid} has {expected} hexadecimal characters, this has {got}"
+    )]
+    DigestLength {
+        /// The member's path.
+        field: String,
+        /// The key it was meant for.
+        kid: Kid,
+        /// The digest algorithm.
+        algorithm: &'static str,
+        /// Characters expected.
+        expected: usize,
+        /// Characters sent.
+        got: usize,
+    },
+    /// A digest that is no digest.
+    #[error("field {field} for key {kid}: {reason}")]
+    Digest {
+        /// The member's path.
+        field: String,
+        /// The key it was meant for.
+        kid: Kid,
+        /// What is wrong.
+        reason: DigestError,
+    },
+    /// Binary that is not padded standard base64 in its one spelling.
+    #[error("field {field} must be standard base64 with padding")]
+    Base64 {
+        /// The member's path.
+        field: String,
+    },
+    /// `mode` is `anchored`, which this version does not serve.
+    #[error("mode \"anchored\" arrives with a later version; use \"individual\"")]
+    Anchored,
+    /// A name that is the appliance's, or another principal's, own.
+    #[error("{field} {name:?} is reserved")]
+    Reserved {
+        /// The member's path.
+        field: String,
+        /// The name.
+        name: String,
+    },
+    /// A header or query parameter breaks its rule.
+    #[error("{name} {rule}")]
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// What it must be.
+        rule: String,
+    },
+}
+
+/// One digest to sign.
+#[derive(Debug, Clone)]
+pub struct SignRequest {
+    /// The key.
+    pub kid: Kid,
+    /// What to sign.
+    pub digest: Digest,
+    /// What it is for.
+    pub purpose: Option<Purpose>,
+    /// The caller's context.
+    pub metadata: Option<CanonicalJson>,
+    /// Hash over all of the above.
+    pub hash: Hash,
+}
+
+/// Fields of `POST /v1/sign`, and of an item of `/v1/sign/batch`.
+pub const SIGN_FIELDS: [&str; 6] = ["kid", "digest", "digestAlgorithm", "mode", "purpose", "metadata"];
+
+impl SignRequest {
+    /// Reads the body of `POST /v1/sign`.
+    pub fn read(body: &[u8]) -> Result<Self, RequestError> {
+        Self::from_fields(&Fields::read_body(body, &SIGN_FIELDS)?)
+    }
+
+    /// Reads one item of `POST /v1/sign/batch`.
+    pub fn read_item(item: &RawValue, position: usize) -> Result<Self, RequestError> {
+        Self::from_fields(&Fields::read(item.get(), &SIGN_FIELDS, Place::Item(position))?)
+    }
+
+    fn from_fields(fields: &Fields<'_, 6>) -> Result<Self, RequestError> {
+        let kid: Kid = fields.parsed("kid")?;
+        let algorithm = fields.text("digestAlgorithm")?;
+        let digest = read_digest(fields, &kid, &algorithm)?;
+        match fields.optional_text("mode")?.as_deref() {
+            None | Some("individual") => {}
+            Some("anchored") => return Err(RequestError::Anchored),
+            Some(_) => return Err(fields.invalid("mode", "must be \"individual\" or \"anchored\"").into()),
+        }
+        let purpose: Option<Purpose> = fields.optional_parsed("purpose")?;
+        let metadata = optional_object(fields, "metadata")?;
+        let hash = Hash::of(&[
+            b"chancery/sign\0",
+            kid.as_str().as_bytes(),
+            b"\0",
+            digest.algorithm().as_bytes(),
+            b"\0",
+            digest.as_bytes(),
+            purpose.as_ref().map_or(b"", |purpose| purpose.as_str().as_bytes()),
+            b"\0",
+            metadata.as_ref().map_or(b"", CanonicalJson::as_bytes),
+        ]);
+        Ok(Self { kid, digest, purpose, metadata, hash })
+    }
+}
+
+/// A digest and a signature to check.
+#[derive(Debug, Clone)]
+pub struct VerifyRequest {
+    /// The key.
+    pub kid: Kid,
+    /// What was signed.
+    pub digest: Digest,
+    /// The signature's bytes.
+    pub signature: Vec<u8>,
+}
+
+/// Fields of `POST /v1/verify`.
+pub const VERIFY_FIELDS: [&str; 4] = ["kid", "digest", "digestAlgorithm", "signature"];
+
+impl VerifyRequest {
+    /// Reads the body of `POST /v1/verify`.
+    pub fn read(body: &[u8]) -> Result<Self, RequestError> {
+        let fields = Fields::read_body(body, &VERIFY_FIELDS)?;
+        let kid: Kid = fields.parsed("kid")?;
+        let algorithm = fields.optional_text("digestAlgorithm")?;
+        let digest = read_digest(&fields, &kid, algorithm.as_deref().unwrap_or("sha256"))?;
+        let signature = read_base64(&fields, "signature")?;
+        Ok(Self { kid, digest, signature })
+    }
+}
+
+/// A message to authenticate, or whose authentication to check.
+#[derive(Debug, Clone)]
+pub struct MacRequest {
+    /// The key.
+    pub kid: Kid,
+    /// The message: the caller's, or the bytes of the digest it sent.
+    pub message: Vec<u8>,
+    /// SHA-256 of the message: what is recorded.
+    pub digest: Digest,
+    /// The MAC to check, in `/v1/mac/verify`.
+    pub mac: Option<Vec<u8>>,
+    /// Hash over what is asked.
+    pub hash: Hash,
+}
+
+/// Fields of `POST /v1/mac`.
+pub const MAC_FIELDS: [&str; 4] = ["kid", "message", "digest", "digestAlgorithm"];
+/// Fields of `POST /v1/mac/verify`.
+pub const MAC_VERIFY_FIELDS: [&str; 5] = ["kid", "message", "digest", "digestAlgorithm", "mac"];
+
+impl MacRequest {
+    /// Reads the body of `POST /v1/mac`.
+    pub fn read(body: &[u8]) -> Result<Self, RequestError> {
+        Self::from_fields(&Fields::read_body(body, &MAC_FIELDS)?, None)
+    }
+
+    /// Reads the body of `POST /v1/mac/verify`.
+    pub fn read_verify(body: &[u8]) -> Result<Self, RequestError> {
+        let fields = Fields::read_body(body, &MAC_VERIFY_FIELDS)?;
+        let mac = read_base64(&fields, "mac")?;
+        Self::from_fields(&fields, Some(mac))
+    }
+
+    fn from_fields<const N: usize>(fields: &Fields<'_, N>, mac: Option<Vec<u8>>) -> Result<Self, RequestError> {
+        let kid: Kid = fields.parsed("kid")?;
+        let message = match (fields.raw("message"), fields.raw("digest")) {
+            (Some(_), None) if fields.raw("digestAlgorithm").is_none() => read_base64(fields, "message")?,
+            (None, Some(_)) => {
+                let algorithm = fields.optional_text("digestAlgorithm")?;
+                read_digest(fields, &kid, algorithm.as_deref().unwrap_or("sha256"))?.as_bytes().to_vec()
+            }
+            (None, None) => return Err(JsonError::MissingField { field: fields.path("message") }.into()),
+            (Some(_), _) => return Err(fields.invalid("message", "must stand alone, without digest").into()),
+        };
+        let recorded = Hash::of(&[&message]);
+        let hash = Hash::of(&[b"chancery/mac\0", kid.as_str().as_bytes(), b"\0", &recorded.0]);
+        Ok(Self { kid, message, digest: Digest::Sha256(recorded.0), mac, hash })
+    }
+}
+
+/// Fields of a batch.
+pub const BATCH_FIELDS: [&str; 1] = ["items"];
+
+/// The elements of a batch's `items`.
+pub fn read_items(body: &[u8], items_max: usize) -> Result<Vec<&RawValue>, RequestError> {
+    let fields = Fields::read_body(body, &BATCH_FIELDS)?;
+    let items = fields.array("items")?;
+    match items.len() {
+        0 => Err(fields.invalid("items", "must not be empty").into()),
+        count if count > items_max => Err(RequestError::TooManyItems { items: count, items_max }),
+        _ => Ok(items),
+    }
+}
+
+fn read_digest<const N: usize>(
+    fields: &Fields<'_, N>,
+    kid: &Kid,
+    algorithm: &str,
+) -> Result<Digest, RequestError> {
+    let text = fields.text("digest")?;
+    Digest::parse(algorithm, &text).map_err(|reason| match reason {
+        DigestError::WrongLength(got) => RequestError::DigestLength {
+            field: fields.path("digest"),
+            kid: kid.clone(),
+            algorithm: "sha256",
+            expected: 64,
+            got,
+        },
+        DigestError::UnknownAlgorithm => {
+            let field = fields.path("digestAlgorithm");
+            RequestError::Digest { field, kid: kid.clone(), reason }
+        }
+        DigestError::NotHex => {
+            RequestError::Digest { field: fields.path("digest"), kid: kid.clone(), reason }
+        }
+    })
+}
+
+fn read_base64<const N: usize>(fields: &Fields<'_, N>, name: &'static str) -> Result<Vec<u8>, RequestError> {
+    use base64::Engine as _;
+    let text = fields.text(name)?;
+    base64::engine::general_purpose::STANDARD
+        .decode(text.as_bytes())
+        .map_err(|_| RequestError::Base64 { field: fields.path(name) })
+}
+
+fn optional_object<const N: usize>(
+    fields: &Fields<'_, N>,
+    name: &'static str,
+) -> Result<Option<CanonicalJson>, RequestError> {
+    let Some(raw) = fields.raw(name) else { return Ok(None) };
+    match CanonicalJson::parse(raw.get().as_bytes()) {
+        Ok(value) if value.is_object() => Ok(Some(value)),
+        Ok(_) => Err(fields.invalid(name, "must be an object").into()),
+        Err(error) if error.reason == Reason::DuplicateName => {
+            Err(JsonError::DuplicateKey { field: format!("in {}", fields.path(name)) }.into())
+        }
+        Err(error) => Err(fields.invalid(name, format!("is refused: {error}")).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    use super::*;
+
+    const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    fn sign(extra: &str) -> Result<SignRequest, RequestError> {
+        SignRequest::read(
+            format!(r#"{{"kid":"orders","digest":"{DIGEST}","digestAlgorithm":"sha256"{extra}}}"#).as_bytes(),
+        )
+    }
+
+    #[test]
+    fn a_sign_request_is_read_and_its_hash_covers_what_it_asks() {
+        let plain = sign("").unwrap();
+        assert_eq!(plain.kid.as_str(), "orders");
+        assert_eq!(plain.digest.to_hex(), DIGEST);
+        // The same request spelled differently is the same request.
+        let spelled = format!(
+            r#" {{ "digestAlgorithm" : "sha256", "mode":"individual", "digest":"{DIGEST}", "kid":"orders" }} "#
+        );
+        assert_eq!(SignRequest::read(spelled.as_bytes()).unwrap().hash, plain.hash);
+        let others = [
+            sign(r#","purpose":"a""#),
+            sign(r#","purpose":"b""#),
+            sign(r#","metadata":{}"#),
+            sign(r#","metadata":{"a":1}"#),
+        ];
+        let mut hashes: Vec<_> = others.into_iter().map(|other| other.unwrap().hash).collect();
+        hashes.push(plain.hash);
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 5);
+    }
+
+    #[test]
+    fn digest_errors_name_key_algorithm_expected_and_got() {
+        let read = |digest: &str, algorithm: &str| {
+            let body = format!(r#"{{"kid":"orders","digest":"{digest}","digestAlgorithm":"{algorithm}"}}"#);
+            SignRequest::read(body.as_bytes()).unwrap_err()
+        };
+        let short = read("abcd", "sha256");
+        assert!(matches!(short, RequestError::DigestLength { expected: 64, got: 4, .. }));
+        assert_eq!(
+            short.to_string(),
+            "field digest: a sha256 digest for key orders has 64 hexadecimal characters, this has 4"
+        );
+        let upper = DIGEST.to_uppercase();
+        assert!(matches!(read(&upper, "sha256"), RequestError::Digest { reason: DigestError::NotHex, .. }));
+        let other = read(DIGEST, "sha512");
+        assert!(matches!(other, RequestError::Digest { reason: DigestError::UnknownAlgorithm, .. }));
+    }
+
+    #[test]
+    fn modes_and_objects_are_strict() {
+        assert_eq!(sign(r#","mode":"anchored""#).unwrap_err(), RequestError::Anchored);
+        assert!(sign(r#","mode":"other""#).is_err());
+        assert!(sign(r#","metadata":[]"#).is_err());
+        let twice = sign(r#","metadata":{"a":{"b":1,"b":2}}"#).unwrap_err();
+        assert!(matches!(twice, RequestError::Json(JsonError::DuplicateKey { .. })));
+        assert!(sign(r#","metadata":{"a":9007199254740993}"#).is_err());
+    }
+
+    #[test]
+    fn base64_has_one_spelling() {
+        for (text, good) in [("AQI=", true), ("AQI", false), ("AQJ=", false), ("AQ I=", false), ("AQ-_", false)] {
+            let body = format!(r#"{{"kid":"k","digest":"{DIGEST}","signature":"{text}"}}"#);
+            assert_eq!(VerifyRequest::read(body.as_bytes()).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mac_takes_a_message_or_a_digest_and_records_the_hash_of_either() {
+        let message = MacRequest::read(br#"{"kid":"k","message":"YWJj"}"#).unwrap();
+        assert_eq!(message.message, b"abc");
+        assert_eq!(message.digest.as_bytes(), Hash::of(&[b"abc"]).0);
+        let body = format!(r#"{{"kid":"k","digest":"{DIGEST}"}}"#);
+        let digest = MacRequest::read(body.as_bytes()).unwrap();
+        assert_eq!(Hash::of(&[&digest.message]).0, digest.digest.as_bytes());
+        for bad in [
+            r#"{"kid":"k"}"#.to_owned(),
+            format!(r#"{{"kid":"k","message":"YWJj","digest":"{DIGEST}"}}"#),
+            r#"{"kid":"k","message":"YWJj","digestAlgorithm":"sha256"}"#.to_owned(),
+            r#"{"kid":"k","message":"YWJj","mac":"YWJj"}"#.to_owned(),
+        ] {
+            assert!(MacRequest::read(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(MacRequest::read_verify(br#"{"kid":"k","message":"YWJj"}"#).is_err());
+    }
+
+    #[test]
+    fn batches_are_bounded_and_not_empty() {
+        assert_eq!(read_items(br#"{"items":[{},1]}"#, 2).unwrap().len(), 2);
+        let many = read_items(br#"{"items":[1,2,3]}"#, 2).unwrap_err();
+        assert_eq!(many, RequestError::TooManyItems { items: 3, items_max: 2 });
+        for bad in [r#"{"items":[]}"#, r#"{"items":{}}"#, "{}", r#"{"items":[1],"x":1}"#] {
+            assert!(read_items(bad.as_bytes(), 2).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! From a request to its answer: who is it, may it, what does it say, who does it.
+//!
+//! [`handle`] is the service's one entrance; it knows nothing of sockets, so tests call it as the
+//! listener does. Whatever happens behind it, the answer carries the request's id, one metric is counted
+//! and one line is logged, here and nowhere else. Nothing is read from the body before the caller is
+//! known, within its rate and granted the call.
+
+pub mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use chancery_format::names::IdempotencyKey;
+use chancery_format::{LeafIndex, RequestId};
+use http_body_util::Full;
+use hyper::body::Body;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::http::request;
+use hyper::{Method, Request, Response};
+
+use crate::admission::policy::Grants;
+use crate::authenticate::Peer;
+use crate::chancery::{Chancery, Slot};
+use crate::problem::{Code, MEDIA_TYPE, Problem};
+use crate::reading::ReceiptForm;
+use crate::request::{idempotency_key, read_json, request_id};
+use crate::response::{Caching, JSON, Reply};
+use crate::routes::table::{Access, Call, Route, Takes};
+use crate::telemetry::RequestLine;
+use crate::{events, keys, openapi, reading, signing};
+
+/// An admitted caller and what its request brought along.
+#[derive(Debug)]
+pub struct Caller {
+    /// What it was granted.
+    pub grants: Arc<Grants>,
+    /// Correlates reply, log line and leaf.
+    pub request_id: RequestId,
+    /// Its `Idempotency-Key`.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// Its place among the requests under way.
+    pub slot: Slot,
+}
+
+/// Label of requests that found no route.
+const NO_ROUTE: &str = "none";
+
+/// Answers one request.
+pub async fn handle<B>(chancery: Arc<Chancery>, peer: Peer, request: Request<B>) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes>,
+{
+    let started = Instant::now();
+    let _under_way = chancery.metrics.request_started();
+    let (parts, body) = request.into_parts();
+    let request_id = request_id(&parts.headers).unwrap_or_else(|| chancery.new_request_id());
+    let found = table::find(parts.uri.path());
+    let answer = match &found {
+        Some((route, parameter)) => serve(&chancery, &peer, route, parameter, &parts, body, &request_id).await,
+        None => Err(Problem::plain(Code::NotFound)),
+    };
+    let route = found.map_or(NO_ROUTE, |(route, _)| route.name);
+    let response = write(&answer, &request_id, parts.method == Method::HEAD);
+    conclude(&chancery, &peer, route, &answer, &request_id, started);
+    response
+}
+
+/// One answer, from a route that exists.
+async fn serve<B>(
+    chancery: &Arc<Chancery>,
+    peer: &Peer,
+    route: &'static Route,
+    parameter: &str,
+    parts: &request::Parts,
+    body: B,
+    request_id: &RequestId,
+) -> Result<Reply, Problem>
+where
+    B: Body<Data = Bytes>,
+{
+    if !route.answers(&parts.method) {
+        return Err(Problem::plain(Code::MethodNotAllowed).allowing(route.allow()));
+    }
+    if route.access == Access::Open {
+        return Ok(open(route.call));
+    }
+    let grants = admit(chancery, peer, route.access)?;
+    let slot = chancery.slot().ok_or_else(|| Problem::plain(Code::Overloaded))?;
+    let caller = Caller {
+        grants,
+        request_id: request_id.clone(),
+        idempotency_key: idempotency_key(&parts.headers)?,
+        slot,
+    };
+    let bytes_max = match route.takes {
+        Takes::Nothing => return read(chancery, caller, route.call, parameter, parts).await,
+        Takes::One => chancery.limits.body_bytes_max,
+        Takes::Many => chancery.limits.batch_body_bytes_max,
+    };
+    let body = read_json(&parts.headers, body, bytes_max, chancery.limits.body_timeout).await?;
+    write_call(chancery, caller, route.call, &body).await
+}
+
+/// Hops 2 and 4: the principal the certificate names, as far as it is admitted without its body.
+fn admit(chancery: &Chancery, peer: &Peer, access: Access) -> Result<Arc<Grants>, Problem> {
+    let principal = peer.principal()?;
+    match access {
+        Access::Granted(needs) => {
+            let halted = chancery.keyring.kill_switch().is_halted();
+            Ok(chancery.admission.enter(principal.name(), needs, halted, chancery.monotonic_ns())?)
+        }
+        Access::Known | Access::Open => {
+            Ok(chancery.admission.recognise(principal.name(), chancery.monotonic_ns())?)
+        }
+    }
+}
+
+/// What anybody may ask.
+fn open(call: Call) -> Reply {
+    const INDEX: &str = concat!(r#"{"name":"chancery","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+    Reply::json(match call {
+        Call::Index => INDEX,
+        _ => r#"{"status":"ok"}"#,
+    })
+}
+
+/// Calls without a body.
+async fn read(
+    chancery: &Arc<Chancery>,
+    caller: Caller,
+    call: Call,
+    parameter: &str,
+    parts: &request::Parts,
+) -> Result<Reply, Problem> {
+    match call {
+        Call::Event => reading::event(chancery, &caller, parameter).await,
+        Call::Stream => reading::stream(chancery, &caller, parameter, parts.uri.query()).await,
+        Call::Receipt => {
+            let index = receipt_index(parameter)?;
+            reading::receipt(chancery, &caller, index, receipt_form(&parts.headers)).await
+        }
+        Call::Checkpoint => reading::checkpoint(chancery),
+        Call::Tile => reading::tile(chancery, &caller, parameter).await,
+        Call::Keys => keys::list(chancery),
+        Call::Key => keys::detail(chancery, parameter),
+        Call::KeyPublic => keys::public(chancery, parameter),
+        Call::Registry => keys::registry(chancery, parts.uri.query()),
+        Call::RegistryNote => Ok(keys::registry_note(chancery)),
+        Call::OpenApi => Ok(Reply::other(JSON, Caching::Briefly, openapi::document_text())),
+        _ => Err(Problem::internal("a call with a body was routed as one without")),
+    }
+}
+
+/// Calls with a body.
+async fn write_call(
+    chancery: &Arc<Chancery>,
+    caller: Caller,
+    call: Call,
+    body: &[u8],
+) -> Result<Reply, Problem> {
+    match call {
+        Call::Sign => signing::sign(chancery, caller, body).await,
+        Call::SignBatch => signing::sign_batch(chancery, caller, body).await,
+        Call::Mac => signing::mac(chancery, caller, body).await,
+        Call::Events => events::append(chancery, caller, body).await,
+        Call::EventsBatch => events::append_batch(chancery, caller, body).await,
+        Call::Verify => keys::verify(chancery, &caller, body),
+        Call::MacVerify => keys::mac_verify(chancery, &caller, body).await,
+        _ => Err(Problem::internal("a call without a body was routed as one with")),
+    }
+}
+
+fn receipt_index(text: &str) -> Result<LeafIndex, Problem> {
+    let index = text.parse::<u64>().ok().filter(|index| index.to_string() == text);
+    index.map(LeafIndex).ok_or_else(|| Problem::new(Code::NotFound, "receipts are named by a decimal index"))
+}
+
+fn receipt_form(headers: &HeaderMap) -> ReceiptForm {
+    let wants_proof = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("application/tlog-proof"));
+    if headers.get_all(ACCEPT).iter().any(wants_proof) { ReceiptForm::TlogProof } else { ReceiptForm::Json }
+}
+
+/// Puts an answer into HTTP. A `HEAD` gets the headers of its `GET`.
+fn write(answer: &Result<Reply, Problem>, request_id: &RequestId, head: bool) -> Response<Full<Bytes>> {
+    let (status, media_type, caching, body) = match answer {
+        Ok(reply) => (reply.status, reply.media_type, reply.caching, reply.body.clone()),
+        Err(problem) => {
+            (problem.status(), MEDIA_TYPE, Caching::Never, Bytes::from(problem.body(request_id.as_str())))
+        }
+    };
+    let bytes = body.len();
+    let mut response = Response::new(Full::new(if head { Bytes::new() } else { body }));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.reserve(6);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching.header()));
+    if head {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
+    if let Ok(id) = HeaderValue::from_str(request_id.as_str()) {
+        headers.insert("x-request-id", id);
+    }
+    if let Err(problem) = answer {
+        if let Some(seconds) = problem.retry_after_s() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(methods) = problem.allow() {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+    }
+    response
+}
+
+/// The one place where a request is counted, its refusal noted and its line written.
+fn conclude(
+    chancery: &Chancery,
+    peer: &Peer,
+    route: &'static str,
+    answer: &Result<Reply, Problem>,
+    request_id: &RequestId,
+    started: Instant,
+) {
+    let principal = peer.principal().ok().map(|principal| principal.name());
+    let status = match answer {
+        Ok(reply) => reply.status.as_u16(),
+        Err(problem) => problem.status().as_u16(),
+    };
+    if let Err(problem) = answer {
+        chancery.note_refusal(problem, principal);
+        if let Some(cause) = problem.cause() {
+            tracing::error!(target: "chancery::request", request_id = request_id.as_str(), route, cause, "request failed");
+        }
+    }
+    let elapsed = started.elapsed();
+    chancery.metrics.request(route, status, elapsed);
+    let code = answer.as_ref().err().map(|problem| problem.code().as_str());
+    let principal = principal.map(|name| name.as_str());
+    RequestLine { request_id: request_id.as_str(), route, status, elapsed, code, principal, kid: None }.write();
+}

@@ -1,0 +1,132 @@
+//! Hops 5 to 9, the plot: announce, seal, enrol. Then, and only then, release.
+//!
+//! [`key_use`] is the whole story of a signature. It runs as a task of its own, so that a caller who
+//! hangs up cannot cancel it between the device and the ledger; the task holds the request's slot, and
+//! the daemon waits for it when it drains. Whatever the device does, the outcome is enrolled. What comes
+//! back can be read, because it is [`Committed`]; whether it is released yet is decided by the rung its
+//! key asks for.
+
+mod batch;
+mod calls;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chancery_format::committed::{Committed, IssuedSignature, OutcomeKind};
+use chancery_format::names::FailureCode;
+use chancery_format::{DurableIntent, Intent, Outcome, OutcomeResult, Rung, SignatureAlgorithm};
+use chancery_ledger::{Enrolled, RollError};
+
+pub use self::batch::sign_batch;
+pub use self::calls::{mac, sign};
+use crate::chancery::{Chancery, Slot};
+use crate::config::Intents;
+use crate::problem::Problem;
+use crate::telemetry::Metrics;
+use crate::{reading, response};
+
+/// One admitted key use, ready to run.
+#[derive(Debug)]
+struct KeyUse {
+    intent: Intent,
+    /// What a MAC is over; `None` for signatures.
+    message: Option<Vec<u8>>,
+    intents: Intents,
+}
+
+/// Why a key use has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum SigningError {
+    /// The ledger did not take the intent or the outcome; its variants say what may have happened.
+    #[error(transparent)]
+    Roll(#[from] RollError),
+    /// The task died. Our bug; the intent stays open and becomes an abandoned outcome at the next start.
+    #[error("the signing task died")]
+    TaskDied,
+}
+
+/// The plot.
+async fn key_use(chancery: &Chancery, request: KeyUse) -> Result<Committed<OutcomeKind>, RollError> {
+    let started = Instant::now();
+    let deadline = started + chancery.limits.sign_timeout;
+    let intent = match announce(chancery, request.intent, request.intents).await? {
+        Enrolled::New(intent) => intent,
+        // Same Idempotency-Key, same request: the outcome it had, or will have had, is the answer.
+        Enrolled::Already(outcome) => return Ok(outcome),
+    };
+    let outcome = chancery.keyring.seal(intent, request.message, deadline).await;
+    let tally = Tally::of(&outcome);
+    let committed = chancery.roll.enrol_outcome(outcome).await?;
+    tally.count(&chancery.metrics, started.elapsed());
+    Ok(committed)
+}
+
+/// Makes the intent durable, unless its backend lives in this process and was told to skip that.
+async fn announce(chancery: &Chancery, intent: Intent, intents: Intents) -> Result<Enrolled, RollError> {
+    match intents {
+        Intents::Always => chancery.roll.enrol_intent(intent).await,
+        Intents::Skip => Ok(Enrolled::New(DurableIntent::skipped_for_software(intent))),
+    }
+}
+
+/// Runs a key use to its end, whether or not the caller stays.
+async fn detached(
+    chancery: &Arc<Chancery>,
+    slot: Slot,
+    request: KeyUse,
+) -> Result<Committed<OutcomeKind>, SigningError> {
+    let shared = Arc::clone(chancery);
+    let task = tokio::spawn(async move {
+        let outcome = key_use(&shared, request).await;
+        drop(slot);
+        outcome
+    });
+    Ok(task.await.map_err(|_| SigningError::TaskDied)??)
+}
+
+/// How a reply is written from an issued signature and its receipt (or the pointer to it).
+type Write = fn(&IssuedSignature<'_>, &str) -> String;
+
+/// Waits until the outcome may leave, then writes the reply.
+async fn release(
+    chancery: &Chancery,
+    outcome: &Committed<OutcomeKind>,
+    write: Write,
+) -> Result<String, Problem> {
+    let issued = match response::release(outcome) {
+        Some(response::Released::Issued(issued)) => issued,
+        Some(response::Released::Failed(failed)) => return Err(Problem::key_use_failed(failed.code)),
+        None => return Err(Problem::internal("a committed outcome cannot be read")),
+    };
+    let receipt = match response::required_rung(&issued) {
+        Rung::Durable => response::receipt_pointer(outcome.index()),
+        rung => reading::full_receipt(chancery, outcome.index(), outcome.leaf(), rung).await?,
+    };
+    Ok(write(&issued, &receipt))
+}
+
+/// What there is to count of an outcome, kept while the ledger has it.
+#[derive(Debug)]
+enum Tally {
+    Signed(SignatureAlgorithm),
+    Failed(FailureCode),
+    Abandoned,
+}
+
+impl Tally {
+    fn of(outcome: &Outcome) -> Self {
+        match outcome.result() {
+            OutcomeResult::Signed(_) => Self::Signed(outcome.intent().parts().algorithm),
+            OutcomeResult::Failed(code, _) => Self::Failed(code.clone()),
+            OutcomeResult::Abandoned => Self::Abandoned,
+        }
+    }
+
+    fn count(self, metrics: &Metrics, elapsed: Duration) {
+        match self {
+            Self::Signed(algorithm) => metrics.signature(algorithm, elapsed),
+            Self::Failed(code) => metrics.signature_failed(code.as_str()),
+            Self::Abandoned => metrics.signature_failed("abandoned"),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `POST /v1/sign/batch`: many digests, one group commit before and one after.
+//!
+//! Items stand for themselves: each has a result or a problem, in order, and a bad one takes nothing
+//! from the others. A batch that is retried under the same `Idempotency-Key` gets the same results item
+//! by item, because each item has a key of its own, derived from the batch's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chancery_format::committed::{Committed, OutcomeKind};
+use chancery_format::entry::ReplayKey;
+use chancery_format::{DurableIntent, Outcome};
+use chancery_ledger::Enrolled;
+use serde_json::value::RawValue;
+use tokio::task::JoinSet;
+
+use super::calls::admit_sign;
+use super::{KeyUse, SigningError, Tally, release};
+use crate::chancery::{Chancery, Lanes, Slot};
+use crate::config::Intents;
+use crate::problem::Problem;
+use crate::request::{SignRequest, item_key, read_items};
+use crate::response::{self, Reply};
+use crate::routes::Caller;
+
+/// What is known of one item so far.
+type Item<T> = Result<T, Problem>;
+
+/// `POST /v1/sign/batch`.
+pub async fn sign_batch(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+    let items = read_items(body, chancery.limits.batch_items_max)?;
+    caller.grants.bucket().charge(items.len().saturating_sub(1));
+    let admitted: Vec<_> = items
+        .into_iter()
+        .enumerate()
+        .map(|(position, item)| admit_item(chancery, &caller, item, position))
+        .collect();
+    let shared = Arc::clone(chancery);
+    let (request_id, grants) = (caller.request_id.clone(), Arc::clone(&caller.grants));
+    let task = tokio::spawn(run(shared, caller.slot, admitted));
+    let outcomes = task.await.map_err(|_| SigningError::TaskDied)?;
+    let mut written = Vec::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        let item = match outcome {
+            Ok(outcome) => release(chancery, &outcome, response::signed).await,
+            Err(problem) => Err(problem),
+        };
+        written.push(item.unwrap_or_else(|problem| {
+            chancery.note_refusal(&problem, Some(grants.principal()));
+            problem.body(request_id.as_str())
+        }));
+    }
+    Ok(Reply::json(response::items(&written)))
+}
+
+fn admit_item(
+    chancery: &Chancery,
+    caller: &Caller,
+    item: &RawValue,
+    position: usize,
+) -> Item<(KeyUse, Lanes)> {
+    let request = SignRequest::read_item(item, position)?;
+    let lanes = chancery.key(&request.kid).map_or(Lanes::Cores, |key| key.lanes);
+    let key = caller.idempotency_key.as_ref().and_then(|batch| item_key(batch, position));
+    let replay = key.map(|key| ReplayKey { key, request_hash: request.hash });
+    Ok((admit_sign(chancery, caller, request, replay)?, lanes))
+}
+
+/// The plot for many: announce all, seal all, enrol all. Runs detached.
+async fn run(
+    chancery: Arc<Chancery>,
+    slot: Slot,
+    admitted: Vec<Item<(KeyUse, Lanes)>>,
+) -> Vec<Item<Committed<OutcomeKind>>> {
+    let started = Instant::now();
+    let deadline = started + chancery.limits.sign_timeout;
+    let mut done: Vec<Option<Item<Committed<OutcomeKind>>>> = Vec::with_capacity(admitted.len());
+    done.resize_with(admitted.len(), || None);
+    let mut ready = Vec::with_capacity(admitted.len());
+    for (position, item) in announce_all(&chancery, admitted).await.into_iter().enumerate() {
+        match item {
+            Ok((Enrolled::New(intent), lanes)) => ready.push((position, intent, lanes)),
+            Ok((Enrolled::Already(outcome), _)) => settle(&mut done, position, Ok(outcome)),
+            Err(problem) => settle(&mut done, position, Err(problem)),
+        }
+    }
+    let sealed = seal_all(&chancery, ready, deadline).await;
+    let (positions, outcomes): (Vec<_>, Vec<_>) = sealed.into_iter().unzip();
+    let tallies: Vec<_> = outcomes.iter().map(Tally::of).collect();
+    let enrolled = chancery.roll.enrol_outcomes(outcomes).await;
+    tallies.into_iter().for_each(|tally| tally.count(&chancery.metrics, started.elapsed()));
+    for (position, outcome) in positions.into_iter().zip(enrolled) {
+        settle(&mut done, position, outcome.map_err(Problem::from));
+    }
+    drop(slot);
+    // An item without a result lost its sealing task; its intent is closed as abandoned at the next start.
+    done.into_iter().map(|item| item.unwrap_or_else(|| Err(SigningError::TaskDied.into()))).collect()
+}
+
+fn settle<T>(done: &mut [Option<T>], position: usize, result: T) {
+    if let Some(slot) = done.get_mut(position) {
+        *slot = Some(result);
+    }
+}
+
+/// Makes all intents durable in one group commit; items keep their order.
+async fn announce_all(
+    chancery: &Chancery,
+    admitted: Vec<Item<(KeyUse, Lanes)>>,
+) -> Vec<Item<(Enrolled, Lanes)>> {
+    let mut announced = Vec::with_capacity(admitted.len());
+    let mut waiting = Vec::new();
+    let mut intents = Vec::new();
+    for (position, item) in admitted.into_iter().enumerate() {
+        announced.push(match item {
+            Ok((KeyUse { intent, intents: Intents::Skip, .. }, lanes)) => {
+                Some(Ok((Enrolled::New(DurableIntent::skipped_for_software(intent)), lanes)))
+            }
+            Ok((KeyUse { intent, .. }, lanes)) => {
+                waiting.push((position, lanes));
+                intents.push(intent);
+                None
+            }
+            Err(problem) => Some(Err(problem)),
+        });
+    }
+    let enrolled = chancery.roll.enrol_intents(intents).await;
+    for ((position, lanes), result) in waiting.into_iter().zip(enrolled) {
+        let result = result.map(|enrolled| (enrolled, lanes)).map_err(Problem::from);
+        settle(&mut announced, position, result);
+    }
+    announced.into_iter().map(|item| item.unwrap_or_else(|| Err(SigningError::TaskDied.into()))).collect()
+}
+
+/// Uses the keys: computing in one chunk per core off the I/O threads, devices with two requests in wait
+/// for each session.
+async fn seal_all(
+    chancery: &Arc<Chancery>,
+    ready: Vec<(usize, DurableIntent, Lanes)>,
+    deadline: Instant,
+) -> Vec<(usize, Outcome)> {
+    let mut sealed = Vec::with_capacity(ready.len());
+    let mut by_lanes: BTreeMap<Lanes, Vec<(usize, DurableIntent)>> = BTreeMap::new();
+    for (position, intent, lanes) in ready {
+        by_lanes.entry(lanes).or_default().push((position, intent));
+    }
+    let mut chunks = JoinSet::new();
+    let runtime = tokio::runtime::Handle::current();
+    for (lanes, work) in by_lanes {
+        for chunk in spread(work, lanes.width()) {
+            let work = seal_chunk(Arc::clone(chancery), chunk, deadline);
+            match lanes {
+                Lanes::Cores => {
+                    let runtime = runtime.clone();
+                    chunks.spawn_blocking(move || runtime.block_on(work))
+                }
+                Lanes::Sessions(_) => chunks.spawn(work),
+            };
+        }
+    }
+    while let Some(chunk) = chunks.join_next().await {
+        sealed.extend(chunk.unwrap_or_default());
+    }
+    sealed
+}
+
+/// Deals work out to at most `width` hands.
+fn spread<T>(work: Vec<T>, width: usize) -> Vec<Vec<T>> {
+    let each = work.len().div_ceil(width.max(1)).max(1);
+    let mut hands = Vec::with_capacity(width);
+    let mut work = work.into_iter().peekable();
+    while work.peek().is_some() {
+        hands.push(work.by_ref().take(each).collect());
+    }
+    hands
+}
+
+async fn seal_chunk(
+    chancery: Arc<Chancery>,
+    chunk: Vec<(usize, DurableIntent)>,
+    deadline: Instant,
+) -> Vec<(usize, Outcome)> {
+    let mut sealed = Vec::with_capacity(chunk.len());
+    for (position, intent) in chunk {
+        sealed.push((position, chancery.keyring.seal(intent, None, deadline).await));
+    }
+    sealed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_spread_evenly_and_nothing_is_lost() {
+        for (items, width, hands) in [(0, 2, 0), (1, 2, 1), (2, 2, 2), (5, 2, 2), (256, 4, 4), (3, 0, 1)] {
+            let dealt = spread((0..items).collect(), width);
+            assert_eq!(dealt.len(), hands, "{items} over {width}");
+            assert_eq!(dealt.into_iter().flatten().collect::<Vec<_>>(), (0..items).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `POST /v1/sign` and `POST /v1/mac`: body in, reply out.
+
+use std::sync::Arc;
+
+use chancery_format::Kid;
+use chancery_format::entry::{Operation, ReplayKey};
+
+use super::{KeyUse, detached, release};
+use crate::admission::{KeyUseRequest, Permit};
+use crate::chancery::Chancery;
+use crate::problem::Problem;
+use crate::request::{MacRequest, SignRequest};
+use crate::response::{self, Reply};
+use crate::routes::Caller;
+
+/// `POST /v1/sign`.
+pub async fn sign(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+    let request = SignRequest::read(body)?;
+    let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
+    let admitted = admit_sign(chancery, &caller, request, replay)?;
+    let outcome = detached(chancery, caller.slot, admitted).await?;
+    Ok(Reply::json(release(chancery, &outcome, response::signed).await?))
+}
+
+/// `POST /v1/mac`.
+pub async fn mac(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+    let request = MacRequest::read(body)?;
+    let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
+    let (permit, intents) = permit(chancery, &caller, &request.kid, Operation::Mac)?;
+    let intent = permit.into_intent(KeyUseRequest {
+        digest: request.digest,
+        purpose: None,
+        metadata: None,
+        request_id: caller.request_id.clone(),
+        replay,
+    });
+    let admitted = KeyUse { intent, message: Some(request.message), intents };
+    let outcome = detached(chancery, caller.slot, admitted).await?;
+    Ok(Reply::json(release(chancery, &outcome, response::authenticated).await?))
+}
+
+/// Admits one digest: the permit is used up here.
+pub(super) fn admit_sign(
+    chancery: &Chancery,
+    caller: &Caller,
+    request: SignRequest,
+    replay: Option<ReplayKey>,
+) -> Result<KeyUse, Problem> {
+    let (permit, intents) = permit(chancery, caller, &request.kid, Operation::Sign)?;
+    let intent = permit.into_intent(KeyUseRequest {
+        digest: request.digest,
+        purpose: request.purpose,
+        metadata: request.metadata,
+        request_id: caller.request_id.clone(),
+        replay,
+    });
+    Ok(KeyUse { intent, message: None, intents })
+}
+
+/// A permit for `kid`, unless its device is known to be dead: then the caller learns that at once.
+fn permit<'a>(
+    chancery: &'a Chancery,
+    caller: &'a Caller,
+    kid: &Kid,
+    operation: Operation,
+) -> Result<(Permit<'a>, crate::config::Intents), Problem> {
+    let permit = Permit::admit(&caller.grants, kid, chancery.key(kid), operation)?;
+    chancery.keyring.available(kid)?;
+    let intents = permit.intents();
+    Ok((permit, intents))
+}

@@ -1,0 +1,102 @@
+//! A closed-loop load generator: each caller has one connection and one request in flight.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// What a run reached.
+pub(crate) struct Load {
+    pub(crate) requests: u64,
+    pub(crate) elapsed: Duration,
+    micros: Vec<u32>,
+}
+
+impl Load {
+    pub(crate) fn rate(&self) -> f64 {
+        self.requests as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Latency at this share of requests, in milliseconds.
+    pub(crate) fn percentile(&self, share: f64) -> f64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
+        let at = (self.micros.len() as f64 * share) as usize;
+        f64::from(self.micros.get(at.min(self.micros.len() - 1)).copied().unwrap()) / 1_000.0
+    }
+}
+
+/// Makes the body of request `turn` of caller `caller`.
+pub(crate) type Body = Arc<dyn Fn(u64, u64) -> String + Send + Sync>;
+
+/// Runs `callers` for `seconds` after a short warm-up.
+pub(crate) async fn drive(
+    port: u16,
+    tls: Arc<ClientConfig>,
+    path: &'static str,
+    callers: u64,
+    seconds: Duration,
+    body: Body,
+) -> Load {
+    let warm = Instant::now() + Duration::from_millis(300);
+    let end = warm + seconds;
+    let tasks: Vec<_> = (0..callers)
+        .map(|caller| tokio::spawn(call_until(port, Arc::clone(&tls), path, caller, (warm, end), Arc::clone(&body))))
+        .collect();
+    let mut micros = Vec::new();
+    for task in tasks {
+        micros.extend(task.await.unwrap());
+    }
+    micros.sort_unstable();
+    Load { requests: micros.len() as u64, elapsed: seconds, micros }
+}
+
+async fn call_until(
+    port: u16,
+    tls: Arc<ClientConfig>,
+    path: &'static str,
+    caller: u64,
+    (warm, end): (Instant, Instant),
+    body: Body,
+) -> Vec<u32> {
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let stream = TlsConnector::from(tls).connect("localhost".try_into().unwrap(), socket).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut micros = Vec::new();
+    for turn in 0.. {
+        let started = Instant::now();
+        if started >= end {
+            break;
+        }
+        let request = Request::post(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body(caller, turn))))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status();
+        let answer = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&answer));
+        if started >= warm {
+            micros.push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
+        }
+    }
+    drop(sender);
+    connection.abort();
+    micros
+}
+
+/// CPU time of this process so far.
+pub(crate) fn own_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second())
+}

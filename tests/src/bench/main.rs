@@ -1,0 +1,37 @@
+//! `make bench`: what the real thing reaches, beside ceilings measured in the same run.
+//!
+//! Rates of one machine drift by a factor of two within the hour, so everything that matters is a ratio
+//! within one run. Prints one table and leaves the same figures in `target/bench.json`.
+//! `CHANCERY_BENCH_SECONDS` sets the length of one point (2), `CHANCERY_BENCH_ENTRIES` the size of the
+//! verified ledger (1,000,000).
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_precision_loss, reason = "a benchmark reports by panicking; figures are shown, not computed with")]
+
+mod ceilings;
+mod load;
+mod service;
+mod table;
+mod verification;
+
+use std::time::Duration;
+
+use table::Table;
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn main() {
+    let seconds = Duration::from_secs(number("CHANCERY_BENCH_SECONDS", 2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut table = Table::new();
+    ceilings::primitives(&mut table);
+    runtime.block_on(ceilings::ledger_alone(&mut table, seconds));
+    runtime.block_on(ceilings::echo(&mut table, seconds));
+    runtime.block_on(ceilings::slow_device(&mut table, seconds));
+    service::software(&runtime, &mut table, seconds);
+    service::softhsm(&runtime, &mut table, seconds);
+    verification::million(&runtime, &mut table, number("CHANCERY_BENCH_ENTRIES", 1_000_000));
+    table.ratios();
+    table.finish();
+}

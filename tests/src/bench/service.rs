@@ -1,0 +1,108 @@
+//! The real daemon under load: software keys, and SoftHSM2 through PKCS#11.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_tests::rig::{Daemon, World, WorldOptions, wire};
+use tokio::runtime::Runtime;
+
+use crate::load::{Body, drive};
+use crate::table::Table;
+
+/// Quiet enough that archiving and checkpoints run as in production.
+fn options(intents: &'static str) -> WorldOptions {
+    WorldOptions {
+        ledger: "checkpoint_interval_ms = 1000\nreserve_bytes = 1048576\n".into(),
+        archive: "kind = \"directory\"\ndirectory = \"{dir}/archive\"\nepoch_interval_ms = 10000\n\
+                  lag_entries_max = 100000000\n"
+            .into(),
+        intents,
+        ..WorldOptions::default()
+    }
+}
+
+fn digest(caller: u64, turn: u64) -> String {
+    format!("{caller:032x}{turn:032x}")
+}
+
+fn single(kid: &'static str) -> Body {
+    Arc::new(move |caller, turn| {
+        format!("{{\"kid\":\"{kid}\",\"digest\":\"{}\",\"digestAlgorithm\":\"sha256\"}}", digest(caller, turn))
+    })
+}
+
+fn batch(kid: &'static str) -> Body {
+    Arc::new(move |caller, turn| {
+        let item = |number| format!("{{\"kid\":\"{kid}\",\"digest\":\"{}\",\"digestAlgorithm\":\"sha256\"}}", digest(caller, turn << 16 | number));
+        let items: Vec<String> = (0..256).map(item).collect();
+        format!("{{\"items\":[{}]}}", items.join(","))
+    })
+}
+
+struct Bench<'a> {
+    runtime: &'a Runtime,
+    world: &'a World,
+    daemon: &'a Daemon,
+    seconds: Duration,
+}
+
+impl Bench<'_> {
+    fn point(&self, table: &mut Table, name: &str, path: &'static str, callers: u64, body: Body) {
+        let tls = wire::tls(self.world, Some(&self.world.orders));
+        let before = self.daemon.cpu();
+        let load = self.runtime.block_on(drive(self.world.service_port, tls, path, callers, self.seconds, body));
+        let cpu = (self.daemon.cpu() - before).as_secs_f64() * 1e6 / load.requests as f64;
+        table.add(format!("{name}, {callers} callers, rate"), load.rate(), "requests/s");
+        table.add(format!("{name}, {callers} callers, p50"), load.percentile(0.50), "ms");
+        table.add(format!("{name}, {callers} callers, p99"), load.percentile(0.99), "ms");
+        table.add(format!("{name}, {callers} callers, server CPU"), cpu, "µs/request");
+    }
+}
+
+/// Software Ed25519 in every shape: alone, loaded, in batches, with intents, and without a disk.
+pub(crate) fn software(runtime: &Runtime, table: &mut Table, seconds: Duration) {
+    let world = World::new(&options("skip"));
+    let daemon = Daemon::start(&world);
+    let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
+    for callers in [1, 16, 64, 128, 256] {
+        bench.point(table, "software Ed25519", "/v1/sign", callers, single("ed"));
+        if callers == 16 {
+            table.add("daemon memory at start of load", daemon.resident_kib() as f64 / 1024.0, "MiB");
+        }
+    }
+    let tls = wire::tls(&world, Some(&world.orders));
+    let load = runtime.block_on(drive(world.service_port, tls, "/v1/sign/batch", 4, seconds, batch("ed")));
+    table.add("software Ed25519, batch of 256, rate", load.rate() * 256.0, "signs/s");
+    let event = Arc::new(|caller, turn| format!("{{\"eventType\":\"order.paid\",\"payload\":{{\"order\":{turn},\"caller\":{caller}}}}}"));
+    bench.point(table, "events", "/v1/events", 64, event);
+    bench.point(table, "software P-256", "/v1/sign", 64, single("p256"));
+    table.add("daemon memory after all", daemon.resident_kib() as f64 / 1024.0, "MiB");
+    drop(daemon);
+
+    let world = World::new(&options("always"));
+    let daemon = Daemon::start(&world);
+    let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
+    for callers in [1, 128] {
+        bench.point(table, "software Ed25519 with intents", "/v1/sign", callers, single("ed"));
+    }
+    drop(daemon);
+
+    // What the disk costs: the same daemon with its ledger in memory, where a sync is free.
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let world = World::new(&WorldOptions { ledger_directory: Some(memory.path().join("ledger")), ..options("skip") });
+    let daemon = Daemon::start(&world);
+    Bench { runtime, world: &world, daemon: &daemon, seconds }
+        .point(table, "software Ed25519 on tmpfs", "/v1/sign", 128, single("ed"));
+}
+
+/// SoftHSM2, two sessions, an intent before each use.
+pub(crate) fn softhsm(runtime: &Runtime, table: &mut Table, seconds: Duration) {
+    let world = World::with_softhsm(&options("always"));
+    let daemon = Daemon::start(&world);
+    let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
+    for (name, kid) in [("SoftHSM2 Ed25519", "hsm-ed"), ("SoftHSM2 P-256", "hsm-p256")] {
+        for callers in [1, 16, 64, 256] {
+            bench.point(table, name, "/v1/sign", callers, single(kid));
+        }
+    }
+}

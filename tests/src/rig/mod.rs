@@ -1,0 +1,46 @@
+//! One installation of Chancery, started and stopped by a test.
+
+pub mod authority;
+pub mod daemon;
+pub mod evidence;
+pub mod wire;
+pub mod world;
+
+pub use authority::{Authority, Identity};
+pub use daemon::Daemon;
+pub use world::{World, WorldOptions};
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Longest any single step of a test may take before it is called a hang.
+pub const STEP_MAX: Duration = Duration::from_secs(60);
+
+/// Path of one of our binaries, beside the test that runs.
+///
+/// `make test` builds them first; a plain `cargo test -p chancery-tests` may find none and says so.
+pub fn binary(name: &str) -> PathBuf {
+    if let Some(folder) = std::env::var_os("CHANCERY_BIN_DIR") {
+        return PathBuf::from(folder).join(name);
+    }
+    let me = std::env::current_exe().unwrap();
+    let found = me.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not built; run `make test`, or cargo build --workspace --bins first"))
+}
+
+/// Asks `probe` until it gives something, for at most [`STEP_MAX`].
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + STEP_MAX;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {STEP_MAX:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port nobody listens on right now.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,32 @@
+//! Real servers for tests: installed once, started on 127.0.0.1, stopped with the test process.
+//!
+//! | server | what for | from | first install | start |
+//! |---|---|---|---|---|
+//! | [`Emulator::MiniStack`] 1.5.33 | S3 Object Lock, KMS | PyPI | 15 s | 2 s |
+//! | [`Emulator::LocalStack`] core 2026.3.0 | S3 Object Lock (strictest), KMS | PyPI | 30 s | 5 s |
+//!
+//! Promises: two servers that enforce Object Lock independently of each other start on a machine that has
+//! nothing but what is below, unattended, with every version and hash pinned; none outlives the test process,
+//! however it ends; none listens beyond loopback. A server that cannot be had is an error with a reason,
+//! never a test silently passed over.
+//!
+//! A machine needs, besides cargo: `python3` with `venv` (Debian: `python3 python3-venv`), a CPython 3.12 or
+//! 3.13 for LocalStack — looked for in `CHANCERY_PYTHON`, on the PATH, and below pyenv's `versions` — and
+//! PyPI through pip. Everything lands in `$CHANCERY_CACHE/servers` (default: `chancery` in the user's cache
+//! folder), in a folder named by the hash of its recipe, under a lock so that parallel tests install once.
+//! Deleting the folder is always safe.
+//!
+//! [`FaultProxy`] stands between a client and one of them and breaks what it is told to.
+
+mod emulator;
+mod error;
+mod fault_proxy;
+mod install;
+mod process;
+mod python;
+
+pub use emulator::Emulator;
+pub use error::ServerError;
+pub use fault_proxy::{Fault, FaultProxy, RequestHead};
+pub use install::{cache_dir, install_once};
+pub use process::{Server, free_port};

@@ -1,0 +1,183 @@
+//! A server process that dies with the test, however the test dies.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::error::ServerError;
+use super::install::tail;
+
+/// Runs the server and waits for its own standard input to close, which happens when the test process drops
+/// it or ends, even by SIGKILL. Then it kills the server and removes its folder.
+const KEEPER: &str = r#"
+dir=$1; log=$2; shift 2
+"$@" >"$log" 2>&1 </dev/null &
+server=$!
+echo "$server"
+exec >/dev/null 2>&1
+cat
+kill -9 "$server"
+wait "$server"
+rm -rf "$dir"
+"#;
+
+/// Time a server has to answer; it may share two cores with a build.
+const START_SECONDS: u64 = 120;
+
+/// A running server. Dropping it stops it and removes its data.
+#[derive(Debug)]
+pub struct Server {
+    name: &'static str,
+    address: SocketAddr,
+    pid: u32,
+    keeper: Child,
+    input: Option<ChildStdin>,
+    log: PathBuf,
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> Result<u16, ServerError> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ServerError::io("binding a port"))?;
+    listener.local_addr().map(|address| address.port()).map_err(ServerError::io("reading a port"))
+}
+
+/// A new folder for a server's data, removed with the server.
+pub(crate) fn data_dir(name: &str) -> Result<PathBuf, ServerError> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("chancery-{name}-{}-{count}", std::process::id()));
+    std::fs::create_dir_all(&dir).map_err(ServerError::io(format!("making {}", dir.display())))?;
+    Ok(dir)
+}
+
+impl Server {
+    /// Starts `command` with `dir` as its folder. It is up when a GET of `health` on `port` answers 200.
+    pub(crate) fn start(
+        name: &'static str,
+        dir: &Path,
+        port: u16,
+        health: &str,
+        command: &Command,
+    ) -> Result<Self, ServerError> {
+        let log = dir.join("server.log");
+        let mut keeper = Command::new("sh");
+        keeper.arg("-c").arg(KEEPER).arg("keeper").arg(dir).arg(&log);
+        keeper.arg(command.get_program()).args(command.get_args()).current_dir(dir);
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => keeper.env(key, value),
+                None => keeper.env_remove(key),
+            };
+        }
+        let mut keeper = keeper
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(ServerError::io(format!("starting {name}")))?;
+        let input = keeper.stdin.take();
+        let pid =
+            read_pid(&mut keeper).ok_or_else(|| ServerError::Missing(format!("{name} did not start")))?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let server = Self { name, address, pid, keeper, input, log };
+        server.wait_until_healthy(health)?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its process, for tests that stop it on purpose.
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    fn wait_until_healthy(&self, health: &str) -> Result<(), ServerError> {
+        let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+        while Instant::now() < deadline && Path::new(&format!("/proc/{}", self.pid)).exists() {
+            if get_status(self.address, health) == Some(200) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        Err(ServerError::NotReady {
+            name: self.name,
+            seconds: START_SECONDS,
+            log: self.log.clone(),
+            tail: tail(&text),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // End of input is the keeper's signal; it needs milliseconds, and a test waits no longer than this.
+        self.input.take();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline {
+            if !matches!(self.keeper.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn read_pid(keeper: &mut Child) -> Option<u32> {
+    let mut line = String::new();
+    BufReader::new(keeper.stdout.take()?).read_line(&mut line).ok()?;
+    line.trim().parse().ok()
+}
+
+/// The status of a plain HTTP GET; `None` if there was no answer.
+fn get_status(address: SocketAddr, path: &str) -> Option<u16> {
+    let limit = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;
+    stream.set_read_timeout(Some(limit)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).ok()?;
+    let text = std::str::from_utf8(&head).ok()?;
+    text.strip_prefix("HTTP/1.1 ").or_else(|| text.strip_prefix("HTTP/1.0 "))?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_ends_at_once_is_reported_with_its_log_and_leaves_nothing() {
+        let dir = data_dir("broken").unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo the reason; exit 7"]);
+        let result = Server::start("broken", &dir, free_port().unwrap(), "/", &command);
+        match result {
+            Err(ServerError::NotReady { tail, .. }) => assert!(tail.contains("the reason"), "{tail}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn dropping_a_server_ends_its_process() {
+        let dir = data_dir("python").unwrap();
+        let port = free_port().unwrap();
+        let mut command = Command::new("python3");
+        command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]);
+        let server = Server::start("python", &dir, port, "/", &command).unwrap();
+        let process = PathBuf::from(format!("/proc/{}", server.pid()));
+        assert!(process.exists());
+        drop(server);
+        assert!(!process.exists() && !dir.exists());
+    }
+}

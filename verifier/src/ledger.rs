@@ -1,0 +1,167 @@
+//! A whole archive, verified from its first byte to its last.
+//!
+//! One thread keeps what must be in order: the tree, the chains, the lives of keys. Everything else
+//! (reading, cutting, parsing, hashing, signatures) is done by workers, with a bounded number of jobs
+//! under way, so memory does not grow with the ledger. [`verify`] is the plot.
+
+mod bundle;
+mod chains;
+mod event;
+mod lives;
+mod notes;
+mod pass;
+mod plan;
+mod pool;
+mod registries;
+mod signatures;
+mod tree;
+
+use chancery_format::note::NOTE_BYTES_MAX;
+use chancery_format::{Hash, TreeHead};
+
+pub(crate) use self::bundle::{BUNDLE_BYTES_MAX, unread};
+pub(crate) use self::notes::{SignedHead, verify_head};
+use self::pass::Pass;
+use self::pool::Pool;
+use crate::evidence::{Evidence, EvidenceError};
+use crate::findings::{Finding, Findings, Kind};
+use crate::inventory::{Inventory, last_epoch_now};
+use crate::progress::Progress;
+use crate::report::{Checked, Report};
+use crate::trust::Trust;
+
+/// How to verify.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Ed25519 signatures one by one instead of in batches.
+    pub strict: bool,
+    /// Worker threads; `None`: one per core, and eight times as many over a network.
+    pub threads: Option<usize>,
+    /// An older checkpoint of the same ledger, which this archive must continue.
+    pub since: Option<Vec<u8>>,
+}
+
+/// Most worker threads.
+pub const THREADS_MAX: usize = 256;
+
+/// Verifies everything in the archive.
+pub fn verify(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> Report {
+    let mut findings = Findings::default();
+    let mut checked = Checked { strict: options.strict, ..Checked::default() };
+    let inventory = match Inventory::take(evidence, &mut findings) {
+        Ok(inventory) => inventory,
+        Err(error) => return unlisted(&error, findings, checked),
+    };
+    checked.files = inventory.files;
+    let last = last_good_checkpoint(evidence, trust, &inventory, &mut findings);
+    let since = options.since.as_deref().and_then(|note| read_since(trust, note, last, &mut findings));
+    let Some(last) = last else {
+        findings.push(Finding::new(Kind::NoCheckpoint, "no checkpoint that can be trusted: nothing to check"));
+        return Report::new(findings, checked);
+    };
+    inventory.missing(last.size.0, &mut findings);
+    tell_beyond(evidence, trust, &inventory, last.size.0, &mut findings);
+    progress.begin(last.size.0);
+    let registries = notes::read_registries(evidence, trust, &inventory, &mut findings);
+    std::thread::scope(|scope| {
+        let pool = Pool::start(scope, threads(evidence, options), evidence, trust);
+        let mut pass = Pass::new(trust, &inventory, last, since, registries, options.strict, pool);
+        pass.run(progress);
+        pass.finish(&mut findings, &mut checked);
+    });
+    progress.end();
+    Report::new(findings, checked)
+}
+
+fn threads(evidence: &dyn Evidence, options: &Options) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let usual = if evidence.is_remote() { cores * 8 } else { cores };
+    options.threads.unwrap_or(usual).clamp(1, THREADS_MAX)
+}
+
+fn unlisted(error: &EvidenceError, mut findings: Findings, checked: Checked) -> Report {
+    findings.push(Finding::new(Kind::UnreadableFile, format!("the archive cannot be listed: {error}")));
+    Report::new(findings, checked)
+}
+
+/// The newest checkpoint that verifies. Those after it are told when the pass comes to them, if there is
+/// a pass; here only if there is none.
+fn last_good_checkpoint(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    inventory: &Inventory,
+    findings: &mut Findings,
+) -> Option<TreeHead> {
+    let mut refused = Vec::new();
+    for epoch in inventory.checkpoints.iter().rev() {
+        match notes::read_checkpoint(evidence, trust, *epoch) {
+            Ok(signed) => return Some(signed.head),
+            Err(finding) if refused.len() < crate::findings::LISTED_MAX => refused.push(finding),
+            Err(_) => {}
+        }
+    }
+    findings.extend(refused);
+    None
+}
+
+/// The head the archive must continue; told if it cannot.
+fn read_since(
+    trust: &Trust,
+    note: &[u8],
+    last: Option<TreeHead>,
+    findings: &mut Findings,
+) -> Option<TreeHead> {
+    if note.len() > NOTE_BYTES_MAX {
+        findings.push(Finding::new(Kind::CheckpointInvalid, "the older checkpoint is not one: too large"));
+        return None;
+    }
+    let head = match verify_head(trust, note) {
+        Ok(SignedHead { head, .. }) => head,
+        Err(finding) => {
+            let message = format!("the older checkpoint: {}", finding.message);
+            findings.push(Finding { message, ..finding });
+            return None;
+        }
+    };
+    let last = last?;
+    if head.size > last.size {
+        let message =
+            format!("the archive ends at {} entries, the older checkpoint had {}", last.size, head.size);
+        findings.push(Finding::new(Kind::RolledBack, message));
+        return None;
+    }
+    Some(head)
+}
+
+/// Names every file beyond the last checkpoint, unless a checkpoint written since the listing covers it.
+fn tell_beyond(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    inventory: &Inventory,
+    size: u64,
+    findings: &mut Findings,
+) {
+    if inventory.beyond(size).next().is_none() {
+        return;
+    }
+    let now = last_epoch_now(evidence).ok().flatten().filter(|now| Some(now) > inventory.checkpoints.last());
+    let newer = now.and_then(|epoch| notes::read_checkpoint(evidence, trust, epoch).ok());
+    let covered = newer.map_or(0, |signed| signed.head.size.0);
+    for (name, end) in inventory.beyond(size).filter(|(_, end)| *end > covered) {
+        let message = format!(
+            "no checkpoint covers it (it ends at entry {end}, the last checkpoint at {size}): its epoch is still \
+             being written, or its checkpoint was removed"
+        );
+        findings.push(Finding::file(Kind::UncoveredFile, name, message));
+    }
+}
+
+/// SHA-256 of the empty tree, for an archive whose last checkpoint is of one.
+pub(crate) fn is_empty_head(head: &TreeHead) -> bool {
+    head.size.0 == 0 && head.root == Hash::of(&[])
+}

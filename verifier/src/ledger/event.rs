@@ -1,0 +1,289 @@
+//! One event by itself: its form, its names, and what it says about keys.
+
+use chancery_format::committed::{FailedPayload, IssuedPayload};
+use chancery_format::entry::event_type;
+use chancery_format::event::EventError;
+use chancery_format::{AuditEvent, Digest, Hash, SignatureAlgorithm};
+use serde::Deserialize;
+
+use super::bundle::read_despite_hash;
+use crate::findings::{Finding, Kind};
+use crate::trust::{SignerId, Trust};
+
+/// Stream and actor of the appliance's own acts.
+const APPLIANCE: &str = "chancery";
+
+/// What the serial stage needs to know of one entry.
+#[derive(Debug)]
+pub(crate) enum EntryFacts {
+    /// Not an event; its stream is not known.
+    Unreadable,
+    /// An event.
+    Read(Link, Option<Box<Act>>),
+}
+
+/// An event's place in its stream, and the ledger key it stands under.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) stream: Box<str>,
+    pub(crate) seq: u64,
+    pub(crate) prev_hash: Option<Hash>,
+    pub(crate) hash: Hash,
+    /// `None`: not a ledger key of the registry (told already).
+    pub(crate) ledger_key: Option<SignerId>,
+}
+
+/// What an event means for keys.
+#[derive(Debug)]
+pub(crate) enum Act {
+    Opened,
+    Activated(SignerId),
+    Retired(SignerId),
+    Published { version: u64, sha256: Hash },
+    Issued(Issued),
+}
+
+/// A signature to verify.
+#[derive(Debug)]
+pub(crate) struct Issued {
+    pub(crate) signer: SignerId,
+    pub(crate) digest: [u8; 32],
+    pub(crate) signature: Signature,
+}
+
+/// Its bytes.
+#[derive(Debug)]
+pub(crate) enum Signature {
+    Ed25519([u8; 64]),
+    Other(Box<[u8]>),
+    /// Outsiders cannot verify it.
+    Mac,
+}
+
+/// Reads one entry and tells what is wrong with it alone.
+pub(crate) fn read_entry(trust: &Trust, index: u64, leaf: &[u8], findings: &mut Vec<Finding>) -> EntryFacts {
+    let event = match AuditEvent::parse(leaf) {
+        Ok(event) => event,
+        Err(EventError::HashMismatch) => {
+            findings.push(Finding::entry(Kind::EventHash, index, EventError::HashMismatch.to_string()));
+            match read_despite_hash(leaf) {
+                Some(event) => event,
+                None => return EntryFacts::Unreadable,
+            }
+        }
+        Err(error) => {
+            findings.push(Finding::entry(Kind::LeafInvalid, index, error.to_string()));
+            return EntryFacts::Unreadable;
+        }
+    };
+    let mut reader = EventReader { trust, index, event: &event, findings };
+    let ledger_key = reader.ledger_key();
+    reader.check_id();
+    let act = if reader.is_in_place() { reader.act() } else { None };
+    let link = Link {
+        stream: event.stream.into(),
+        seq: event.seq,
+        prev_hash: event.prev_hash,
+        hash: event.hash,
+        ledger_key,
+    };
+    EntryFacts::Read(link, act.map(Box::new))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Opened<'a> {
+    format_version: u64,
+    origin: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Activated<'a> {
+    algorithm: &'a str,
+    kid: &'a str,
+    public_key_pem: Option<String>,
+    signer_kid: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Retired<'a> {
+    signer_kid: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Published<'a> {
+    sha256: &'a str,
+    version: u64,
+}
+
+struct EventReader<'a> {
+    trust: &'a Trust,
+    index: u64,
+    event: &'a AuditEvent<'a>,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl<'a> EventReader<'a> {
+    fn tell(&mut self, kind: Kind, message: impl Into<String>) {
+        self.findings.push(Finding::entry(kind, self.index, message));
+    }
+
+    fn ledger_key(&mut self) -> Option<SignerId> {
+        let name = self.event.signer_kid;
+        let found = self.trust.find(name).filter(|id| self.trust.signer(*id).is_ledger_key);
+        if found.is_none() {
+            self.tell(Kind::LedgerKey, format!("{name} is not a ledger key of the registry"));
+        }
+        found
+    }
+
+    /// Ids made from an index name their own; the appliance gives no others to its own events.
+    fn check_id(&mut self) {
+        let named = self.trust.index_in(self.event.id).map(|index| index.0);
+        let must = is_own(self.event.event_type);
+        if named.map_or(must, |named| named != self.index) {
+            let message = format!("id {} is not that of index {}", self.event.id, self.index);
+            self.tell(Kind::IdMismatch, message);
+        }
+    }
+
+    /// The appliance's own kinds of event have their own stream and actor; outcomes of key use are in
+    /// the caller's.
+    fn is_in_place(&mut self) -> bool {
+        let own = self.event.stream == APPLIANCE && self.event.actor == APPLIANCE;
+        let half = self.event.stream == APPLIANCE || self.event.actor == APPLIANCE;
+        let outcome = is_outcome(self.event.event_type);
+        let fine = if outcome { !half } else { own || (!half && !is_own(self.event.event_type)) };
+        if !fine {
+            let (kind, stream, actor) = (self.event.event_type, self.event.stream, self.event.actor);
+            self.tell(Kind::ReservedEvent, format!("{kind} by {actor} in stream {stream}"));
+        }
+        fine
+    }
+
+    fn act(&mut self) -> Option<Act> {
+        match self.event.event_type {
+            event_type::ISSUED => self.issued().map(Act::Issued),
+            event_type::FAILED | event_type::ABANDONED => {
+                if FailedPayload::parse(self.event.payload).is_none() {
+                    self.bad_payload();
+                }
+                None
+            }
+            event_type::OPENED => self.opened(),
+            event_type::ACTIVATED => self.activated(),
+            event_type::RETIRED => {
+                let payload: Retired<'_> = self.payload()?;
+                self.signer(payload.signer_kid).map(Act::Retired)
+            }
+            event_type::REGISTRY => {
+                let payload: Published<'_> = self.payload()?;
+                match Hash::from_hex(payload.sha256) {
+                    Ok(sha256) => Some(Act::Published { version: payload.version, sha256 }),
+                    Err(_) => self.bad_payload(),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn bad_payload<T>(&mut self) -> Option<T> {
+        self.tell(Kind::PayloadInvalid, format!("payload is not that of {}", self.event.event_type));
+        None
+    }
+
+    fn payload<T: Deserialize<'a>>(&mut self) -> Option<T> {
+        match serde_json::from_str(self.event.payload) {
+            Ok(payload) => Some(payload),
+            Err(_) => self.bad_payload(),
+        }
+    }
+
+    fn signer(&mut self, name: &str) -> Option<SignerId> {
+        let found = self.trust.find(name);
+        if found.is_none() {
+            self.tell(Kind::SignerUnknown, format!("signer {name} is not in the given registry"));
+        }
+        found
+    }
+
+    fn opened(&mut self) -> Option<Act> {
+        let payload: Opened<'_> = self.payload()?;
+        let fault = if self.index != 0 {
+            format!("a second opening, at index {}", self.index)
+        } else if payload.origin != self.trust.origin().as_str() {
+            format!("opens {}, not {}", payload.origin, self.trust.origin())
+        } else if payload.format_version != 1 {
+            format!("format version {} is not known", payload.format_version)
+        } else {
+            return Some(Act::Opened);
+        };
+        self.tell(Kind::LedgerOpened, fault);
+        None
+    }
+
+    fn activated(&mut self) -> Option<Act> {
+        let payload: Activated<'_> = self.payload()?;
+        let id = self.signer(payload.signer_kid)?;
+        let signer = self.trust.signer(id);
+        let record = &signer.record;
+        let name = payload.signer_kid;
+        if payload.algorithm != record.algorithm.as_str() {
+            self.tell(Kind::SignerMismatch, format!("algorithm of {name} differs from the registry's"));
+        }
+        if payload.public_key_pem != record.public_key_pem {
+            self.tell(Kind::SignerMismatch, format!("public key of {name} differs from the registry's"));
+        }
+        if record.kid.as_ref().is_some_and(|kid| kid.as_str() != payload.kid) {
+            self.tell(Kind::SignerMismatch, format!("kid of {name} differs from the registry's"));
+        }
+        Some(Act::Activated(id))
+    }
+
+    fn issued(&mut self) -> Option<Issued> {
+        let Some(payload) = IssuedPayload::parse(self.event.payload) else { return self.bad_payload() };
+        let digest = Digest::parse(payload.digest_algorithm, payload.digest).ok();
+        let signature = payload.signature_bytes();
+        let (Some(Digest::Sha256(digest)), Some(signature), true) =
+            (digest, signature, payload.rung().is_some())
+        else {
+            return self.bad_payload();
+        };
+        let id = self.signer(payload.signer_kid)?;
+        let record = &self.trust.signer(id).record;
+        let operation = if record.algorithm.is_mac() { "mac" } else { "sign" };
+        if payload.algorithm != record.algorithm.as_str() || payload.operation != operation {
+            let message = format!("{} does not do {} {}", payload.signer_kid, payload.operation, payload.algorithm);
+            self.tell(Kind::SignerMismatch, message);
+            return None;
+        }
+        if record.kid.as_ref().is_some_and(|kid| kid.as_str() != payload.kid) {
+            self.tell(Kind::SignerMismatch, format!("{} is not a key of {}", payload.signer_kid, payload.kid));
+        }
+        let signature = match record.algorithm {
+            SignatureAlgorithm::Ed25519 => match signature.try_into() {
+                Ok(bytes) => Signature::Ed25519(bytes),
+                Err(_) => {
+                    let message = format!("signature of {} does not verify: not 64 bytes", payload.signer_kid);
+                    self.tell(Kind::SignatureInvalid, message);
+                    return None;
+                }
+            },
+            SignatureAlgorithm::HmacSha256 if signature.len() != 32 => return self.bad_payload(),
+            SignatureAlgorithm::HmacSha256 => Signature::Mac,
+            _ => Signature::Other(signature.into()),
+        };
+        Some(Issued { signer: id, digest, signature })
+    }
+}
+
+fn is_outcome(name: &str) -> bool {
+    matches!(name, event_type::ISSUED | event_type::FAILED | event_type::ABANDONED)
+}
+
+/// Names only the appliance itself writes.
+fn is_own(name: &str) -> bool {
+    let families = ["signing.", "signer.", "ledger.", "kill_switch."];
+    let exact = [event_type::REGISTRY, event_type::REFUSED, event_type::POLICY];
+    families.iter().any(|family| name.starts_with(family)) || exact.contains(&name)
+}

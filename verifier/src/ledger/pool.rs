@@ -1,0 +1,141 @@
+//! The worker threads, and the jobs they do: everything that does not need what came before it.
+
+use std::thread::Scope;
+
+use chancery_format::tile::{self, TilePath};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::bundle::{BundleReport, BundleTask, read_bundle, unread};
+use super::notes::{SignedHead, read_checkpoint};
+use super::signatures::{self, SignatureJob, SignatureReport};
+use super::tree::ImpliedTile;
+use crate::evidence::Evidence;
+use crate::findings::{Finding, Kind};
+use crate::trust::Trust;
+
+/// Work for any thread.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// The number in order, and the epoch.
+    Checkpoint(u64, u64),
+    /// The number in order, and what to read.
+    Bundle(u64, BundleTask),
+    Tile(ImpliedTile),
+    Signatures(SignatureJob),
+}
+
+/// Work done.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Checkpoint(u64, u64, Result<SignedHead, Finding>),
+    Bundle(u64, Box<BundleReport>),
+    Tile(Option<Finding>),
+    Signatures(SignatureReport),
+    /// A worker panicked: a defect of this program.
+    Crashed,
+}
+
+/// Both ends of the workers. Never more than `capacity` jobs are given out, so nobody ever waits to send.
+pub(crate) struct Pool {
+    jobs: Sender<Job>,
+    done: Receiver<Done>,
+    capacity: usize,
+    running: usize,
+}
+
+impl Pool {
+    /// Starts the threads; they end when the pool is dropped.
+    pub(crate) fn start<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        threads: usize,
+        evidence: &'env dyn Evidence,
+        trust: &'env Trust,
+    ) -> Self {
+        let capacity = threads * 2;
+        let (jobs, next) = bounded::<Job>(capacity);
+        let (finished, done) = bounded(capacity + threads);
+        for _ in 0..threads {
+            let (next, finished) = (next.clone(), finished.clone());
+            scope.spawn(move || work(evidence, trust, &next, &finished));
+        }
+        Self { jobs, done, capacity, running: 0 }
+    }
+
+    /// Whether a job can be given out at once.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.running < self.capacity
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.running == 0
+    }
+
+    /// Gives out a job; ask [`Pool::has_room`] before.
+    pub(crate) fn give(&mut self, job: Job) {
+        self.running += 1;
+        self.jobs.send(job).expect("workers live as long as the pool");
+    }
+
+    /// Waits for the next finished job.
+    pub(crate) fn wait(&mut self) -> Done {
+        self.running -= 1;
+        match self.done.recv().expect("a job is under way, so a worker lives") {
+            Done::Crashed => panic!("a worker thread panicked; see above"),
+            done => done,
+        }
+    }
+}
+
+/// Tells the waiting thread when this one unwinds, so that it does not wait for ever.
+struct CrashNote<'a>(&'a Sender<Done>);
+
+impl Drop for CrashNote<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody left to tell means that nobody waits.
+            drop(self.0.send(Done::Crashed));
+        }
+    }
+}
+
+fn work(evidence: &dyn Evidence, trust: &Trust, jobs: &Receiver<Job>, done: &Sender<Done>) {
+    let note = CrashNote(done);
+    for job in jobs {
+        let result = match job {
+            Job::Checkpoint(order, epoch) => {
+                Done::Checkpoint(order, epoch, read_checkpoint(evidence, trust, epoch))
+            }
+            Job::Bundle(order, task) => Done::Bundle(order, Box::new(read_bundle(evidence, trust, task))),
+            Job::Tile(implied) => Done::Tile(compare_tile(evidence, &implied)),
+            Job::Signatures(job) => Done::Signatures(signatures::verify(trust, &job)),
+        };
+        if done.send(result).is_err() {
+            break;
+        }
+    }
+    drop(note);
+}
+
+/// Holds an archived tile above level 0 against what is below it.
+fn compare_tile(evidence: &dyn Evidence, implied: &ImpliedTile) -> Option<Finding> {
+    let tile = &implied.tile;
+    let name = TilePath::tile(tile.level, tile.index).to_string();
+    let bytes = match evidence.open(&name, tile::TILE_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) => return Some(unread(&name, &error)),
+    };
+    if bytes == tile::encode_tile(&tile.hashes)
+        || implied.other.as_ref().is_some_and(|other| bytes == tile::encode_tile(other))
+    {
+        return None;
+    }
+    let message = match tile::decode_tile(&bytes).filter(|hashes| hashes.len() == tile.hashes.len()) {
+        None => format!("has {} bytes; a full tile has 8192", bytes.len()),
+        Some(hashes) => {
+            let differing = hashes.iter().zip(&tile.hashes).position(|(a, b)| a != b).unwrap_or(0);
+            format!("hash {differing} is not the root of the tile below it")
+        }
+    };
+    Some(Finding::file(Kind::TileMismatch, name, message))
+}
