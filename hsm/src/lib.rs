@@ -15,6 +15,7 @@
 //! | `health.rs` | an outage is known, refused at once, and ends by itself |
 //! | `self_check.rs` | every signature verified before it is believed |
 //! | `software.rs` | development keys in this process, behind a token production cannot have |
+//! | `key_files.rs` | their files: private, never replaced |
 //! | `conformance.rs` | one suite every backend's tests run |
 //! | `testing.rs` | devices that are slow or fail on command |
 //!
@@ -25,6 +26,7 @@
 pub mod builder;
 pub mod conformance;
 pub mod health;
+mod key_files;
 pub mod keyring;
 pub mod kill_switch;
 pub mod self_check;

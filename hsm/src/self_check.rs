@@ -2,7 +2,8 @@
 //!
 //! Verification runs on aws-lc-rs with the public key parsed once, when the keyring is built: about
 //! 40 µs for Ed25519, 70 for P-256, 20 to 80 for RSA. Auditors verify with other code (the format crate),
-//! so an error in either shows. MAC keys have no public half and no [`SelfCheck`]; the keyring asks the
+//! so an error in either shows. Where theirs is stricter, so is this: a point `R` of small order, which
+//! only whoever holds the private key can bring about, is no Ed25519 signature here either. MAC keys have no public half and no [`SelfCheck`]; the keyring asks the
 //! device a second time instead and compares.
 
 use aws_lc_rs::digest::{self, SHA256};
@@ -45,7 +46,7 @@ impl SelfCheck {
     /// for Ed25519 only, as nothing else signs one.
     pub fn holds(&self, input: SealInput<'_>, signature: &[u8]) -> bool {
         if self.algorithm == SignatureAlgorithm::Ed25519 {
-            return self.key.verify_sig(input.bytes(), signature).is_ok();
+            return !has_small_order(signature) && self.key.verify_sig(input.bytes(), signature).is_ok();
         }
         input.digest().is_ok_and(|digest| self.holds_digest(digest, signature))
     }
@@ -53,5 +54,84 @@ impl SelfCheck {
     fn holds_digest(&self, digest: &Digest, signature: &[u8]) -> bool {
         digest::Digest::import_less_safe(digest.as_bytes(), &SHA256)
             .is_ok_and(|digest| self.key.verify_digest_sig(&digest, signature).is_ok())
+    }
+}
+
+/// y-coordinates, sign bit cleared, of the eight points of small order in their only valid encodings.
+const SMALL_ORDER: [[u8; 32]; 5] = [
+    ends(0x01, 0x00, 0x00),
+    ends(0x00, 0x00, 0x00),
+    ends(0xEC, 0xFF, 0x7F),
+    [
+        0x26, 0xE8, 0x95, 0x8F, 0xC2, 0xB2, 0x27, 0xB0, 0x45, 0xC3, 0xF4, 0x89, 0xF2, 0xEF, 0x98, 0xF0, 0xD5,
+        0xDF, 0xAC, 0x05, 0xD3, 0xC6, 0x33, 0x39, 0xB1, 0x38, 0x02, 0x88, 0x6D, 0x53, 0xFC, 0x05,
+    ],
+    [
+        0xC7, 0x17, 0x6A, 0x70, 0x3D, 0x4D, 0xD8, 0x4F, 0xBA, 0x3C, 0x0B, 0x76, 0x0D, 0x10, 0x67, 0x0F, 0x2A,
+        0x20, 0x53, 0xFA, 0x2C, 0x39, 0xCC, 0xC6, 0x4E, 0xC7, 0xFD, 0x77, 0x92, 0xAC, 0x03, 0x7A,
+    ],
+];
+
+const fn ends(first: u8, middle: u8, last: u8) -> [u8; 32] {
+    let mut bytes = [middle; 32];
+    bytes[0] = first;
+    bytes[31] = last;
+    bytes
+}
+
+/// Whether the signature's `R` is one of those points. Both are public, so time may tell.
+fn has_small_order(signature: &[u8]) -> bool {
+    let Some(mut r) = signature.first_chunk::<32>().copied() else { return false };
+    if let Some(last) = r.last_mut() {
+        *last &= 0x7F;
+    }
+    SMALL_ORDER.contains(&r)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    use super::*;
+    use aws_lc_rs::digest::SHA512;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use curve25519_dalek::scalar::{Scalar, clamp_integer};
+
+    fn sha512(parts: &[&[u8]]) -> [u8; 64] {
+        digest::digest(&SHA512, &parts.concat()).as_ref().try_into().unwrap()
+    }
+
+    #[test]
+    fn the_list_is_all_points_of_small_order() {
+        for point in EIGHT_TORSION {
+            assert!(has_small_order(&point.compress().to_bytes()));
+        }
+        let mut distinct: Vec<_> = EIGHT_TORSION.iter().map(|point| point.compress().to_bytes()).collect();
+        distinct.iter_mut().for_each(|bytes| bytes[31] &= 0x7F);
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), SMALL_ORDER.len());
+    }
+
+    /// What a malicious device could return: valid for libraries that do not look at `R`'s order.
+    #[test]
+    fn a_signature_auditors_would_reject_is_rejected_here() {
+        let seed = [7u8; 32];
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+        let public = pair.public_key().as_ref();
+        let digest = Digest::Sha256([3; 32]);
+        let r = EIGHT_TORSION[0].compress().to_bytes();
+        let secret = clamp_integer(*sha512(&[&seed]).first_chunk().unwrap());
+        let secret = Scalar::from_bytes_mod_order(secret);
+        let k = Scalar::from_bytes_mod_order_wide(&sha512(&[&r, public, digest.as_bytes()]));
+        let crafted = [r, (k * secret).to_bytes()].concat();
+
+        let key = PublicKey::from_ed25519_raw(public.try_into().unwrap()).unwrap();
+        let check = SelfCheck::new(SignatureAlgorithm::Ed25519, &key).unwrap();
+        assert!(check.key.verify_sig(digest.as_bytes(), &crafted).is_ok(), "the library alone accepts it");
+        assert!(!key.verify(&digest, &crafted), "auditors do not");
+        assert!(!check.holds(SealInput::Digest(&digest), &crafted));
+        let honest = pair.sign(digest.as_bytes());
+        assert!(check.holds(SealInput::Digest(&digest), honest.as_ref()));
     }
 }

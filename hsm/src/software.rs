@@ -9,9 +9,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -30,10 +30,8 @@ use chancery_format::entry::KeyUse;
 use chancery_format::{Digest, PublicKey, SignatureAlgorithm};
 use zeroize::Zeroizing;
 
+use crate::key_files::{check_label, create_private, key_path, read_private};
 use crate::signer::{Backend, Cost, KeyShape, RsaBits, SealInput, SignerError, SignerHandle};
-
-/// Longest accepted key file, in bytes; an RSA-4096 key takes about 2400.
-const KEY_FILE_BYTES_MAX: u64 = 8192;
 
 /// Length of a MAC key, in bytes: the hash's output (RFC 2104 §3).
 const MAC_SECRET_BYTES: usize = 32;
@@ -95,7 +93,7 @@ pub struct SoftwareBackend {
 }
 
 /// A private key as stored: PKCS#8, or the bytes of a MAC key.
-type Secret = Zeroizing<Vec<u8>>;
+pub(crate) type Secret = Zeroizing<Vec<u8>>;
 
 impl SoftwareBackend {
     /// Keys that vanish with the process.
@@ -294,55 +292,11 @@ fn generate(shape: KeyShape) -> Result<Secret, Unspecified> {
     Ok(Zeroizing::new(bytes))
 }
 
-fn check_label(label: &str) -> Result<(), SoftwareError> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let good = !label.is_empty() && label.len() <= 64 && !label.starts_with('.') && label.bytes().all(plain);
-    good.then_some(()).ok_or_else(|| SoftwareError::Label(label.to_owned()))
-}
-
-fn key_path(directory: &Path, label: &str, mac: bool) -> PathBuf {
-    directory.join(format!("{label}.{}", if mac { "mac" } else { "p8" }))
-}
-
-fn create_private(path: &Path, secret: &[u8], label: &str) -> Result<(), SoftwareError> {
-    let failed = |source| SoftwareError::File { path: path.to_owned(), source };
-    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(SoftwareError::Exists(label.to_owned()));
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    file.write_all(secret).and_then(|()| file.sync_all()).map_err(|error| {
-        // Half a key is no key; leaving it would block the label. The first error is the one to report.
-        let _ = fs::remove_file(path);
-        failed(error)
-    })
-}
-
-fn read_private(path: &Path) -> Result<Secret, SignerError> {
-    let shown = path.display();
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(SignerError::KeyMissing { cause: format!("{shown} does not exist") });
-        }
-        Err(error) => return Err(SignerError::refused(format!("{shown}: {error}"))),
-    };
-    let mode = file.metadata().map_err(|error| SignerError::refused(format!("{shown}: {error}")))?;
-    if mode.permissions().mode() & 0o077 != 0 {
-        return Err(SignerError::refused(format!("{shown} is readable by others; chmod 600 it")));
-    }
-    let mut secret = Zeroizing::new(Vec::with_capacity(4096));
-    let read = file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut secret);
-    read.map_err(|error| SignerError::refused(format!("{shown}: {error}")))?;
-    Ok(secret)
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn only_an_allowed_development_gets_software_keys() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use chancery_format::committed::Kind;
 use chancery_format::merkle::{self, NodeSource, ProofError};
-use chancery_format::tile::{self, WIDTH};
+use chancery_format::tile::{self, NodePlace, WIDTH};
 use chancery_format::{AuditEvent, Committed, DurableHead, EventId, Hash, LeafIndex, StreamName, TreeSize};
 
 use crate::layout::StreamHead;
@@ -172,11 +172,8 @@ impl NodeSource for Reader<'_> {
     type Error = Fatal;
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, Fatal> {
-        let (tile_level, within) = (level / 8, u32::from(level % 8));
-        let first = index.checked_shl(within).ok_or(ProofError::OutOfRange)?;
-        let hashes = self.hashes(tile_level, first / WIDTH)?;
-        let start = (first % WIDTH) as usize;
-        let covered = hashes.get(start..start + (1 << within)).ok_or(ProofError::OutOfRange)?;
-        Ok(tile::tile_root(covered))
+        let place = NodePlace::of(level, index).ok_or(ProofError::OutOfRange)?;
+        let hashes = self.hashes(place.level, place.index)?;
+        Ok(place.root_in(&hashes).ok_or(ProofError::OutOfRange)?)
     }
 }

@@ -59,7 +59,7 @@ pub enum OpenError {
         configured: String,
     },
     /// Written by another version of this program.
-    #[error("the ledger has format {0}, this version knows format {}", layout::FORMAT)]
+    #[error("the ledger has format {0}, which this version does not know")]
     UnknownFormat(u64),
     /// Acknowledged entries are gone: the log was damaged, or part of the directory was restored. The
     /// archive has them up to its last epoch.
@@ -237,6 +237,9 @@ fn rebuild(store: &Store, head: TreeHead, acknowledged: TreeHead) -> Result<View
             tail.push(level, node);
         }
     }
+    if !tail.is_at(size) {
+        return Err(OpenError::Corrupt("the partial tiles do not fit the tree's size".into()));
+    }
     let view = View { head: DurableHead::after_sync(head), tail };
     let reader = Reader::new(store, Arc::new(view.clone()), [0; 6]);
     let root = reader.root_at(head.size)?;
@@ -258,7 +261,11 @@ fn tail_nodes(store: &Store, level: u8, first: u64, width: u64) -> Result<Vec<Ha
         let leaves = store.leaves(first, width as usize)?;
         return Ok(leaves.iter().map(|leaf| leaf_hash(leaf)).collect());
     }
-    (first..first + width).map(|number| Ok(tile::tile_root(&store.tile(level - 1, number)?))).collect()
+    (first..first + width).map(|number| {
+        let hashes = store.tile(level - 1, number)?;
+        let damaged = || StoreError::Corrupt(format!("tile {}/{number} is damaged", level - 1));
+        tile::tile_root(&hashes).ok_or_else(damaged)
+    }).collect()
 }
 
 /// The complete nodes on the right edge, from which the tree grows on.
@@ -360,8 +367,9 @@ fn close_open_intents(sequencer: &mut Sequencer) -> Result<Vec<LeafIndex>, OpenE
 /// Gives the writer its thread.
 fn start(sequencer: Sequencer) -> Result<Roll, OpenError> {
     let shared = Arc::clone(&sequencer.shared);
-    // Bounded by the queue limits of `Shared::enqueue`; only outcomes of open intents pass those.
-    let (calls, waiting) = crossbeam_channel::unbounded();
+    // `Shared::enqueue` bounds calls to the first part; outcomes of open intents may fill the second.
+    let limits = &shared.limits;
+    let (calls, waiting) = crossbeam_channel::bounded(limits.queue + limits.open_intents_max);
     let spawned =
         std::thread::Builder::new().name("ledger-writer".into()).spawn(move || sequencer.run(&waiting));
     let thread = spawned.map_err(|error| OpenError::Io(PathBuf::from("thread ledger-writer"), error))?;

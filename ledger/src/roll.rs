@@ -17,7 +17,7 @@ use chancery_format::{
     Committed, DurableHead, DurableIntent, EventDraft, EventId, Hash, Intent, LeafIndex, Origin, Outcome,
     PrincipalName, StreamName, TreeSize, VerifiedCheckpoint,
 };
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::layout::StreamHead;
@@ -349,9 +349,12 @@ impl Roll {
         if !self.shared().enqueue(bytes, must) {
             return Err(RollError::Overloaded);
         }
-        let sent = self.0.calls.as_ref().map(|calls| calls.send(Call { items, bytes }));
-        match sent {
+        match self.0.calls.as_ref().map(|calls| calls.try_send(Call { items, bytes })) {
             Some(Ok(())) => Ok(()),
+            Some(Err(TrySendError::Full(_))) => {
+                self.shared().dequeue(bytes);
+                Err(RollError::Overloaded)
+            }
             _ => Err(self.shared().gone()),
         }
     }

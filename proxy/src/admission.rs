@@ -411,11 +411,15 @@ mod tests {
         let other = key("other", SignatureAlgorithm::Ed25519);
         assert!(Permit::admit(&grants, &kid("orders"), Some(&orders), Operation::Sign).is_ok());
         assert!(Permit::admit(&grants, &kid("tags"), Some(&tags), Operation::Mac).is_ok());
-        let refused = |name: &str, key, operation| Permit::admit(&grants, &kid(name), key, operation).unwrap_err();
+        let refused =
+            |name: &str, key, operation| Permit::admit(&grants, &kid(name), key, operation).unwrap_err();
         assert!(matches!(refused("orders", None, Operation::Sign), Refusal::UnknownKid { .. }));
         assert!(matches!(refused("other", Some(&other), Operation::Sign), Refusal::KidNotGranted { .. }));
         assert!(matches!(refused("tags", Some(&tags), Operation::Sign), Refusal::AlgorithmMismatch { .. }));
-        assert!(matches!(refused("orders", Some(&orders), Operation::Mac), Refusal::AlgorithmMismatch { .. }));
+        assert!(matches!(
+            refused("orders", Some(&orders), Operation::Mac),
+            Refusal::AlgorithmMismatch { .. }
+        ));
         let ledger = KeyEntry { is_ledger_key: true, ..key("orders", SignatureAlgorithm::Ed25519) };
         assert!(matches!(refused("orders", Some(&ledger), Operation::Sign), Refusal::KidNotGranted { .. }));
         assert!(check_stream(&grants, "orders/eu").is_ok());

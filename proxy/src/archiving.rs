@@ -13,10 +13,10 @@ use chancery_format::TreeSize;
 use chancery_ledger::{Archive, DirectoryArchive, Roll, ShipError, Shipper, ShipperOptions, ShipperStatus};
 use tokio::sync::watch;
 
-use crate::stop::stopped;
 use crate::chancery::Chancery;
 use crate::config::{ArchiveConfig, ArchiveKind, Config};
 use crate::daemon::{SystemClock, random};
+use crate::stop::stopped;
 use crate::telemetry::Metrics;
 
 /// How often the lag is looked at.
@@ -103,7 +103,11 @@ pub struct Archiving {
 impl Archiving {
     /// Opens the configured archive, compares it with the ledger and starts shipping; `None` if none is
     /// configured.
-    pub async fn start(config: &Config, roll: &Roll, metrics: Arc<Metrics>) -> Result<Option<Self>, ArchivingError> {
+    pub async fn start(
+        config: &Config,
+        roll: &Roll,
+        metrics: Arc<Metrics>,
+    ) -> Result<Option<Self>, ArchivingError> {
         let Some(settings) = config.archive.clone() else { return Ok(None) };
         let (roll, to_start) = (roll.clone(), settings.clone());
         let started = tokio::task::spawn_blocking(move || start_shipper(&to_start, roll));
@@ -222,9 +226,17 @@ impl Follower {
             chancery.admission.set_archive_lag(behind);
             let age_ms = u64::try_from(lag.age.as_millis()).unwrap_or(u64::MAX);
             if behind {
-                tracing::error!(entries = lag.entries, age_ms, "the archive is too far behind: nothing is accepted");
+                tracing::error!(
+                    entries = lag.entries,
+                    age_ms,
+                    "the archive is too far behind: nothing is accepted"
+                );
             } else {
-                tracing::warn!(entries = lag.entries, age_ms, "the archive has caught up: requests are accepted again");
+                tracing::warn!(
+                    entries = lag.entries,
+                    age_ms,
+                    "the archive has caught up: requests are accepted again"
+                );
             }
         }
     }
@@ -237,7 +249,8 @@ fn start_shipper(settings: &ArchiveConfig, roll: Roll) -> Result<Shipper, Archiv
         }
         ArchiveKind::Directory { directory } => Arc::new(DirectoryArchive::new(directory)),
         ArchiveKind::S3 { .. } => {
-            let options = s3_options(&settings.kind).ok_or_else(|| ArchivingError::Settings("not S3".to_owned()))?;
+            let options =
+                s3_options(&settings.kind).ok_or_else(|| ArchivingError::Settings("not S3".to_owned()))?;
             let opened = S3Archive::open(&options, Arc::new(SystemClock));
             Arc::new(opened.map_err(|error| ArchivingError::Settings(error.to_string()))?)
         }

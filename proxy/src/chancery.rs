@@ -16,7 +16,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chancery_format::names::Purpose;
 use chancery_format::registry::RegistryError;
-use chancery_format::{Kid, PrincipalName, RequestId, Rung, SignatureAlgorithm, SignersRegistry, Timestamp, TreeSize};
+use chancery_format::{
+    Kid, PrincipalName, RequestId, Rung, SignatureAlgorithm, SignersRegistry, Timestamp, TreeSize,
+};
 use chancery_hsm::{KeyInfo, Keyring};
 use chancery_ledger::{Clock, Roll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

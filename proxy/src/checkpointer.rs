@@ -14,8 +14,8 @@ use chancery_hsm::SignerError;
 use chancery_ledger::RollError;
 use tokio::sync::watch;
 
-use crate::stop::stopped;
 use crate::chancery::Chancery;
+use crate::stop::stopped;
 
 /// Patience with the ledger key's device. Longer than any honest signature.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +55,10 @@ pub struct CheckpointLag {
 impl CheckpointLag {
     /// Time since an entry without checkpoint was first seen; zero if there is none.
     pub fn age(&self) -> Duration {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |since| since.elapsed())
+        self.since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Attempts that failed in a row.

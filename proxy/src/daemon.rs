@@ -26,13 +26,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::stop::stopped;
 use crate::archiving::Archiving;
 use crate::chancery::Chancery;
 use crate::checkpointer::Checkpointer;
 use crate::config::{Config, Variables};
 use crate::listener::{Drained, Listener};
 use crate::ops::Ops;
+use crate::stop::stopped;
 use crate::telemetry::LogGuard;
 use crate::{listener, refusals};
 use assemble::Assembled;
@@ -50,7 +50,8 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let clamped = i64::try_from(ms).unwrap_or(i64::MAX);
-        Timestamp::from_unix_ms(clamped).unwrap_or_else(|_| Timestamp::from_unix_ms(0).expect("zero is a time"))
+        Timestamp::from_unix_ms(clamped)
+            .unwrap_or_else(|_| Timestamp::from_unix_ms(0).expect("zero is a time"))
     }
 }
 
@@ -112,7 +113,11 @@ struct Stops {
 
 impl Stops {
     fn new() -> Self {
-        Self { listener: watch::Sender::new(false), background: watch::Sender::new(false), ops: watch::Sender::new(false) }
+        Self {
+            listener: watch::Sender::new(false),
+            background: watch::Sender::new(false),
+            ops: watch::Sender::new(false),
+        }
     }
 }
 
@@ -147,15 +152,16 @@ impl Daemon {
         let Assembled { chancery, authenticator, archiving, mut fatal } = assembled;
 
         let stops = Stops::new();
-        let checkpointer = Arc::new(Checkpointer::new(Arc::clone(&chancery), config.ledger.checkpoint_interval));
+        let checkpointer =
+            Arc::new(Checkpointer::new(Arc::clone(&chancery), config.ledger.checkpoint_interval));
         let status = DaemonStatus::new(
             Arc::clone(&chancery),
             checkpointer.lag(),
             config.ledger.checkpoint_interval,
             archiving.as_ref().map(Archiving::watch),
-            log,
+            Arc::clone(&log),
         );
-        let ops = tokio::spawn(ops.serve(Arc::new(status), stops.ops.subscribe()));
+        let ops_task = tokio::spawn(ops.serve(Arc::new(status), stops.ops.subscribe()));
         let sentinels = Sentinels::new(&variables, config.kill_switch_file.clone());
         // Before the first request, not at the first tick.
         if let Some((halted, source)) = halting::apply(&sentinels, chancery.keyring.kill_switch()) {
@@ -175,7 +181,9 @@ impl Daemon {
         };
         let parts = Parts { chancery, checkpointer, archiving, background, stops, config };
         let finished = parts.take_down(serving, stopped.is_some()).await;
-        let _ = ops.await;
+        let _ = ops_task.await;
+        // The log's thread ends with its last holder: only now is there nothing left to say.
+        drop(log);
         match stopped {
             Some(reason) => Err(Failure::LedgerStopped(reason)),
             None => finished,
@@ -192,7 +200,10 @@ fn announce(
     tracing::info!(%address, %ops, version = env!("CARGO_PKG_VERSION"), "serving");
     println!("serving {url} (health and metrics on http://{ops})");
     if let Some(file) = ready_file {
-        let failed = |error: std::io::Error| Failure::Init { what: file.display().to_string(), reason: error.to_string() };
+        let failed = |error: std::io::Error| Failure::Init {
+            what: file.display().to_string(),
+            reason: error.to_string(),
+        };
         std::fs::write(file, format!("{url}\n")).map_err(failed)?;
     }
     notify::ready();
@@ -228,7 +239,11 @@ fn background(
 }
 
 /// Runs `work` every `interval` until `stop`.
-async fn every<F: Future<Output = ()>>(interval: Duration, mut stop: watch::Receiver<bool>, mut work: impl FnMut() -> F) {
+async fn every<F: Future<Output = ()>>(
+    interval: Duration,
+    mut stop: watch::Receiver<bool>,
+    mut work: impl FnMut() -> F,
+) {
     let mut tick = tokio::time::interval(interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -277,11 +292,7 @@ struct Parts {
 
 impl Parts {
     /// The drain; `dead` if the ledger stopped and there is nothing left to record.
-    async fn take_down(
-        self,
-        serving: tokio::task::JoinHandle<Drained>,
-        dead: bool,
-    ) -> Result<(), Failure> {
+    async fn take_down(self, serving: tokio::task::JoinHandle<Drained>, dead: bool) -> Result<(), Failure> {
         let Self { chancery, checkpointer, archiving, mut background, stops, config } = self;
         notify::stopping();
         tracing::info!("shutting down: answering what is under way");

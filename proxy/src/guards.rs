@@ -54,7 +54,8 @@ fn mtls(variables: &Variables) -> Vec<String> {
         reasons.push("DEV_SKIP_MTLS is set: unset it; client certificates cannot be skipped".to_owned());
     }
     if variables.flag("REQUIRE_MTLS") == Some(false) {
-        reasons.push("REQUIRE_MTLS says no: mutual TLS must be required; unset it or set it to true".to_owned());
+        reasons
+            .push("REQUIRE_MTLS says no: mutual TLS must be required; unset it or set it to true".to_owned());
     }
     reasons
 }
@@ -73,8 +74,11 @@ fn keys(config: &Config) -> Vec<String> {
             None => {}
         }
     }
-    let unused = config.backends.iter().filter(|backend| matches!(backend.kind, BackendKind::Software { .. }));
-    reasons.extend(unused.map(|backend| format!("backend {:?} keeps keys in software: remove it", backend.name)));
+    let unused =
+        config.backends.iter().filter(|backend| matches!(backend.kind, BackendKind::Software { .. }));
+    reasons.extend(
+        unused.map(|backend| format!("backend {:?} keeps keys in software: remove it", backend.name)),
+    );
     if in_hardware == 0 {
         reasons.push("no key is in an HSM or KMS: configure a backend of kind \"pkcs11\"".to_owned());
     }
@@ -91,7 +95,9 @@ fn contradictions(variables: &Variables) -> Vec<String> {
         reasons.push("DEV_ALLOW_EPHEMERAL is set: unset it; keys and ledger are not throw-away".to_owned());
     }
     if variables.flag("REQUIRE_KMS") == Some(false) {
-        reasons.push("REQUIRE_KMS says no: keys must be in an HSM or KMS; unset it or set it to true".to_owned());
+        reasons.push(
+            "REQUIRE_KMS says no: keys must be in an HSM or KMS; unset it or set it to true".to_owned(),
+        );
     }
     reasons
 }
@@ -99,10 +105,12 @@ fn contradictions(variables: &Variables) -> Vec<String> {
 fn archive(config: &Config) -> Option<String> {
     match config.archive.as_ref().map(|archive| &archive.kind) {
         Some(ArchiveKind::S3 { .. }) => None,
-        Some(ArchiveKind::Directory { .. }) => {
-            Some("the archive is a folder without Object Lock: use kind = \"s3\" with a locked bucket".to_owned())
+        Some(ArchiveKind::Directory { .. }) => Some(
+            "the archive is a folder without Object Lock: use kind = \"s3\" with a locked bucket".to_owned(),
+        ),
+        None => {
+            Some("there is no archive: configure [archive] with kind = \"s3\" and Object Lock".to_owned())
         }
-        None => Some("there is no archive: configure [archive] with kind = \"s3\" and Object Lock".to_owned()),
     }
 }
 
@@ -126,7 +134,8 @@ mod tests {
     use super::*;
     use crate::config::sample;
 
-    const HARD: &str = "kind = \"pkcs11\"\nmodule_file = \"{dir}/m.so\"\ntoken_label = \"t\"\npin_file = \"{dir}/pin\"";
+    const HARD: &str =
+        "kind = \"pkcs11\"\nmodule_file = \"{dir}/m.so\"\ntoken_label = \"t\"\npin_file = \"{dir}/pin\"";
     const S3: &str = "[archive]\nkind = \"s3\"\nbucket = \"b\"\nregion = \"r\"";
 
     fn reasons_of(text: &str, variables: &[(&str, &str)], facts: &Facts) -> Vec<String> {
@@ -172,8 +181,14 @@ mod tests {
         let all = [production, ("DEV_SKIP_MTLS", "1"), ("REQUIRE_MTLS", "no"), ("DEV_ALLOW_EPHEMERAL", "y")];
         let reasons = reasons_of(&development(), &all, &facts).join("\n");
         for part in [
-            "DEV_SKIP_MTLS", "REQUIRE_MTLS", "DEV_ALLOW_EPHEMERAL", "\"ledger\" is a software key",
-            "\"orders\" is a software key", "no key is in an HSM", "without Object Lock", "/run/pin",
+            "DEV_SKIP_MTLS",
+            "REQUIRE_MTLS",
+            "DEV_ALLOW_EPHEMERAL",
+            "\"ledger\" is a software key",
+            "\"orders\" is a software key",
+            "no key is in an HSM",
+            "without Object Lock",
+            "/run/pin",
         ] {
             assert!(reasons.contains(part), "{part} in {reasons}");
         }
@@ -183,7 +198,10 @@ mod tests {
     fn a_missing_archive_and_an_open_ops_listener_are_reasons() {
         let production = [("CHANCERY_ENV", "PRODUCTION")];
         let none = sound().replace(S3, "");
-        assert!(reasons_of(&none, &production, &Facts::default())[..] == ["there is no archive: configure [archive] with kind = \"s3\" and Object Lock"]);
+        assert!(
+            reasons_of(&none, &production, &Facts::default())[..]
+                == ["there is no archive: configure [archive] with kind = \"s3\" and Object Lock"]
+        );
         let open = sound().replace("127.0.0.1:9464", "0.0.0.0:9464");
         assert_eq!(reasons_of(&open, &production, &Facts::default()).len(), 1);
     }
@@ -202,7 +220,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let (folder, config) = sample::config(&development(), &[]);
         let key = folder.path().join("server.key");
-        for (mode, exposed) in [(0o600, false), (0o640, false), (0o400, false), (0o644, true), (0o660, true), (0o604, true)] {
+        for (mode, exposed) in
+            [(0o600, false), (0o640, false), (0o400, false), (0o644, true), (0o660, true), (0o604, true)]
+        {
             std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(Facts::gather(&config).exposed_secrets.contains(&key), exposed, "{mode:o}");
         }

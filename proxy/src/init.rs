@@ -6,6 +6,7 @@
 
 pub mod dev;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ pub fn create(config: &Config, variables: &Variables, generate_keys: bool) -> Re
     let generated = if generate_keys { generate(config, &opened)? } else { Vec::new() };
     // Keys first: a ledger whose keys are missing would have to be removed by hand.
     let keyring = Arc::new(backends::keyring(config, &opened, None)?);
-    make_archive_folder(config)?;
+    make_folders(config)?;
     let on_fatal: OnFatal = Arc::new(|reason| tracing::error!(%reason, "the new ledger stopped"));
     let roll = Roll::create(ledger_options(config, on_fatal)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -62,7 +63,10 @@ fn refuse_to_overwrite(config: &Config) -> Result<(), Failure> {
     let folder = &config.ledger.directory;
     let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
-        return Err(Failure::Exists(format!("{} is not empty: a ledger is never overwritten", folder.display())));
+        return Err(Failure::Exists(format!(
+            "{} is not empty: a ledger is never overwritten",
+            folder.display()
+        )));
     }
     Ok(())
 }
@@ -78,12 +82,21 @@ fn generate(config: &Config, opened: &[(String, backends::Opened)]) -> Result<Ve
     Ok(generated)
 }
 
-fn make_archive_folder(config: &Config) -> Result<(), Failure> {
-    let Some(ArchiveKind::Directory { directory }) = config.archive.as_ref().map(|archive| &archive.kind) else {
-        return Ok(());
-    };
-    std::fs::create_dir_all(directory)
-        .map_err(|error| Failure::Init { what: directory.display().to_string(), reason: error.to_string() })
+/// Ledger and archive hold what callers sent: for the daemon's eyes only, unless the operator made the
+/// folders otherwise beforehand.
+fn make_folders(config: &Config) -> Result<(), Failure> {
+    let archive = config.archive.as_ref().and_then(|archive| match &archive.kind {
+        ArchiveKind::Directory { directory } => Some(directory),
+        ArchiveKind::S3 { .. } => None,
+    });
+    for folder in archive.into_iter().chain([&config.ledger.directory]) {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| Failure::Init {
+            what: folder.display().to_string(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(())
 }
 
 /// The first entries, and a checkpoint over them.
@@ -94,7 +107,8 @@ async fn fill(config: &Config, roll: Roll, keyring: &Arc<Keyring>) -> Result<Tre
     let note = note.map_err(PublishError::from)?;
     let verifier = keyring.note_verifier(roll.origin()).ok_or(PublishError::NoKey)?;
     let verified = Checkpoint::verify(&note, roll.origin(), &[verifier]);
-    let verified = verified.map_err(|error| Failure::Init { what: "first checkpoint".into(), reason: error.to_string() })?;
+    let verified = verified
+        .map_err(|error| Failure::Init { what: "first checkpoint".into(), reason: error.to_string() })?;
     roll.record_checkpoint(verified).await?;
     roll.close().await;
     Ok(head.head().size)

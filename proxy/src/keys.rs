@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use chancery_format::Kid;
 use chancery_format::entry::Operation;
 use chancery_format::registry::{KeyState, SignerRecord};
-use chancery_format::Kid;
 use chancery_hsm::MacMessage;
 use serde_json::{Map, Value};
 

@@ -23,16 +23,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::stop::stopped;
 use crate::authenticate::{Authenticator, Peer};
 use crate::limits::Limits;
+use crate::stop::stopped;
 use crate::telemetry::Metrics;
 use addresses::Addresses;
 
 /// What answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// Answers one request. Runs on the connection's task: what must outlive the connection is spawned.
-    fn handle(&self, peer: Peer, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
 impl<F, R> Handler for F
@@ -40,7 +44,11 @@ where
     F: Fn(Peer, Request<Incoming>) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Response<Full<Bytes>>> + Send,
 {
-    fn handle(&self, peer: Peer, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>> + Send {
+    fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send {
         self(peer, request)
     }
 }
@@ -122,7 +130,9 @@ impl<H: Handler> Listener<H> {
     /// The next connection, once there is a slot for it.
     async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
-            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { std::future::pending().await };
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+                std::future::pending().await
+            };
             match self.socket.accept().await {
                 Ok((stream, remote)) => return (stream, remote, slot),
                 Err(error) => self.accept_failed(&error).await,

@@ -171,8 +171,10 @@ fn problem_response() -> Value {
 /// An object that allows nothing else, as the service itself does. A name ending in `?` may be absent.
 fn object(members: &[(&str, Value)]) -> Value {
     let name = |text: &str| text.trim_end_matches('?').to_owned();
-    let required: Vec<_> = members.iter().filter(|(text, _)| !text.ends_with('?')).map(|(text, _)| name(text)).collect();
-    let properties: Map<String, Value> = members.iter().map(|(text, value)| (name(text), value.clone())).collect();
+    let required: Vec<_> =
+        members.iter().filter(|(text, _)| !text.ends_with('?')).map(|(text, _)| name(text)).collect();
+    let properties: Map<String, Value> =
+        members.iter().map(|(text, value)| (name(text), value.clone())).collect();
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
@@ -193,18 +195,26 @@ fn request(fields: &[&str], required: &[&str]) -> Value {
         "ts" => json!({ "type": "string", "format": "date-time" }),
         _ => json!({ "type": "string", "minLength": 1, "maxLength": 256 }),
     };
-    let properties: Map<String, Value> = fields.iter().map(|name| ((*name).to_owned(), field(name))).collect();
+    let properties: Map<String, Value> =
+        fields.iter().map(|name| ((*name).to_owned(), field(name))).collect();
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
 
 fn schemas() -> Value {
-    let (text, number, flag) = (json!({ "type": "string" }), json!({ "type": "integer" }), json!({ "type": "boolean" }));
+    let (text, number, flag) =
+        (json!({ "type": "string" }), json!({ "type": "integer" }), json!({ "type": "boolean" }));
     let any = json!({ "type": "object" });
     let rung = json!({ "enum": ["durable", "checkpointed", "archived"] });
     let receipt = json!({ "oneOf": [reference("ReceiptPointer"), reference("Receipt")] });
     let use_of_key = [
-        ("id", text.clone()), ("kid", text.clone()), ("signer_kid", text.clone()), ("algorithm", text.clone()),
-        ("digest", text.clone()), ("digestAlgorithm", text.clone()), ("ts", text.clone()), ("rung", rung.clone()),
+        ("id", text.clone()),
+        ("kid", text.clone()),
+        ("signer_kid", text.clone()),
+        ("algorithm", text.clone()),
+        ("digest", text.clone()),
+        ("digestAlgorithm", text.clone()),
+        ("ts", text.clone()),
+        ("rung", rung.clone()),
         ("receipt", receipt),
     ];
     let with = |name: &'static str| [&[(name, text.clone())], &use_of_key[..]].concat();
@@ -258,19 +268,29 @@ fn schemas() -> Value {
 fn problem_schema() -> Value {
     let codes: Vec<_> = Code::ALL
         .iter()
-        .map(|code| json!({ "const": code.as_str(), "title": format!("{} {}", code.status(), code.title()),
-                            "description": code.meaning() }))
+        .map(|code| {
+            json!({ "const": code.as_str(), "title": format!("{} {}", code.status(), code.title()),
+                            "description": code.meaning() })
+        })
         .collect();
     let text = json!({ "type": "string" });
     object(&[
-        ("type", text.clone()), ("title", text.clone()), ("status", json!({ "type": "integer" })),
-        ("detail", text.clone()), ("code", json!({ "type": "string", "oneOf": codes })), ("requestId", text),
+        ("type", text.clone()),
+        ("title", text.clone()),
+        ("status", json!({ "type": "integer" })),
+        ("detail", text.clone()),
+        ("code", json!({ "type": "string", "oneOf": codes })),
+        ("requestId", text),
     ])
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+    #![expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a failed unwrap is the test's failure"
+    )]
     use std::collections::BTreeSet;
 
     use super::*;
@@ -281,10 +301,16 @@ mod tests {
         for route in ROUTES {
             let operation = &document["paths"][route.path][route.method().as_str().to_lowercase()];
             assert_eq!(operation["operationId"], route.name, "{}", route.path);
-            assert_eq!(operation.get("requestBody").is_some(), route.takes != Takes::Nothing, "{}", route.path);
+            assert_eq!(
+                operation.get("requestBody").is_some(),
+                route.takes != Takes::Nothing,
+                "{}",
+                route.path
+            );
         }
         assert_eq!(document["paths"].as_object().unwrap().len(), ROUTES.len());
-        let codes = document["components"]["schemas"]["Problem"]["properties"]["code"]["oneOf"].as_array().unwrap();
+        let codes =
+            document["components"]["schemas"]["Problem"]["properties"]["code"]["oneOf"].as_array().unwrap();
         let described: BTreeSet<_> = codes.iter().map(|code| code["const"].as_str().unwrap()).collect();
         assert_eq!(described, Code::ALL.iter().map(|code| code.as_str()).collect());
         let statuses: BTreeSet<_> = ROUTES.iter().flat_map(problem_statuses).collect();

@@ -129,7 +129,8 @@ struct Readiness {
 
 fn ready(checks: Vec<Check>) -> Response<Full<Bytes>> {
     let well = checks.iter().all(|check| check.ok);
-    let (code, status) = if well { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not-ready") };
+    let (code, status) =
+        if well { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not-ready") };
     let json = serde_json::to_string_pretty(&Readiness { status, checks }).unwrap_or_default();
     reply(code, "application/json", json + "\n")
 }
@@ -144,7 +145,11 @@ fn reply(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+    #![expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a failed unwrap is the test's failure"
+    )]
     use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

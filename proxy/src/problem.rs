@@ -287,7 +287,8 @@ impl From<Refusal> for Problem {
             Refusal::LedgerFull => Code::LedgerFull,
             Refusal::RateLimited(limited) => {
                 let seconds = u32::try_from(limited.retry_after.as_secs()).unwrap_or(u32::MAX);
-                return Self::new(Code::RateLimited, limited.to_string()).retry_after(seconds.saturating_add(1));
+                return Self::new(Code::RateLimited, limited.to_string())
+                    .retry_after(seconds.saturating_add(1));
             }
             Refusal::OperationNotGranted { .. } => Code::OperationNotGranted,
             Refusal::UnknownKid { .. } => Code::UnknownKid,
@@ -363,7 +364,9 @@ mod tests {
         for code in Code::ALL {
             let text = code.as_str();
             assert!(seen.insert(text), "{text} twice");
-            assert!(text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'));
+            assert!(
+                text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            );
             assert!((400..600).contains(&code.status()), "{text}");
             assert!(!code.title().contains(['"', '\\']) && !code.meaning().is_empty());
             assert_eq!(code.retry_after_s().is_some(), matches!(code.status(), 429 | 503), "{text}");

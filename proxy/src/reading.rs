@@ -60,7 +60,9 @@ pub async fn full_receipt(
     leaf: &[u8],
     rung: Rung,
 ) -> Result<String, Problem> {
-    if rung == Rung::Archived && !chancery.progress.wait_archived(index, chancery.limits.release_timeout).await {
+    if rung == Rung::Archived
+        && !chancery.progress.wait_archived(index, chancery.limits.release_timeout).await
+    {
         return Err(Problem::plain(Code::ReleasePending));
     }
     receipt_json(&build_receipt(chancery, index, leaf, rung).await?)
@@ -83,7 +85,8 @@ async fn build_receipt(
     let first = chancery.roll.first_checkpoint_covering(index).await?;
     let first = first.ok_or_else(|| Problem::plain(Code::ReleasePending))?;
     let keys = chancery.registry.load().registry.checkpoint_keys().map_err(Problem::internal)?;
-    let checkpoint = Checkpoint::verify(&first.note, chancery.roll.origin(), &keys).map_err(Problem::internal)?;
+    let checkpoint =
+        Checkpoint::verify(&first.note, chancery.roll.origin(), &keys).map_err(Problem::internal)?;
     let proof = chancery.roll.inclusion_proof(index, checkpoint.head().size).await?;
     Ok(Receipt::new(leaf.to_vec(), index, proof, &checkpoint, rung))
 }
@@ -209,7 +212,16 @@ mod tests {
         assert_eq!(read(None), Ok(Page { from: 0, limit: 100 }));
         assert_eq!(read(Some("from=7&limit=3")), Ok(Page { from: 7, limit: 3 }));
         assert_eq!(read(Some("limit=1000")), Ok(Page { from: 0, limit: 256 }));
-        for bad in ["from=-1", "from=01", "from=", "from=a", "limit=0", "x=1", "from=1&from=2", "from=9007199254740992"] {
+        for bad in [
+            "from=-1",
+            "from=01",
+            "from=",
+            "from=a",
+            "limit=0",
+            "x=1",
+            "from=1&from=2",
+            "from=9007199254740992",
+        ] {
             assert!(read(Some(bad)).is_err(), "{bad}");
         }
     }

@@ -207,7 +207,12 @@ mod tests {
             refusals.note(Code::RateLimited, Some(&name.parse().unwrap()), at(1));
         }
         let rows = payloads(&refusals.take().unwrap());
-        let counts: Vec<_> = rows.iter().map(|row| (row.get("code").unwrap().as_str().unwrap(), row.get("count").unwrap().as_u64().unwrap())).collect();
+        let counts: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                (row.get("code").unwrap().as_str().unwrap(), row.get("count").unwrap().as_u64().unwrap())
+            })
+            .collect();
         assert_eq!(counts, [("rate-limited", 2), ("rate-limited", 1), ("unlisted", 2)]);
     }
 

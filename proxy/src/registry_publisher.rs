@@ -21,8 +21,8 @@ use chancery_ledger::{RegistrySnapshot, Roll, RollError};
 
 use crate::chancery::PublishedRegistry;
 use crate::config::KeyConfig;
-pub use plan::{PlanError, changes};
 use plan::Event;
+pub use plan::{PlanError, changes};
 
 /// Patience with the ledger key's device.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -132,7 +132,10 @@ async fn enrol(roll: &Roll, event: &Event) -> Result<(Timestamp, u64), PublishEr
                 &key.purpose,
             ),
             format!("signer.activated/{}", key.signer_kid),
-            Hash::of(&[key.signer_kid.as_str().as_bytes(), key.public_key_pem.as_deref().unwrap_or("").as_bytes()]),
+            Hash::of(&[
+                key.signer_kid.as_str().as_bytes(),
+                key.public_key_pem.as_deref().unwrap_or("").as_bytes(),
+            ]),
         ),
         Event::Retire(signer_kid) => (
             signer_retired(signer_kid),

@@ -219,7 +219,10 @@ impl MacRequest {
         Self::from_fields(&fields, Some(mac))
     }
 
-    fn from_fields<const N: usize>(fields: &Fields<'_, N>, mac: Option<Vec<u8>>) -> Result<Self, RequestError> {
+    fn from_fields<const N: usize>(
+        fields: &Fields<'_, N>,
+        mac: Option<Vec<u8>>,
+    ) -> Result<Self, RequestError> {
         let kid: Kid = fields.parsed("kid")?;
         let message = match (fields.raw("message"), fields.raw("digest")) {
             (Some(_), None) if fields.raw("digestAlgorithm").is_none() => read_base64(fields, "message")?,
@@ -363,7 +366,9 @@ mod tests {
 
     #[test]
     fn base64_has_one_spelling() {
-        for (text, good) in [("AQI=", true), ("AQI", false), ("AQJ=", false), ("AQ I=", false), ("AQ-_", false)] {
+        for (text, good) in
+            [("AQI=", true), ("AQI", false), ("AQJ=", false), ("AQ I=", false), ("AQ-_", false)]
+        {
             let body = format!(r#"{{"kid":"k","digest":"{DIGEST}","signature":"{text}"}}"#);
             assert_eq!(VerifyRequest::read(body.as_bytes()).is_ok(), good, "{text}");
         }

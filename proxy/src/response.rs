@@ -104,7 +104,10 @@ pub fn signed(issued: &IssuedSignature<'_>, receipt: &str) -> String {
     let mut out = String::with_capacity(512 + receipt.len());
     push(&mut out, &["{\"id\":\"", event.id, "\",\"kid\":\"", payload.kid]);
     push(&mut out, &["\",\"signer_kid\":\"", payload.signer_kid, "\",\"algorithm\":\"", payload.algorithm]);
-    push(&mut out, &["\",\"digest\":\"", payload.digest, "\",\"digestAlgorithm\":\"", payload.digest_algorithm]);
+    push(
+        &mut out,
+        &["\",\"digest\":\"", payload.digest, "\",\"digestAlgorithm\":\"", payload.digest_algorithm],
+    );
     push(&mut out, &["\",\"signature\":\"", payload.signature, "\",\"ts\":\"", &event.ts.to_string()]);
     push(&mut out, &["\",\"rung\":\"", payload.release, "\",\"receipt\":", receipt, "}"]);
     out
@@ -114,9 +117,15 @@ pub fn signed(issued: &IssuedSignature<'_>, receipt: &str) -> String {
 pub fn authenticated(issued: &IssuedSignature<'_>, receipt: &str) -> String {
     let IssuedSignature { event, payload } = issued;
     let mut out = String::with_capacity(512 + receipt.len());
-    push(&mut out, &["{\"mac\":\"", payload.signature, "\",\"id\":\"", event.id, "\",\"kid\":\"", payload.kid]);
+    push(
+        &mut out,
+        &["{\"mac\":\"", payload.signature, "\",\"id\":\"", event.id, "\",\"kid\":\"", payload.kid],
+    );
     push(&mut out, &["\",\"signer_kid\":\"", payload.signer_kid, "\",\"algorithm\":\"", payload.algorithm]);
-    push(&mut out, &["\",\"digest\":\"", payload.digest, "\",\"digestAlgorithm\":\"", payload.digest_algorithm]);
+    push(
+        &mut out,
+        &["\",\"digest\":\"", payload.digest, "\",\"digestAlgorithm\":\"", payload.digest_algorithm],
+    );
     push(&mut out, &["\",\"ts\":\"", &event.ts.to_string(), "\",\"rung\":\"", payload.release]);
     push(&mut out, &["\",\"receipt\":", receipt, "}"]);
     out
@@ -148,7 +157,10 @@ pub fn redacted(event: &AuditEvent<'_>, index: LeafIndex) -> String {
     }
     push(&mut out, &[",\"prevHash\":", &prev_hash, ",\"seq\":", &event.seq.to_string()]);
     push(&mut out, &[",\"signer_kid\":\"", event.signer_kid, "\",\"stream\":\"", event.stream]);
-    push(&mut out, &["\",\"ts\":\"", &event.ts.to_string(), "\",\"version\":1,\"redacted\":true,\"receipt\":"]);
+    push(
+        &mut out,
+        &["\",\"ts\":\"", &event.ts.to_string(), "\",\"version\":1,\"redacted\":true,\"receipt\":"],
+    );
     push(&mut out, &[&receipt_pointer(index), "}"]);
     out
 }

@@ -18,7 +18,9 @@ use chancery_format::names::IdempotencyKey;
 use chancery_format::{LeafIndex, RequestId};
 use http_body_util::Full;
 use hyper::body::Body;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use hyper::http::request;
 use hyper::{Method, Request, Response};
 
@@ -60,7 +62,9 @@ where
     let request_id = request_id(&parts.headers).unwrap_or_else(|| chancery.new_request_id());
     let found = table::find(parts.uri.path());
     let answer = match &found {
-        Some((route, parameter)) => serve(&chancery, &peer, route, parameter, &parts, body, &request_id).await,
+        Some((route, parameter)) => {
+            serve(&chancery, &peer, route, parameter, &parts, body, &request_id).await
+        }
         None => Err(Problem::plain(Code::NotFound)),
     };
     let route = found.map_or(NO_ROUTE, |(route, _)| route.name);
@@ -180,7 +184,8 @@ fn receipt_index(text: &str) -> Result<LeafIndex, Problem> {
 }
 
 fn receipt_form(headers: &HeaderMap) -> ReceiptForm {
-    let wants_proof = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("application/tlog-proof"));
+    let wants_proof =
+        |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("application/tlog-proof"));
     if headers.get_all(ACCEPT).iter().any(wants_proof) { ReceiptForm::TlogProof } else { ReceiptForm::Json }
 }
 
@@ -240,5 +245,6 @@ fn conclude(
     chancery.metrics.request(route, status, elapsed);
     let code = answer.as_ref().err().map(|problem| problem.code().as_str());
     let principal = principal.map(|name| name.as_str());
-    RequestLine { request_id: request_id.as_str(), route, status, elapsed, code, principal, kid: None }.write();
+    RequestLine { request_id: request_id.as_str(), route, status, elapsed, code, principal, kid: None }
+        .write();
 }

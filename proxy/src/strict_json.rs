@@ -101,7 +101,11 @@ impl<'a, const N: usize> Fields<'a, N> {
     }
 
     /// Reads one object.
-    pub(crate) fn read(text: &'a str, names: &'static [&'static str; N], place: Place) -> Result<Self, JsonError> {
+    pub(crate) fn read(
+        text: &'a str,
+        names: &'static [&'static str; N],
+        place: Place,
+    ) -> Result<Self, JsonError> {
         let first = text.trim_ascii_start().as_bytes().first();
         if first.is_some_and(|byte| *byte != b'{') {
             return Err(not_an_object(text, place));
@@ -149,7 +153,10 @@ impl<'a, const N: usize> Fields<'a, N> {
     }
 
     /// A text that must be there and parse as `T`.
-    pub(crate) fn parsed<T: std::str::FromStr<Err: fmt::Display>>(&self, name: &'static str) -> Result<T, JsonError> {
+    pub(crate) fn parsed<T: std::str::FromStr<Err: fmt::Display>>(
+        &self,
+        name: &'static str,
+    ) -> Result<T, JsonError> {
         let text = self.text(name)?;
         self.parse(name, &text)
     }
@@ -272,7 +279,8 @@ mod tests {
 
     #[test]
     fn takes_known_members_in_any_order_without_copying() {
-        let fields = read(r#" { "digest" : "ab", "metadata": {"a": [1, "}"]}, "k\u0069d": "x\u0041" } "#).unwrap();
+        let fields =
+            read(r#" { "digest" : "ab", "metadata": {"a": [1, "}"]}, "k\u0069d": "x\u0041" } "#).unwrap();
         assert!(matches!(fields.text("digest").unwrap(), Cow::Borrowed("ab")));
         assert_eq!(fields.text("kid").unwrap(), "xA");
         assert_eq!(fields.raw("metadata").unwrap().get(), r#"{"a": [1, "}"]}"#);
@@ -281,7 +289,10 @@ mod tests {
     #[test]
     fn every_fault_has_its_own_error_naming_the_field() {
         let field = |name: &str| name.to_owned();
-        assert_eq!(read(r#"{"kid":"a","kidd":1}"#).unwrap_err(), JsonError::UnknownField { field: field("kidd") });
+        assert_eq!(
+            read(r#"{"kid":"a","kidd":1}"#).unwrap_err(),
+            JsonError::UnknownField { field: field("kidd") }
+        );
         assert_eq!(
             read(r#"{"kid":"a","k\u0069d":"b"}"#).unwrap_err(),
             JsonError::DuplicateKey { field: field("kid") }
@@ -294,13 +305,26 @@ mod tests {
             let error = read(wrong).unwrap().text("kid").unwrap_err();
             assert!(matches!(error, JsonError::InvalidField { ref field, .. } if field == "kid"), "{wrong}");
         }
-        for not_json in ["", " ", "{", "{]", r#"{"kid":"a",}"#, r#"{"kid":"a"} x"#, "nul", r#"{"kid":01}"#, "{\"kid\":\"\n\"}"] {
+        for not_json in [
+            "",
+            " ",
+            "{",
+            "{]",
+            r#"{"kid":"a",}"#,
+            r#"{"kid":"a"} x"#,
+            "nul",
+            r#"{"kid":01}"#,
+            "{\"kid\":\"\n\"}",
+        ] {
             assert!(matches!(read(not_json).unwrap_err(), JsonError::Syntax { .. }), "{not_json}");
         }
         for other in ["[]", "1", "null", "\"a\""] {
             assert!(matches!(read(other).unwrap_err(), JsonError::NotAnObject { .. }), "{other}");
         }
-        assert!(matches!(Fields::read_body(b"{\"kid\":\"\xff\"}", &NAMES).unwrap_err(), JsonError::Syntax { .. }));
+        assert!(matches!(
+            Fields::read_body(b"{\"kid\":\"\xff\"}", &NAMES).unwrap_err(),
+            JsonError::Syntax { .. }
+        ));
     }
 
     #[test]
@@ -312,7 +336,9 @@ mod tests {
     #[test]
     fn an_unknown_name_is_repeated_only_in_part() {
         let long = "y".repeat(5_000);
-        let JsonError::UnknownField { field } = read(&format!("{{\"{long}\":1}}")).unwrap_err() else { unreachable!() };
+        let JsonError::UnknownField { field } = read(&format!("{{\"{long}\":1}}")).unwrap_err() else {
+            unreachable!()
+        };
         assert_eq!(field.len(), ECHO_CHARS_MAX);
     }
 }

@@ -174,7 +174,10 @@ fn provider() -> CryptoProvider {
 
 /// Certificates are requested, not required, because health checks have none. Where revocation lists are
 /// configured, a chain whose authority has none, or a stale one, is refused: silence is not good news.
-fn verifier(material: &Material, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+fn verifier(
+    material: &Material,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in &material.authorities {
         roots.add(authority.clone()).map_err(TlsError::Server)?;
@@ -200,7 +203,9 @@ pub fn failure_reason(error: &std::io::Error) -> &'static str {
             Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => "not-yet-valid",
             Certificate::UnknownIssuer => "unknown-issuer",
             Certificate::UnknownRevocationStatus => "unknown-revocation-status",
-            Certificate::ExpiredRevocationList | Certificate::ExpiredRevocationListContext { .. } => "stale-crl",
+            Certificate::ExpiredRevocationList | Certificate::ExpiredRevocationListContext { .. } => {
+                "stale-crl"
+            }
             Certificate::InvalidPurpose | Certificate::InvalidPurposeContext { .. } => "wrong-purpose",
             _ => "bad-certificate",
         },
@@ -208,9 +213,9 @@ pub fn failure_reason(error: &std::io::Error) -> &'static str {
         | Error::PeerIncompatible(PeerIncompatible::Tls13RequiredForQuic) => "version",
         Error::PeerIncompatible(_) => "incompatible",
         Error::AlertReceived(_) => "client-alert",
-        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
-            "not-tls"
-        }
+        Error::InvalidMessage(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. } => "not-tls",
         _ => "other",
     }
 }

@@ -77,7 +77,8 @@ async fn idle_connections_are_given_back() {
 
 #[tokio::test]
 async fn a_request_under_way_is_not_idleness() {
-    let served = Served::start(Limits { idle_timeout: SHORT, header_timeout: SHORT, ..Limits::default() }).await;
+    let served =
+        Served::start(Limits { idle_timeout: SHORT, header_timeout: SHORT, ..Limits::default() }).await;
     let orders = served.orders();
     let mut open = served.client(Some(&orders)).http1().await.unwrap();
     let asking = tokio::spawn(async move { text(open.send_request(get("/wait")).await.unwrap()).await });

@@ -6,7 +6,8 @@
 # Sets: home, config, url, ops and, while the daemon runs, daemon (its pid).
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
-bin="$root/target/release"
+# Binaries built elsewhere can be shown too: CHANCERY_BIN_DIR names their folder, and nothing is built.
+bin="${CHANCERY_BIN_DIR:-$root/target/release}"
 daemon=
 
 # What a developer's shell may carry and an instance of ours must not hear.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use chancery_client::{Client, ClientError, NewEvent, SignRequest, check_receipt};
 use chancery_format::names::IdempotencyKey;
 use chancery_format::{Checkpoint, Digest, LeafIndex, TreeHead};
-use chancery_tests::rig::{Daemon, World, WorldOptions, evidence, wire};
+use chancery_tests::rig::{Daemon, World, WorldOptions, evidence, roll_options, wire};
 use serde_json::value::RawValue;
 
 const CALLERS: u64 = 64;
@@ -193,11 +193,8 @@ fn head(world: &World) -> TreeHead {
 }
 
 fn open_intents(world: &World) -> usize {
-    let ledger = chancery_ledger::Roll::open(chancery_ledger::RollOptions::new(
-        world.path("ledger"),
-        world.registry().ledger.origin,
-        "ledger-ed25519-v1".parse().unwrap(),
-    ));
+    let origin = world.registry().ledger.origin;
+    let ledger = chancery_ledger::Roll::open(roll_options(world.path("ledger"), origin, "ledger-ed25519-v1"));
     let (_roll, recovered) = ledger.unwrap();
     recovered.abandoned.len()
 }

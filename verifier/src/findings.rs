@@ -232,6 +232,17 @@ impl Findings {
         }
     }
 
+    /// Adds all of another's.
+    pub fn merge(&mut self, other: Self) {
+        let unlisted = |weight: Weight, count: u64| {
+            count - other.listed.iter().filter(|finding| finding.weight == weight).count() as u64
+        };
+        self.bad += unlisted(Weight::Bad, other.bad);
+        self.missing += unlisted(Weight::Missing, other.missing);
+        self.warnings += unlisted(Weight::Warning, other.warnings);
+        self.extend(other.listed);
+    }
+
     /// Those listed, by weight, entry and file.
     pub fn sorted(mut self) -> Self {
         let key = |f: &Finding| (f.weight, f.index.unwrap_or(u64::MAX), f.file.clone(), f.kind);

@@ -17,7 +17,7 @@ mod signatures;
 mod tree;
 
 use chancery_format::note::NOTE_BYTES_MAX;
-use chancery_format::{Hash, TreeHead};
+use chancery_format::TreeHead;
 
 pub(crate) use self::bundle::{BUNDLE_BYTES_MAX, unread};
 pub(crate) use self::notes::{SignedHead, verify_head};
@@ -159,9 +159,4 @@ fn tell_beyond(
         );
         findings.push(Finding::file(Kind::UncoveredFile, name, message));
     }
-}
-
-/// SHA-256 of the empty tree, for an archive whose last checkpoint is of one.
-pub(crate) fn is_empty_head(head: &TreeHead) -> bool {
-    head.size.0 == 0 && head.root == Hash::of(&[])
 }

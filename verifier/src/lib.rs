@@ -1,1 +1,35 @@
-//! Offline verifier.
+//! `chancery-verify`: what an auditor runs, offline, against a folder or a bucket and a `signers.json`.
+//!
+//! It promises that whatever is wrong with an archive is found and named: every leaf, event hash, chain,
+//! tile, root, checkpoint, registry version and individual signature is derived again from the entries.
+//! It links `chancery-format` and nothing else of ours, opens no network unless told `s3://`, and writes
+//! nothing. Memory does not grow with the ledger.
+//!
+//! | file | promises |
+//! |---|---|
+//! | `main.rs` | the command line and the exit codes |
+//! | `evidence.rs`, `evidence/` | reading an archive from a folder or a bucket |
+//! | `inventory.rs` | what is there by name, what is missing, what should not be there |
+//! | `trust.rs` | the given registry, ready for look-ups |
+//! | `ledger.rs`, `ledger/` | a whole archive: one pass in order, everything else in parallel |
+//! | `receipt.rs` | one receipt |
+//! | `consistency.rs` | two checkpoints |
+//! | `findings.rs`, `report.rs` | what was found, as text and as JSON |
+//! | `progress.rs` | a line for people at a terminal |
+//!
+//! It refuses to guess: a registry that does not parse as a whole, an archive it cannot list, a file it
+//! cannot read are said, never skipped.
+
+pub mod consistency;
+pub mod evidence;
+pub mod findings;
+mod inventory;
+pub mod ledger;
+pub mod progress;
+pub mod receipt;
+pub mod report;
+pub mod trust;
+
+pub use findings::{Finding, Findings, Kind, Weight};
+pub use report::Report;
+pub use trust::Trust;

@@ -98,32 +98,86 @@ impl VerifiedCheckpoint {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
     use super::*;
+    use crate::merkle::empty_root;
     use crate::note::assemble;
     use ed25519_dalek::{Signer, SigningKey};
 
-    fn signed(text: &str) -> (String, NoteVerifier) {
+    fn signed_by(name: &str, text: &str) -> (String, NoteVerifier) {
         let signer = SigningKey::from_bytes(&[0x42; 32]);
-        let key = NoteVerifier::new("ledger.example/a", signer.verifying_key().as_bytes()).unwrap();
+        let key = NoteVerifier::new(name, signer.verifying_key().as_bytes()).unwrap();
         (assemble(text, &key, &signer.sign(text.as_bytes()).to_bytes()).unwrap(), key)
     }
 
+    fn origin(text: &str) -> Origin {
+        text.parse().unwrap()
+    }
+
     #[test]
-    fn a_checkpoint_has_one_spelling_and_one_origin() {
-        let origin: Origin = "ledger.example/a".parse().unwrap();
-        let head = TreeHead { size: TreeSize(3), root: Hash([9; 32]) };
-        let text = Checkpoint::new(origin.clone(), head).text();
-        let (note, key) = signed(&text);
-        let keys = [key];
-        assert_eq!(Checkpoint::verify(&note, &origin, &keys).unwrap().head(), head);
-        let other: Origin = "ledger.example/b".parse().unwrap();
-        assert_eq!(Checkpoint::verify(&note, &other, &keys), Err(CheckpointError::Origin));
-        for bad in [
-            text.replacen("\n3\n", "\n03\n", 1),
-            format!("{text}extension\n"),
-            text.replacen("\n3\n", "\n-3\n", 1),
-        ] {
-            let (note, _) = signed(&bad);
-            assert_eq!(Checkpoint::verify(&note, &origin, &keys), Err(CheckpointError::Malformed), "{bad}");
+    fn a_published_checkpoint_reads_back() {
+        let text = "ledger.example/sign-log/1\n3\nsgbG5Jjy2NPw+6xDsP5UZIjKceiOnsIxHH2iJbNfFYo=\n";
+        let (note, key) = signed_by("ledger.example/sign-log/1", text);
+        let log = origin("ledger.example/sign-log/1");
+        let verified = Checkpoint::verify(&note, &log, &[key]).unwrap();
+        assert_eq!(verified.head().size, TreeSize(3));
+        assert_eq!(
+            verified.head().root.to_hex(),
+            "b206c6e498f2d8d3f0fbac43b0fe546488ca71e88e9ec2311c7da225b35f158a"
+        );
+        assert_eq!((verified.origin(), verified.note()), (&log, note.as_str()));
+        assert_eq!(Checkpoint::new(log, verified.head()).text(), text);
+    }
+
+    #[test]
+    fn a_checkpoint_has_one_spelling() {
+        let origin = origin("ledger.example/a");
+        for size in [0, 1, 10, 70_000, u64::MAX] {
+            let root = if size == 0 { empty_root() } else { Hash([9; 32]) };
+            let head = TreeHead { size: TreeSize(size), root };
+            let (note, key) = signed_by(origin.as_str(), &Checkpoint::new(origin.clone(), head).text());
+            assert_eq!(Checkpoint::verify(&note, &origin, &[key]).unwrap().head(), head);
         }
+        let root = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+        for bad in [
+            format!("ledger.example/a\n03\n{root}\n"),
+            format!("ledger.example/a\n+3\n{root}\n"),
+            format!("ledger.example/a\n-3\n{root}\n"),
+            format!("ledger.example/a\n\n{root}\n"),
+            format!("ledger.example/a\n3 \n{root}\n"),
+            format!("ledger.example/a\n18446744073709551616\n{root}\n"),
+            format!("ledger.example/a\n3\n{root}\nextension\n"),
+            format!("ledger.example/a\n3\n{root}\n\n"),
+            format!("\n3\n{root}\n"),
+            format!("ledger example\n3\n{root}\n"),
+            "ledger.example/a\n3\nCQkJCQ==\n".into(),
+            "ledger.example/a\n3\n\n".into(),
+            "ledger.example/a\n3\n".into(),
+            "ledger.example/a\n".into(),
+            "\n".into(),
+        ] {
+            let (note, key) = signed_by(origin.as_str(), &bad);
+            let refused = Checkpoint::verify(&note, &origin, &[key]);
+            assert_eq!(refused, Err(CheckpointError::Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_origin_s_own_key_counts() {
+        let ours = origin("ledger.example/a");
+        let head = TreeHead { size: TreeSize(3), root: Hash([9; 32]) };
+        let text = Checkpoint::new(ours.clone(), head).text();
+        let (note, key) = signed_by("ledger.example/a", &text);
+        let (cosigned, witness) = signed_by("witness.example", &text);
+        let no_signature = Err(CheckpointError::Note(NoteError::NoKnownSignature));
+        assert!(Checkpoint::verify(&note, &ours, &[witness.clone(), key.clone()]).is_ok());
+        assert_eq!(Checkpoint::verify(&note, &ours, std::slice::from_ref(&witness)), no_signature);
+        assert_eq!(Checkpoint::verify(&cosigned, &ours, &[witness, key.clone()]), no_signature);
+        let other = origin("ledger.example/b");
+        assert_eq!(
+            Checkpoint::verify(&note, &other, std::slice::from_ref(&key)),
+            Err(CheckpointError::Origin)
+        );
+        let altered = note.replacen("\n3\n", "\n4\n", 1);
+        let bad = Err(CheckpointError::Note(NoteError::BadSignature));
+        assert_eq!(Checkpoint::verify(&altered, &ours, &[key]), bad);
     }
 }

@@ -82,25 +82,22 @@ impl PublicKey {
             }
             SignatureAlgorithm::HmacSha256 => return Err(PublicKeyError::Mac),
         };
-        Self::checked(algorithm, key)
-            .and_then(|key| if key.der == der { Ok(key) } else { Err(PublicKeyError::Encoding) })
+        let key = Self::checked(algorithm, key)?;
+        if key.der == der { Ok(key) } else { Err(PublicKeyError::Encoding) }
     }
 
-    /// From PEM (`-----BEGIN PUBLIC KEY-----`); surrounding white space is ignored.
+    /// From PEM (`-----BEGIN PUBLIC KEY-----`, lines of 64 characters ended by LF). Surrounding white space
+    /// is ignored; any other difference from [`PublicKey::to_pem`] is refused.
     pub fn from_pem(algorithm: SignatureAlgorithm, pem: &str) -> Result<Self, PublicKeyError> {
-        let (label, document) =
-            spki::Document::from_pem(pem.trim_ascii()).map_err(|_| PublicKeyError::Encoding)?;
-        if label == "PUBLIC KEY" {
-            Self::from_der(algorithm, document.as_bytes())
-        } else {
-            Err(PublicKeyError::Encoding)
-        }
+        let pem = pem.trim_ascii();
+        let (_, document) = spki::Document::from_pem(pem).map_err(|_| PublicKeyError::Encoding)?;
+        let key = Self::from_der(algorithm, document.as_bytes())?;
+        if key.to_pem().trim_ascii() == pem { Ok(key) } else { Err(PublicKeyError::Encoding) }
     }
 
     /// From the 32 raw bytes of an Ed25519 key.
     pub fn from_ed25519_raw(raw: &[u8; 32]) -> Result<Self, PublicKeyError> {
-        let key = Ed25519Key::from_bytes(raw).map_err(|_| PublicKeyError::Encoding)?;
-        Self::checked(SignatureAlgorithm::Ed25519, Key::Ed25519(key))
+        Self::checked(SignatureAlgorithm::Ed25519, Key::Ed25519(ed25519_key(raw)?))
     }
 
     /// From a SEC 1 point (compressed or not) on P-256.
@@ -118,7 +115,7 @@ impl PublicKey {
         if !matches!(algorithm, SignatureAlgorithm::RsaSha256 | SignatureAlgorithm::RsaPssSha256) {
             return Err(PublicKeyError::Encoding);
         }
-        let number = rsa::BoxedUint::from_be_slice_vartime;
+        let number = BoxedUint::from_be_slice_vartime;
         let key =
             RsaPublicKey::new(number(modulus), number(exponent)).map_err(|_| PublicKeyError::Strength)?;
         Self::checked(algorithm, Key::Rsa(key))

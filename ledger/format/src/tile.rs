@@ -110,8 +110,8 @@ pub fn tile_root(hashes: &[Hash]) -> Option<Hash> {
     (hashes.len() as u64 == WIDTH).then(|| perfect_root(hashes)).flatten()
 }
 
-/// Root of a perfect subtree; `None` unless the number of hashes is a power of two.
-fn perfect_root(hashes: &[Hash]) -> Option<Hash> {
+/// Root of any perfect subtree; `None` unless the number of hashes is a power of two.
+pub fn perfect_root(hashes: &[Hash]) -> Option<Hash> {
     if let [node] = hashes {
         return Some(*node);
     }

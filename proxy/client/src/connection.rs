@@ -218,7 +218,11 @@ impl Watched {
     }
 
     /// A write fails because the service hung up: what it said before that is read first, to its end.
-    fn hear_why<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn hear_why<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if !matches!(written, Poll::Ready(Err(_))) {
             return written;
         }

@@ -134,7 +134,11 @@ impl FromStr for StreamPattern {
             return Err(refuse(text, rule.to_owned()));
         }
         let exact = Self::name(name)?;
-        if name.len() == text.len() { Ok(Self::Exactly(exact)) } else { Ok(Self::Below(format!("{name}/").into())) }
+        if name.len() == text.len() {
+            Ok(Self::Exactly(exact))
+        } else {
+            Ok(Self::Below(format!("{name}/").into()))
+        }
     }
 }
 
@@ -309,7 +313,8 @@ fn canonical(grants: &[Grant]) -> CanonicalJson {
         })
         .collect();
     let text = serde_json::json!({ "principals": principals }).to_string();
-    CanonicalJson::parse(text.as_bytes()).expect("JSON text made here from strings and small integers is valid")
+    CanonicalJson::parse(text.as_bytes())
+        .expect("JSON text made here from strings and small integers is valid")
 }
 
 #[cfg(test)]
@@ -351,7 +356,18 @@ mod tests {
         for covered in ["svc", "audit/eu", "orders/a", "orders/a/b"] {
             assert!(grants.allows_stream(covered), "{covered}");
         }
-        for beside in ["audit", "audit/eu/x", "audit/*", "orders", "orders/", "orders*", "ordersx/a", "*", "svc/x", "chancery"] {
+        for beside in [
+            "audit",
+            "audit/eu/x",
+            "audit/*",
+            "orders",
+            "orders/",
+            "orders*",
+            "ordersx/a",
+            "*",
+            "svc/x",
+            "chancery",
+        ] {
             assert!(!grants.allows_stream(beside), "{beside}");
         }
     }

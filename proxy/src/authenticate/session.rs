@@ -55,7 +55,11 @@ pub struct Session {
 
 impl Session {
     /// `chain` is what the finished handshake verified; empty if the client showed nothing.
-    pub fn new(authenticator: Arc<Authenticator>, remote: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Self {
+    pub fn new(
+        authenticator: Arc<Authenticator>,
+        remote: SocketAddr,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> Self {
         let certificate = chain.first().map(ClientCertificate::read);
         Self { authenticator, remote, certificate, chain, known: Mutex::new(None) }
     }

@@ -40,10 +40,14 @@ Exit codes: 0 done, 1 refused or found bad, 2 usage or configuration, 3 evidence
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a ledger and its registry; never overwrites one
-    #[command(after_help = "Example:\n  chanceryd init --config /etc/chancery/chancery.toml --generate-keys\n  chanceryd init --dev ./dev --address 127.0.0.1:9443")]
+    #[command(
+        after_help = "Example:\n  chanceryd init --config /etc/chancery/chancery.toml --generate-keys\n  chanceryd init --dev ./dev --address 127.0.0.1:9443"
+    )]
     Init(InitArgs),
     /// Report every mistake of a configuration, then print it as it is in force (no secrets are in it)
-    #[command(after_help = "Example:\n  chanceryd check --config /etc/chancery/chancery.toml && systemctl reload chanceryd")]
+    #[command(
+        after_help = "Example:\n  chanceryd check --config /etc/chancery/chancery.toml && systemctl reload chanceryd"
+    )]
     Check(ConfigArgs),
     /// Serve until SIGTERM; SIGHUP reloads certificates, revocation lists and grants
     #[command(after_help = "Example:\n  chanceryd run --config /etc/chancery/chancery.toml")]
@@ -143,7 +147,8 @@ fn report(made: &Made) {
 /// Everything that can be known without starting, all at once.
 fn check(file: &Path, variables: &Variables) -> Result<(), Failure> {
     let config = config::load(file, variables)?;
-    let tls = Tls::load(&config.service, rustls_pki_types::UnixTime::now()).err().map(|error| error.to_string());
+    let tls =
+        Tls::load(&config.service, rustls_pki_types::UnixTime::now()).err().map(|error| error.to_string());
     let guards = match production_guards(&config, variables) {
         Err(Failure::Guards(reasons)) => reasons,
         _ => Vec::new(),

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, Config, Intents, KeyConfig, PrincipalConfig};
+use super::{
+    ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, Config, Intents, KeyConfig, PrincipalConfig,
+};
 
 pub(super) fn render(config: &Config) -> String {
     let tables = [
@@ -89,7 +91,9 @@ fn ledger(config: &Config) -> Value {
 
 fn archive(archive: &ArchiveConfig) -> Value {
     let kind = match &archive.kind {
-        ArchiveKind::Directory { directory } => table([("kind", text("directory")), ("directory", path(directory))]),
+        ArchiveKind::Directory { directory } => {
+            table([("kind", text("directory")), ("directory", path(directory))])
+        }
         ArchiveKind::S3 { bucket, prefix, region, endpoint_url, path_style, retention_days } => {
             let s3 = table([
                 ("kind", text("s3")),

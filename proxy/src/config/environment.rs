@@ -43,7 +43,8 @@ impl Variables {
     /// Those of this process. One that is not Unicode counts as set to `?`.
     pub fn of_process() -> Self {
         let read = |name: &str| {
-            std::env::var_os(name).map(|value| (name.to_owned(), value.into_string().unwrap_or_else(|_| "?".into())))
+            std::env::var_os(name)
+                .map(|value| (name.to_owned(), value.into_string().unwrap_or_else(|_| "?".into())))
         };
         Self(NAMES.iter().filter_map(|name| read(name)).collect())
     }
@@ -97,7 +98,15 @@ mod tests {
 
     #[test]
     fn the_kill_switch_reads_doubt_as_halt() {
-        for (value, halts) in [("off", true), ("OFF", true), ("0", true), ("onn", true), ("on", false), ("1", false), ("", false)] {
+        for (value, halts) in [
+            ("off", true),
+            ("OFF", true),
+            ("0", true),
+            ("onn", true),
+            ("on", false),
+            ("1", false),
+            ("", false),
+        ] {
             assert_eq!(Variables::of(&[("CHANCERY_ENABLE", value)]).halts(), halts, "{value:?}");
         }
         assert!(!Variables::default().halts());

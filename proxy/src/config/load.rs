@@ -193,7 +193,11 @@ fn check_principals(
     check_unique(principals, "name", |element| element.name.as_deref());
     let common_name = |config: &'_ PrincipalConfig| config.common_name.is_some();
     check_unique(principals, "common_name", |element| {
-        element.value.as_ref().filter(|config| common_name(config)).and_then(|config| config.common_name.as_deref())
+        element
+            .value
+            .as_ref()
+            .filter(|config| common_name(config))
+            .and_then(|config| config.common_name.as_deref())
     });
     let known: Vec<&str> = keys.iter().filter_map(|key| key.name.as_deref()).collect();
     for element in principals {
@@ -209,7 +213,8 @@ fn check_principals(
                 wrong("kids", format!("{kid:?} signs the ledger's checkpoints and nothing else"));
             }
         }
-        let uses_keys = config.grant.operations.iter().any(|it| matches!(it, Operation::Sign | Operation::Mac));
+        let uses_keys =
+            config.grant.operations.iter().any(|it| matches!(it, Operation::Sign | Operation::Mac));
         if uses_keys && config.grant.kids.is_empty() {
             wrong("kids", "is empty, but sign or mac is granted".to_owned());
         }
@@ -248,12 +253,17 @@ fn override_labels(
     let values = keys.iter_mut().filter_map(|element| element.value.as_mut());
     let (mut audit, mut manifest): (Vec<_>, Vec<_>) = values.partition(|key| key.kid == ledger.signing_key);
     manifest.retain(|key| key.purpose.as_str() == "manifest");
-    for (variable, owners) in [("AUDIT_SIGNING_KMS_KEY_ID", &mut audit), ("MANIFEST_SIGNING_KMS_KEY_ID", &mut manifest)] {
+    for (variable, owners) in
+        [("AUDIT_SIGNING_KMS_KEY_ID", &mut audit), ("MANIFEST_SIGNING_KMS_KEY_ID", &mut manifest)]
+    {
         let Some(label) = variables.text(variable) else { continue };
         match owners.as_mut_slice() {
             [only] => label.clone_into(&mut only.label),
             found => {
-                root.mistake(format!("{variable} is set, but {} keys have that purpose instead of one", found.len()));
+                root.mistake(format!(
+                    "{variable} is set, but {} keys have that purpose instead of one",
+                    found.len()
+                ));
             }
         }
     }
@@ -290,7 +300,10 @@ mod tests {
         let (folder, first) = config(TEXT, &[]);
         assert_eq!(first.ledger.directory, folder.path().join("ledger"));
         assert_eq!(first.ledger.signers_file, folder.path().join("ledger/signers.json"));
-        assert_eq!(first.keys.iter().map(|key| key.label.as_str()).collect::<Vec<_>>(), ["ledger-v1", "orders-v1"]);
+        assert_eq!(
+            first.keys.iter().map(|key| key.label.as_str()).collect::<Vec<_>>(),
+            ["ledger-v1", "orders-v1"]
+        );
         let effective = first.effective();
         let second = parse(&first.file, &effective, &Variables::default()).unwrap();
         assert_eq!(second.effective(), effective);
@@ -304,7 +317,10 @@ mod tests {
             .replace("server.key", "absent.key")
             .replace("log.example/test", "log example")
             .replace("signing_key = \"ledger\"", "signing_key = \"orders\"\ncheckpoint_interval_ms = 5")
-            .replace("backend = \"keys\"\nalgorithm = \"ecdsa-p256-sha256\"", "backend = \"kes\"\nalgorithm = \"ecdsa\"")
+            .replace(
+                "backend = \"keys\"\nalgorithm = \"ecdsa-p256-sha256\"",
+                "backend = \"kes\"\nalgorithm = \"ecdsa\"",
+            )
             .replace("kids = [\"orders\"]", "kids = [\"order\", \"UPPER\"]")
             .replace("\"verify\"]", "\"fly\"]")
             .replace("rate_per_second", "rate_per_secnd");
@@ -321,7 +337,10 @@ mod tests {
         ];
         for (line, field, message) in expected {
             let start = format!("line {line}: {field}: ");
-            assert!(found.iter().any(|it| it.starts_with(&start) && it.contains(message)), "{start}{message}\n{found:#?}");
+            assert!(
+                found.iter().any(|it| it.starts_with(&start) && it.contains(message)),
+                "{start}{message}\n{found:#?}"
+            );
         }
         assert_eq!(found.len(), expected.len(), "{found:#?}");
     }
@@ -329,10 +348,20 @@ mod tests {
     #[test]
     fn names_must_point_somewhere_and_be_used_once() {
         let duplicate_kid = TEXT.replace("kid = \"orders\"\n", "kid = \"ledger\"\n");
-        assert!(mistakes(&duplicate_kid).iter().any(|it| it.contains("\"ledger\" was used before on line 27")));
+        assert!(
+            mistakes(&duplicate_kid).iter().any(|it| it.contains("\"ledger\" was used before on line 27"))
+        );
         for (from, to, expected) in [
-            ("signer_kid = \"orders-v1\"", "signer_kid = \"ledger-v1\"", "keys[1].signer_kid: \"ledger-v1\" was used before"),
-            ("backend = \"keys\"\nalgorithm = \"ecdsa", "backend = \"kes\"\nalgorithm = \"ecdsa", "there is no backend \"kes\"; there are: keys"),
+            (
+                "signer_kid = \"orders-v1\"",
+                "signer_kid = \"ledger-v1\"",
+                "keys[1].signer_kid: \"ledger-v1\" was used before",
+            ),
+            (
+                "backend = \"keys\"\nalgorithm = \"ecdsa",
+                "backend = \"kes\"\nalgorithm = \"ecdsa",
+                "there is no backend \"kes\"; there are: keys",
+            ),
             ("signing_key = \"ledger\"", "signing_key = \"absent\"", "there is no key \"absent\""),
             ("signing_key = \"ledger\"", "signing_key = \"orders\"", "checkpoints are signed with ed25519"),
             ("kids = [\"orders\"]", "kids = [\"ledger\"]", "signs the ledger's checkpoints and nothing else"),
@@ -342,7 +371,11 @@ mod tests {
             ("spiffe://demo.example/service/orders", "*.demo.example", "wildcards"),
             ("spiffe://demo.example/service/orders", "chancery", "the appliance's own name"),
             ("streams = [\"orders/*\"]", "streams = [\"or*ers\"]", "may only stand alone"),
-            ("release = \"checkpointed\"", "release = \"soon\"", "not one of durable, checkpointed, archived"),
+            (
+                "release = \"checkpointed\"",
+                "release = \"soon\"",
+                "not one of durable, checkpointed, archived",
+            ),
         ] {
             let text = TEXT.replace(from, to);
             assert_ne!(text, TEXT, "{from}");

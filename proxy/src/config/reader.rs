@@ -91,7 +91,13 @@ pub(super) struct Section<'d, 't> {
 
 impl<'d, 't> Section<'d, 't> {
     pub(super) const fn root(document: &'d Document<'t>, table: &'d DeTable<'t>) -> Self {
-        Self { document, table: Some(table), path: String::new(), line: None, asked: RefCell::new(Vec::new()) }
+        Self {
+            document,
+            table: Some(table),
+            path: String::new(),
+            line: None,
+            asked: RefCell::new(Vec::new()),
+        }
     }
 
     /// Whether the table is in the file.
@@ -134,7 +140,11 @@ impl<'d, 't> Section<'d, 't> {
     fn missing<T>(&self, name: &str, example: &str) -> Option<T> {
         // A table that is missing as a whole was reported once already.
         if self.is_present() {
-            self.document.mistake(self.line, self.field(name), format!("is missing; for example {name} = {example}"));
+            self.document.mistake(
+                self.line,
+                self.field(name),
+                format!("is missing; for example {name} = {example}"),
+            );
         }
         None
     }
@@ -183,7 +193,8 @@ impl<'d, 't> Section<'d, 't> {
             return Some(default);
         }
         let text = self.text(name)?;
-        let wrong = || self.wrong(name, format!("{text:?} is no address and port such as \"127.0.0.1:8443\""));
+        let wrong =
+            || self.wrong(name, format!("{text:?} is no address and port such as \"127.0.0.1:8443\""));
         text.parse().ok().or_else(wrong)
     }
 
@@ -197,13 +208,19 @@ impl<'d, 't> Section<'d, 't> {
         let first = words.first().map_or("", |(word, _)| *word);
         let text = self.required(name, &format!("{first:?}"))?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-        found.or_else(|| self.wrong(name, format!("{text:?} is not one of {}", listed(words.iter().map(|(word, _)| *word)))))
+        found.or_else(|| {
+            self.wrong(
+                name,
+                format!("{text:?} is not one of {}", listed(words.iter().map(|(word, _)| *word))),
+            )
+        })
     }
 
     /// A whole number inside a range; `default` if it is not there.
     pub(super) fn number(&self, name: &'static str, default: u64, min: u64, max: u64) -> Option<u64> {
         let Some(value) = self.get(name) else { return Some(default) };
-        let number = value.as_integer().and_then(|text| i128::from_str_radix(text.as_str(), text.radix()).ok());
+        let number =
+            value.as_integer().and_then(|text| i128::from_str_radix(text.as_str(), text.radix()).ok());
         match number.map(u64::try_from) {
             None => self.wrong(name, format!("must be a whole number, not {}", kind(value))),
             Some(Ok(number)) if (min..=max).contains(&number) => Some(number),
@@ -255,7 +272,9 @@ impl<'d, 't> Section<'d, 't> {
         let line = self.table.and_then(|table| table.get(name)).map(|_| ()).and_then(|()| self.line_of(name));
         let table = match self.get(name) {
             Some(DeValue::Table(table)) => Some(table),
-            Some(other) => self.wrong(name, format!("must be a table [{}], not {}", self.field(name), kind(other))),
+            Some(other) => {
+                self.wrong(name, format!("must be a table [{}], not {}", self.field(name), kind(other)))
+            }
             None => None,
         };
         Section { document: self.document, table, path: self.field(name), line, asked: RefCell::default() }
@@ -274,7 +293,8 @@ impl<'d, 't> Section<'d, 't> {
     pub(super) fn sections(&self, name: &'static str) -> Vec<Section<'d, 't>> {
         let Some(value) = self.get(name) else { return Vec::new() };
         let Some(items) = value.as_array() else {
-            let _: Option<()> = self.wrong(name, format!("must be tables [[{}]], not {}", self.field(name), kind(value)));
+            let _: Option<()> =
+                self.wrong(name, format!("must be tables [[{}]], not {}", self.field(name), kind(value)));
             return Vec::new();
         };
         items.iter().enumerate().filter_map(|(at, item)| self.element(name, at, item)).collect()
@@ -284,9 +304,13 @@ impl<'d, 't> Section<'d, 't> {
         let line = Some(self.document.line_at(item.span().start));
         let path = format!("{}[{at}]", self.field(name));
         match item.get_ref() {
-            DeValue::Table(table) => {
-                Some(Section { document: self.document, table: Some(table), path, line, asked: RefCell::default() })
-            }
+            DeValue::Table(table) => Some(Section {
+                document: self.document,
+                table: Some(table),
+                path,
+                line,
+                asked: RefCell::default(),
+            }),
             other => {
                 self.document.mistake(line, path, format!("must be a table, not {}", kind(other)));
                 None

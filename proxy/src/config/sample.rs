@@ -52,7 +52,10 @@ rate_per_second = 50
 "#;
 
 /// Loads `text` from a folder in which the named files exist.
-pub(crate) fn try_config(text: &str, variables: &[(&str, &str)]) -> (tempfile::TempDir, Result<Config, Mistakes>) {
+pub(crate) fn try_config(
+    text: &str,
+    variables: &[(&str, &str)],
+) -> (tempfile::TempDir, Result<Config, Mistakes>) {
     let folder = tempfile::tempdir().unwrap();
     for name in ["server.crt", "server.key", "ca.crt", "m.so", "pin"] {
         std::fs::write(folder.path().join(name), "").unwrap();

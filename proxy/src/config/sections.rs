@@ -102,7 +102,10 @@ pub(super) fn archive(section: &Section<'_, '_>) -> Option<ArchiveConfig> {
     let lag_age_max = Duration::from_millis(lag_age_ms?);
     let epoch_interval = Duration::from_millis(epoch_ms?);
     if lag_age_max <= epoch_interval {
-        return section.wrong("lag_age_ms_max", "must be longer than epoch_interval_ms, or every epoch closes admission");
+        return section.wrong(
+            "lag_age_ms_max",
+            "must be longer than epoch_interval_ms, or every epoch closes admission",
+        );
     }
     Some(ArchiveConfig { kind: kind?, epoch_interval, lag_entries_max: lag_entries_max?, lag_age_max })
 }
@@ -136,7 +139,8 @@ enum BackendWord {
 
 pub(super) fn backend(section: &Section<'_, '_>) -> Option<BackendConfig> {
     let name = section.required("name", "\"hsm\"");
-    let word = section.required_word("kind", &[("pkcs11", BackendWord::Pkcs11), ("software", BackendWord::Software)]);
+    let word = section
+        .required_word("kind", &[("pkcs11", BackendWord::Pkcs11), ("software", BackendWord::Software)]);
     let kind = match word {
         Some(BackendWord::Pkcs11) => pkcs11(section),
         Some(BackendWord::Software) => software(section),
@@ -163,7 +167,8 @@ fn pkcs11(section: &Section<'_, '_>) -> Option<BackendKind> {
 
 fn software(section: &Section<'_, '_>) -> Option<BackendKind> {
     let directory = section.required_path("directory", "\"keys\"");
-    let intents = section.word("intents", &[("always", Intents::Always), ("skip", Intents::Skip)], Intents::Always);
+    let intents =
+        section.word("intents", &[("always", Intents::Always), ("skip", Intents::Skip)], Intents::Always);
     Some(BackendKind::Software { directory: directory?, intents: intents? })
 }
 
@@ -192,7 +197,8 @@ pub(super) fn key(section: &Section<'_, '_>) -> Option<KeyConfig> {
 }
 
 pub(super) fn principal(section: &Section<'_, '_>) -> Option<PrincipalConfig> {
-    let principal: Option<PrincipalName> = section.required_parsed("name", "\"spiffe://example.org/service/orders\"");
+    let principal: Option<PrincipalName> =
+        section.required_parsed("name", "\"spiffe://example.org/service/orders\"");
     let common_name = section.text("common_name");
     let kids = section.list::<Kid>("kids");
     let operations = section.list::<Operation>("operations");

@@ -50,12 +50,14 @@ impl Opened {
 
 /// Opens every configured backend.
 pub fn open_all(config: &Config, variables: &Variables) -> Result<Vec<(String, Opened)>, Failure> {
-    let opened = config.backends.iter().map(|backend| Ok((backend.name.clone(), open(backend, config, variables)?)));
+    let opened =
+        config.backends.iter().map(|backend| Ok((backend.name.clone(), open(backend, config, variables)?)));
     opened.collect()
 }
 
 fn open(backend: &BackendConfig, config: &Config, variables: &Variables) -> Result<Opened, Failure> {
-    let failed = |reason: String, retryable| Failure::Backend { name: backend.name.clone(), reason, retryable };
+    let failed =
+        |reason: String, retryable| Failure::Backend { name: backend.name.clone(), reason, retryable };
     match &backend.kind {
         BackendKind::Pkcs11 { module_file, token_label, pin_file, sessions, .. } => {
             let settings = Pkcs11Config {
@@ -73,8 +75,8 @@ fn open(backend: &BackendConfig, config: &Config, variables: &Variables) -> Resu
             // The configuration names the backend, which is the permission; an explicit no withdraws it.
             let allowed = variables.flag("DEV_ALLOW_EPHEMERAL") != Some(false);
             let production = config.environment == Environment::Production;
-            let allowed =
-                DevelopmentOnly::check(allowed, production).map_err(|error| failed(error.to_string(), false))?;
+            let allowed = DevelopmentOnly::check(allowed, production)
+                .map_err(|error| failed(error.to_string(), false))?;
             let opened = SoftwareBackend::in_directory(&backend.name, directory, allowed);
             Ok(Opened::Software(Arc::new(opened.map_err(|error| failed(error.to_string(), false))?)))
         }

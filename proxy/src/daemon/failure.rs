@@ -109,7 +109,9 @@ impl Failure {
             | Self::Policy(_)
             | Self::Backend { retryable: false, .. }
             | Self::Init { .. }
-            | Self::Registry(PublishError::Plan(_) | PublishError::File { .. } | PublishError::Registry(_)) => 2,
+            | Self::Registry(PublishError::Plan(_) | PublishError::File { .. } | PublishError::Registry(_)) => {
+                2
+            }
             Self::Keys(errors) => keys(errors),
             Self::Ledger(error) => self::opening(error),
             Self::Backend { retryable: true, .. }
@@ -131,8 +133,6 @@ fn opening(error: &OpenError) -> u8 {
 }
 
 fn keys(errors: &KeyringErrors) -> u8 {
-    let heals = |error: &chancery_hsm::KeyringError| {
-        matches!(error, chancery_hsm::KeyringError::Open { source, .. } if source.retryable())
-    };
+    let heals = |error: &chancery_hsm::KeyringError| matches!(error, chancery_hsm::KeyringError::Open { source, .. } if source.retryable());
     if errors.0.iter().all(heals) { 4 } else { 2 }
 }

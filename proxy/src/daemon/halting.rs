@@ -12,9 +12,9 @@ use chancery_format::entry::kill_switch_changed;
 use chancery_hsm::KillSwitch;
 use tokio::sync::watch;
 
-use crate::stop::stopped;
 use crate::chancery::Chancery;
 use crate::config::Variables;
+use crate::stop::stopped;
 
 /// How long a halt waits for key uses under way before it reports what is left.
 const HALT_WAIT: Duration = Duration::from_secs(10);
@@ -105,7 +105,11 @@ pub async fn report(chancery: &Arc<Chancery>, halted: bool, source: Source) {
     chancery.metrics.halted(halted);
     if halted {
         let left = chancery.keyring.kill_switch().halt(source.as_str(), HALT_WAIT).await.still_in_use;
-        tracing::error!(source = source.as_str(), still_in_use = left, "kill switch pulled: nothing is signed");
+        tracing::error!(
+            source = source.as_str(),
+            still_in_use = left,
+            "kill switch pulled: nothing is signed"
+        );
     } else {
         tracing::warn!("kill switch reset: signing goes on");
     }

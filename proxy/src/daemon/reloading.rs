@@ -11,11 +11,11 @@ use rustls_pki_types::UnixTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::stop::stopped;
 use crate::admission::policy::{Grant, Policy, PolicyError};
 use crate::authenticate::{Authenticator, Directory};
 use crate::chancery::Chancery;
 use crate::config::{self, Config, PrincipalConfig, Variables};
+use crate::stop::stopped;
 use crate::tls::{self, Reload};
 
 /// Watches the files of a running daemon.
@@ -91,7 +91,9 @@ impl Reloader {
             }
         };
         if config.effective_without_grants() != self.config.effective_without_grants() {
-            tracing::warn!("the configuration changed outside [[principals]]: that takes effect with a restart");
+            tracing::warn!(
+                "the configuration changed outside [[principals]]: that takes effect with a restart"
+            );
         }
         match self.apply_grants(&config.principals).await {
             Ok(()) => {

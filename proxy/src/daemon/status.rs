@@ -40,7 +40,9 @@ impl DaemonStatus {
         let entries = roll.head().head().size;
         match roll.fatal() {
             Some(error) => Check::new("ledger", false, error.to_string()),
-            None if roll.disk_is_low() => Check::new("ledger", false, "free disk space is below reserve_bytes"),
+            None if roll.disk_is_low() => {
+                Check::new("ledger", false, "free disk space is below reserve_bytes")
+            }
             None => Check::new("ledger", true, format!("{entries} entries")),
         }
     }
@@ -51,7 +53,10 @@ impl DaemonStatus {
         let ok = age <= self.checkpoint_age_max;
         let detail = match failures {
             0 => format!("oldest entry without checkpoint: {} ms", age.as_millis()),
-            _ => format!("{failures} failures in a row; oldest entry without checkpoint: {} ms", age.as_millis()),
+            _ => format!(
+                "{failures} failures in a row; oldest entry without checkpoint: {} ms",
+                age.as_millis()
+            ),
         };
         Check::new("checkpoint", ok, detail)
     }
@@ -62,9 +67,12 @@ impl DaemonStatus {
             Some(watch) => {
                 let lag = watch.lag();
                 let behind = self.chancery.admission.is_archive_behind();
-                let detail = format!("{} entries behind, the oldest {} ms old", lag.entries, lag.age.as_millis());
+                let detail =
+                    format!("{} entries behind, the oldest {} ms old", lag.entries, lag.age.as_millis());
                 match watch.failure() {
-                    Some((failure, stopped)) => Check::new("archive", !behind && !stopped, format!("{detail}; {failure}")),
+                    Some((failure, stopped)) => {
+                        Check::new("archive", !behind && !stopped, format!("{detail}; {failure}"))
+                    }
                     None => Check::new("archive", !behind, detail),
                 }
             }
@@ -76,7 +84,9 @@ impl DaemonStatus {
         let check = health.map(|backend| {
             let detail = match (backend.state, backend.last_error) {
                 (BackendState::Up, _) => format!("up, {} waiting", backend.queue_depth),
-                (state, Some((code, ago))) => format!("{}: {code} {} ms ago", state.as_str(), ago.as_millis()),
+                (state, Some((code, ago))) => {
+                    format!("{}: {code} {} ms ago", state.as_str(), ago.as_millis())
+                }
                 (state, None) => state.as_str().to_owned(),
             };
             Check::new(format!("backend:{}", backend.name), backend.state == BackendState::Up, detail)
@@ -117,7 +127,12 @@ impl Status for DaemonStatus {
         metrics.log_lines_dropped(self.log.dropped_lines());
         metrics.uptime(self.started.elapsed());
         for backend in self.chancery.keyring.health() {
-            metrics.backend(&backend.name, backend.state == BackendState::Up, backend.queue_depth, backend.in_flight);
+            metrics.backend(
+                &backend.name,
+                backend.state == BackendState::Up,
+                backend.queue_depth,
+                backend.in_flight,
+            );
         }
         let checks = self.checks();
         metrics.ready(checks.iter().all(|check| check.ok));

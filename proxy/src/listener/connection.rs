@@ -24,9 +24,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::activity::{Activity, Verdict, Watched};
 use super::{Handler, Shared};
-use crate::stop::stopped;
 use crate::authenticate::Session;
 use crate::limits::Limits;
+use crate::stop::stopped;
 use crate::tls;
 
 /// How long a connection that was asked to go away may take when nothing is under way.
@@ -92,7 +92,10 @@ async fn handshake<H: Handler>(
 
 /// Waits for the client's first message without holding a handshake permit: only those who speak count
 /// against the bound on costly work.
-async fn negotiate<H: Handler>(shared: &Shared<H>, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+async fn negotiate<H: Handler>(
+    shared: &Shared<H>,
+    stream: TcpStream,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let _permit = shared.handshakes.acquire().await;
     hello.into_stream(shared.authenticator.tls().server_config()).await
@@ -126,7 +129,8 @@ async fn serve_http2<H: Handler>(
     let service = {
         let (shared, activity) = (Arc::clone(shared), Arc::clone(&activity));
         service_fn(move |request| {
-            let (shared, session, activity) = (Arc::clone(&shared), Arc::clone(&session), Arc::clone(&activity));
+            let (shared, session, activity) =
+                (Arc::clone(&shared), Arc::clone(&session), Arc::clone(&activity));
             async move { answer(&shared, &session, &activity, request).await }
         })
     };

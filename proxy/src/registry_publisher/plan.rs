@@ -10,7 +10,9 @@ use crate::config::KeyConfig;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// A `signer_kid` that was retired or compromised may not come back.
-    #[error("signer_kid \"{signer_kid}\" is {state} in the registry and cannot be used again: a new key needs a new signer_kid")]
+    #[error(
+        "signer_kid \"{signer_kid}\" is {state} in the registry and cannot be used again: a new key needs a new signer_kid"
+    )]
     Ended {
         /// The key pair.
         signer_kid: Kid,
@@ -121,7 +123,10 @@ pub fn changes(
             description: key.description.clone(),
         })
     });
-    compare(known.map(|registry| registry.signers.clone()).unwrap_or_default(), &opened.collect::<Result<Vec<_>, _>>()?)
+    compare(
+        known.map(|registry| registry.signers.clone()).unwrap_or_default(),
+        &opened.collect::<Result<Vec<_>, _>>()?,
+    )
 }
 
 fn compare(mut records: Vec<SignerRecord>, keys: &[NewKey]) -> Result<Changes, PlanError> {
@@ -167,7 +172,11 @@ fn keep(record: &mut SignerRecord, key: &NewKey) -> Result<(), PlanError> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+    #![expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a failed unwrap is the test's failure"
+    )]
     use super::*;
 
     fn key(kid: &str, signer_kid: &str) -> NewKey {
@@ -181,7 +190,11 @@ mod tests {
         }
     }
 
-    fn run(records: Vec<SignerRecord>, keys: &[NewKey], mut index: u64) -> Result<Vec<SignerRecord>, PlanError> {
+    fn run(
+        records: Vec<SignerRecord>,
+        keys: &[NewKey],
+        mut index: u64,
+    ) -> Result<Vec<SignerRecord>, PlanError> {
         let mut changes = compare(records, keys)?;
         for event in changes.events() {
             changes.apply(&event, Timestamp::from_unix_ms(index as i64).unwrap(), index);
@@ -195,7 +208,10 @@ mod tests {
         let first = run(Vec::new(), &[key("a", "a-1"), key("b", "b-1")], 1).unwrap();
         assert_eq!(first.iter().map(|it| it.activated_index).collect::<Vec<_>>(), [Some(1), Some(2)]);
         let rotated = compare(first.clone(), &[key("a", "a-2"), key("b", "b-1")]).unwrap();
-        assert_eq!(rotated.events(), [Event::Activate(key("a", "a-2")), Event::Retire("a-1".parse().unwrap())]);
+        assert_eq!(
+            rotated.events(),
+            [Event::Activate(key("a", "a-2")), Event::Retire("a-1".parse().unwrap())]
+        );
         let second = run(first, &[key("a", "a-2"), key("b", "b-1")], 10).unwrap();
         assert_eq!(second[0].state, KeyState::Retired);
         assert_eq!((second[0].retired_index, second[2].activated_index), (Some(11), Some(10)));

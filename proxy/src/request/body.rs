@@ -69,7 +69,8 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), RequestError> {
     let text = value.to_str().map_err(|_| RequestError::MediaType)?;
     let (kind, parameters) = text.split_once(';').unwrap_or((text, ""));
     let parameters = parameters.trim();
-    let utf8 = ["", "charset=utf-8", "charset=\"utf-8\""].iter().any(|ok| parameters.eq_ignore_ascii_case(ok));
+    let utf8 =
+        ["", "charset=utf-8", "charset=\"utf-8\""].iter().any(|ok| parameters.eq_ignore_ascii_case(ok));
     let coded = headers.contains_key(CONTENT_ENCODING);
     let json = kind.trim().eq_ignore_ascii_case("application/json");
     if json && utf8 && !coded { Ok(()) } else { Err(RequestError::MediaType) }
@@ -133,10 +134,13 @@ mod tests {
             headers.insert(CONTENT_TYPE, value.parse().unwrap());
             check_media_type(&headers).is_ok()
         };
-        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=utf-8"] {
+        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=utf-8"]
+        {
             assert!(check(good), "{good}");
         }
-        for bad in ["text/json", "application/json; charset=latin1", "application/jsonx", "application/json;a=b", ""] {
+        for bad in
+            ["text/json", "application/json; charset=latin1", "application/jsonx", "application/json;a=b", ""]
+        {
             assert!(!check(bad), "{bad}");
         }
         let mut coded = json_headers();

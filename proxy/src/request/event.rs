@@ -34,7 +34,11 @@ impl EventRequest {
         author: &PrincipalName,
         own_stream: &StreamName,
     ) -> Result<Self, RequestError> {
-        Self::from_fields(&Fields::read(item.get(), &EVENT_FIELDS, Place::Item(position))?, author, own_stream)
+        Self::from_fields(
+            &Fields::read(item.get(), &EVENT_FIELDS, Place::Item(position))?,
+            author,
+            own_stream,
+        )
     }
 
     fn from_fields(

@@ -139,7 +139,8 @@ pub fn find(path: &str) -> Option<(&'static Route, Cow<'_, str>)> {
     } else if let Some(rest) = path.strip_prefix("/v1/receipts/") {
         (Call::Receipt, rest)
     } else {
-        path.starts_with("/log/tile/").then(|| (Call::Tile, path.strip_prefix("/log/").unwrap_or_default()))?
+        path.starts_with("/log/tile/")
+            .then(|| (Call::Tile, path.strip_prefix("/log/").unwrap_or_default()))?
     };
     let text = percent_decode(text)?;
     (!text.is_empty()).then(|| (call.route(), text))
@@ -194,10 +195,23 @@ mod tests {
         assert_eq!(parameter("/v1/streams/spiffe%3A%2F%2Fdemo.example%2fsvc"), Some(spiffe.clone()));
         assert_eq!(parameter("/v1/streams/spiffe://demo.example/svc"), Some(spiffe));
         assert_eq!(parameter("/v1/events/a%2541"), Some((Call::Event, "a%41".to_owned())));
-        assert_eq!(parameter("/log/tile/entries/000.p/5"), Some((Call::Tile, "tile/entries/000.p/5".to_owned())));
+        assert_eq!(
+            parameter("/log/tile/entries/000.p/5"),
+            Some((Call::Tile, "tile/entries/000.p/5".to_owned()))
+        );
         for nothing in [
-            "/v1/streams/", "/v1/streams/%", "/v1/streams/%4", "/v1/streams/%zz", "/v1/streams/%ff", "/v1/sign/", "/v2/sign",
-            "", "//", "/v1/keys//public", "/log/tile", "/v1",
+            "/v1/streams/",
+            "/v1/streams/%",
+            "/v1/streams/%4",
+            "/v1/streams/%zz",
+            "/v1/streams/%ff",
+            "/v1/sign/",
+            "/v2/sign",
+            "",
+            "//",
+            "/v1/keys//public",
+            "/log/tile",
+            "/v1",
         ] {
             assert_eq!(parameter(nothing), None, "{nothing}");
         }

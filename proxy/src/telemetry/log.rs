@@ -41,7 +41,8 @@ fn subscriber<W: Write + Send + 'static>(
     level: LogLevel,
     lines_max: usize,
 ) -> (LogGuard, impl tracing::Subscriber + Send + Sync) {
-    let builder = NonBlockingBuilder::default().buffered_lines_limit(lines_max).lossy(true).thread_name("log");
+    let builder =
+        NonBlockingBuilder::default().buffered_lines_limit(lines_max).lossy(true).thread_name("log");
     let (writer, worker) = builder.finish(sink);
     let guard = LogGuard { dropped: writer.error_counter(), _worker: worker };
     let lines = fmt::layer()
@@ -110,7 +111,11 @@ impl RequestLine<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+    #![expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a failed unwrap is the test's failure"
+    )]
     use std::sync::{Arc, Mutex};
 
     use super::*;

@@ -59,7 +59,9 @@ struct Builder(Registry);
 impl Builder {
     fn add<C: Collector + Clone + 'static>(&self, collector: prometheus::Result<C>) -> C {
         let collector = collector.expect("names and labels are literals of this file, valid and distinct");
-        self.0.register(Box::new(collector.clone())).expect("names are literals of this file, each used once");
+        self.0
+            .register(Box::new(collector.clone()))
+            .expect("names are literals of this file, each used once");
         collector
     }
 
@@ -296,9 +298,27 @@ fn signed(value: u64) -> i64 {
 /// The statuses the daemon uses, as text that need not be allocated.
 fn status_label(status: u16) -> &'static str {
     match status {
-        200 => "200", 201 => "201", 204 => "204", 304 => "304", 400 => "400", 401 => "401", 403 => "403",
-        404 => "404", 405 => "405", 406 => "406", 408 => "408", 409 => "409", 413 => "413", 414 => "414",
-        415 => "415", 422 => "422", 429 => "429", 431 => "431", 500 => "500", 503 => "503", _ => "other",
+        200 => "200",
+        201 => "201",
+        204 => "204",
+        304 => "304",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        406 => "406",
+        408 => "408",
+        409 => "409",
+        413 => "413",
+        414 => "414",
+        415 => "415",
+        422 => "422",
+        429 => "429",
+        431 => "431",
+        500 => "500",
+        503 => "503",
+        _ => "other",
     }
 }
 

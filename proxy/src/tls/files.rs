@@ -37,7 +37,8 @@ impl Material {
             Some(file) => revocations(file)?,
             None => Vec::new(),
         };
-        let next_updates = revocations.iter().map(|crl| next_update(files, crl)).collect::<Result<Vec<_>, _>>()?;
+        let next_updates =
+            revocations.iter().map(|crl| next_update(files, crl)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             server_not_after_unix_s: not_after(&files.certificate_file, &certificates)?,
             certificates,
@@ -54,12 +55,16 @@ impl Material {
     /// file.
     pub(super) fn check_times(&self, now: UnixTime) -> Result<(), TlsError> {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let error = |file: &str, reason: &str| TlsError::Content { file: file.to_owned(), reason: reason.to_owned() };
+        let error =
+            |file: &str, reason: &str| TlsError::Content { file: file.to_owned(), reason: reason.to_owned() };
         if self.server_not_after_unix_s < now {
             return Err(error(&self.server_file, "the server certificate has expired"));
         }
         if self.crl_next_update_unix_s.is_some_and(|next| next < now) {
-            return Err(error(&self.crl_file, "a revocation list is past its next update: publish a new one"));
+            return Err(error(
+                &self.crl_file,
+                "a revocation list is past its next update: publish a new one",
+            ));
         }
         Ok(())
     }
@@ -108,10 +113,13 @@ fn not_after(file: &Path, certificates: &[CertificateDer<'_>]) -> Result<i64, Tl
     Ok(parsed.validity().not_after.timestamp())
 }
 
-fn next_update(files: &ServiceListener, crl: &CertificateRevocationListDer<'_>) -> Result<Option<i64>, TlsError> {
+fn next_update(
+    files: &ServiceListener,
+    crl: &CertificateRevocationListDer<'_>,
+) -> Result<Option<i64>, TlsError> {
     let file = files.crl_file.as_deref().unwrap_or(Path::new(""));
-    let (_, parsed) =
-        CertificateRevocationList::from_der(crl).map_err(|_| content(file, "a revocation list cannot be read"))?;
+    let (_, parsed) = CertificateRevocationList::from_der(crl)
+        .map_err(|_| content(file, "a revocation list cannot be read"))?;
     Ok(parsed.next_update().map(|time| time.timestamp()))
 }
 

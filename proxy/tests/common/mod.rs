@@ -20,8 +20,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -61,7 +62,11 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&key).unwrap();
-        Self { certificate: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
+        Self {
+            certificate: certificate.der().clone(),
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        }
     }
 
     pub(crate) fn issue(&self, serial: u64, change: impl FnOnce(&mut CertificateParams)) -> Identity {
@@ -84,7 +89,9 @@ impl Authority {
     }
 
     pub(crate) fn client(&self, serial: u64, uri: &str) -> Identity {
-        self.issue(serial, |params| params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(uri).unwrap())])
+        self.issue(serial, |params| {
+            params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(uri).unwrap())]
+        })
     }
 
     pub(crate) fn server(&self, serial: u64) -> Identity {
@@ -196,7 +203,9 @@ impl Served {
         };
         let address = "127.0.0.1:0".parse().unwrap();
         let listener =
-            Listener::bind(address, Arc::clone(&authenticator), handler, limits, Arc::clone(&metrics)).await.unwrap();
+            Listener::bind(address, Arc::clone(&authenticator), handler, limits, Arc::clone(&metrics))
+                .await
+                .unwrap();
         let address = listener.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(listener.serve(stopped));

@@ -14,8 +14,8 @@ use chancery_format::{Digest, EventDraft, Hash, Outcome, Rung, SignatureAlgorith
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::SlowDevice;
 use chancery_hsm::{KeyShape, KeySpec, Keyring};
-use chancery_ledger::{Roll, RollOptions};
-use chancery_tests::rig::{Identity, World, WorldOptions, wire};
+use chancery_ledger::Roll;
+use chancery_tests::rig::{Identity, World, WorldOptions, roll_options, wire};
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -63,8 +63,7 @@ pub(crate) fn primitives(table: &mut Table) {
 }
 
 fn roll(folder: &std::path::Path) -> Roll {
-    let kid = "ledger-v1".parse().unwrap();
-    Roll::create(RollOptions::new(folder.join("ledger"), "log.example/bench".parse().unwrap(), kid)).unwrap()
+    Roll::create(roll_options(folder.join("ledger"), "log.example/bench".parse().unwrap(), "ledger-v1")).unwrap()
 }
 
 fn draft(number: u64) -> EventDraft {
@@ -107,7 +106,7 @@ pub(crate) async fn ledger_alone(table: &mut Table, seconds: Duration) {
     for group in [1u64, 16, 64, 256, 1024] {
         let folder = tempfile::tempdir_in(".").unwrap();
         let roll = roll(folder.path());
-        let (started, mut entries) = (Instant::now(), 0);
+        let (started, mut entries) = (Instant::now(), 0u64);
         while started.elapsed() < seconds {
             let events = (0..group).map(|number| (draft(entries + number), None)).collect();
             for committed in roll.enrol_events(events).await {
@@ -121,7 +120,7 @@ pub(crate) async fn ledger_alone(table: &mut Table, seconds: Duration) {
     }
     let folder = tempfile::tempdir_in(".").unwrap();
     let roll = roll(folder.path());
-    let (started, before, mut entries) = (Instant::now(), own_cpu(), 0);
+    let (started, before, mut entries) = (Instant::now(), own_cpu(), 0u64);
     while started.elapsed() < seconds {
         let signed = |number| Outcome::signed(intent("ed", entries + number), SignatureBytes::new(vec![7; 64]));
         for committed in roll.enrol_outcomes((0..64).map(signed).collect()).await {

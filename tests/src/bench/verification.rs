@@ -9,21 +9,13 @@ use chancery_format::checkpoint::Checkpoint;
 use chancery_format::entry::{SignatureBytes, ledger_opened, signer_activated};
 use chancery_format::note::{NoteVerifier, assemble};
 use chancery_format::registry::{KeyState, LedgerSection, SignerRecord};
-use chancery_format::{Outcome, PublicKey, SignatureAlgorithm, SignersRegistry, Timestamp};
-use chancery_ledger::{Clock, DirectoryArchive, Roll, RollOptions, Shipper, ShipperOptions};
-use chancery_tests::rig::{binary, wait_for};
+use chancery_format::{Outcome, PublicKey, SignatureAlgorithm, SignersRegistry};
+use chancery_ledger::{Clock as _, DirectoryArchive, Roll, Shipper, ShipperOptions};
+use chancery_tests::rig::{WallClock, binary, roll_options, wait_for};
 use tokio::runtime::Runtime;
 
 use crate::ceilings::intent;
 use crate::table::Table;
-
-struct FixedClock;
-
-impl Clock for FixedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_unix_ms(1_800_000_000_000).unwrap()
-    }
-}
 
 /// Builds, archives, verifies.
 pub(crate) fn million(runtime: &Runtime, table: &mut Table, entries: u64) {
@@ -72,8 +64,7 @@ async fn build(folder: &std::path::Path, entries: u64) -> SignersRegistry {
     let origin: chancery_format::Origin = "log.example/bench".parse().unwrap();
     let (ledger, key) = (Ed25519KeyPair::generate().unwrap(), Ed25519KeyPair::generate().unwrap());
     let raw = |pair: &Ed25519KeyPair| <[u8; 32]>::try_from(pair.public_key().as_ref()).unwrap();
-    let options = RollOptions::new(folder.join("ledger"), origin.clone(), "ledger-v1".parse().unwrap());
-    let roll = Roll::create(options).unwrap();
+    let roll = Roll::create(roll_options(folder.join("ledger"), origin.clone(), "ledger-v1")).unwrap();
     let record = |kid: &str, pair: &Ed25519KeyPair, index| SignerRecord {
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         kid: Some(kid.parse().unwrap()),
@@ -81,7 +72,7 @@ async fn build(folder: &std::path::Path, entries: u64) -> SignersRegistry {
         public_key_pem: Some(PublicKey::from_ed25519_raw(&raw(pair)).unwrap().to_pem()),
         purpose: "bench".into(),
         state: KeyState::Active,
-        deployed_at: FixedClock.now(),
+        deployed_at: WallClock.now(),
         retired_at: None,
         activated_index: Some(index),
         retired_index: None,
@@ -121,7 +112,7 @@ async fn build(folder: &std::path::Path, entries: u64) -> SignersRegistry {
 
 fn archive(roll: &Roll, folder: &std::path::Path, entries: u64) {
     let archive = Arc::new(DirectoryArchive::new(folder.join("archive")));
-    let shipper = Shipper::start(roll.clone(), archive, ShipperOptions::new(Arc::new(FixedClock), 1)).unwrap();
+    let shipper = Shipper::start(roll.clone(), archive, ShipperOptions::new(Arc::new(WallClock), 1)).unwrap();
     shipper.ship_now();
     wait_for("archive", || (shipper.status().archived.0 == entries).then_some(()));
     shipper.stop();

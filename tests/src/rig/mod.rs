@@ -44,3 +44,24 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
+
+/// The machine's clock.
+pub struct WallClock;
+
+impl chancery_ledger::Clock for WallClock {
+    fn now(&self) -> chancery_format::Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        chancery_format::Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap()).unwrap()
+    }
+}
+
+/// Options of a ledger opened without a daemon; a fatal error ends the test.
+pub fn roll_options(
+    directory: PathBuf,
+    origin: chancery_format::Origin,
+    signer_kid: &str,
+) -> chancery_ledger::RollOptions {
+    let fatal = |fatal: &chancery_ledger::Fatal| panic!("the ledger stopped: {fatal:?}");
+    let kid = signer_kid.parse().unwrap();
+    chancery_ledger::RollOptions::new(directory, origin, kid, std::sync::Arc::new(WallClock), std::sync::Arc::new(fatal))
+}

@@ -54,7 +54,8 @@ pub struct RequestHead {
 impl RequestHead {
     /// The value of a header, whatever the case of its name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let named = |line: &&String| line.split(':').next().is_some_and(|found| found.eq_ignore_ascii_case(name));
+        let named =
+            |line: &&String| line.split(':').next().is_some_and(|found| found.eq_ignore_ascii_case(name));
         Some(self.headers.iter().find(named)?.split_once(':')?.1.trim())
     }
 }

@@ -11,15 +11,18 @@ use super::error::ServerError;
 use super::install::tail;
 
 /// Runs the server and waits for its own standard input to close, which happens when the test process drops
-/// it or ends, even by SIGKILL. Then it kills the server and removes its folder.
+/// it or ends, even by SIGKILL. Then it kills the server with all it started and removes its folder. The
+/// server leads a process group of its own, so its id names the group.
 const KEEPER: &str = r#"
 dir=$1; log=$2; shift 2
-"$@" >"$log" 2>&1 </dev/null &
+setsid "$@" >"$log" 2>&1 </dev/null &
 server=$!
 echo "$server"
 exec >/dev/null 2>&1
+# An interrupt at the terminal ends the test, and the keeper by that.
+trap '' INT TERM HUP
 cat
-kill -9 "$server"
+kill -9 "-$server"
 wait "$server"
 rm -rf "$dir"
 "#;
@@ -169,15 +172,22 @@ mod tests {
     }
 
     #[test]
-    fn dropping_a_server_ends_its_process() {
+    fn dropping_a_server_ends_it_and_what_it_started() {
         let dir = data_dir("python").unwrap();
         let port = free_port().unwrap();
-        let mut command = Command::new("python3");
-        command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]);
+        let mut command = Command::new("sh");
+        let script = "sleep 600 & echo $! >child; exec python3 -m http.server --bind 127.0.0.1 $1";
+        command.args(["-c", script, "sh", &port.to_string()]);
         let server = Server::start("python", &dir, port, "/", &command).unwrap();
-        let process = PathBuf::from(format!("/proc/{}", server.pid()));
-        assert!(process.exists());
+        let child = std::fs::read_to_string(dir.join("child")).unwrap();
+        let runs = |pid: &str| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            // An orphan may wait a moment for its new parent to collect it.
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        let pids = [server.pid().to_string(), child];
+        assert!(pids.iter().all(|pid| runs(pid)));
         drop(server);
-        assert!(!process.exists() && !dir.exists());
+        assert!(!pids.iter().any(|pid| runs(pid)) && !dir.exists());
     }
 }

@@ -23,7 +23,7 @@ fn faults_of(rig: &Rig, bucket: &str) -> Vec<BucketFault> {
     }
 }
 
-on_both!(each_mistake_is_named, a_refusal_is_a_fault_and_an_outage_is_not);
+on_each!(each_mistake_is_named, a_refusal_is_a_fault_and_an_outage_is_not);
 
 fn each_mistake_is_named(rig: &Rig) {
     assert_eq!(faults_of(rig, &rig.bucket), []);

@@ -1,22 +1,27 @@
-//! The archive against two servers that enforce Object Lock independently of each other.
+//! The archive against servers that enforce Object Lock independently of each other.
 //!
-//! Every story runs on both. What neither of them shows (a store that ignores create-only, drops locks or
-//! breaks down) a proxy in between does.
+//! Every story runs on two of them, and on a third with `--features ceph`. What none of them shows (a store
+//! that drops locks, repeats itself or breaks down) a proxy in between does.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
-/// One test per emulator for each story.
-macro_rules! on_both {
+/// One test per store for each story.
+macro_rules! on_each {
     ($($story:ident),+ $(,)?) => { $(
         mod $story {
-            use chancery_tests::servers::Emulator;
+            use chancery_tests::servers::ObjectStore;
             #[test]
             fn on_ministack() {
-                super::$story(&crate::rig::Rig::new(Emulator::MiniStack));
+                super::$story(&crate::rig::Rig::new(ObjectStore::MiniStack));
             }
             #[test]
             fn on_localstack() {
-                super::$story(&crate::rig::Rig::new(Emulator::LocalStack));
+                super::$story(&crate::rig::Rig::new(ObjectStore::LocalStack));
+            }
+            #[cfg(feature = "ceph")]
+            #[test]
+            fn on_ceph() {
+                super::$story(&crate::rig::Rig::new(ObjectStore::CephGateway));
             }
         }
     )+ };
@@ -25,8 +30,8 @@ macro_rules! on_both {
 mod bucket;
 mod locks;
 mod outages;
-mod requests;
 mod races;
+mod requests;
 mod rig;
 mod round_trip;
 mod tampering;

@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use chancery_archive_s3::{Patience, S3Archive, S3Options};
 use chancery_format::Timestamp;
 use chancery_ledger::Clock;
-use chancery_tests::servers::{Emulator, FaultProxy};
+use chancery_tests::servers::{Fault, FaultProxy, ObjectStore};
 
 pub(crate) const DAY_SECONDS: i64 = 86_400;
 pub(crate) const RETENTION_DAYS: u32 = 400;
@@ -32,6 +32,7 @@ pub(crate) fn now_seconds() -> i64 {
 }
 
 pub(crate) struct Rig {
+    pub(crate) store: ObjectStore,
     pub(crate) address: SocketAddr,
     pub(crate) bucket: String,
     /// For attacks and for looking at the bucket without the archive's eyes.
@@ -41,9 +42,9 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// A new bucket with Object Lock.
-    pub(crate) fn new(emulator: Emulator) -> Self {
+    pub(crate) fn new(store: ObjectStore) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = emulator.shared().unwrap_or_else(|error| panic!("{error}"));
+        let server = store.shared().unwrap_or_else(|error| panic!("{error}"));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let config = aws_sdk_s3::Config::builder()
@@ -54,7 +55,7 @@ impl Rig {
             .force_path_style(true)
             .build();
         let bucket = format!("archive-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let rig = Self { address: server.address(), bucket, raw: Client::from_conf(config), runtime };
+        let rig = Self { store, address: server.address(), bucket, raw: Client::from_conf(config), runtime };
         rig.make_bucket(&rig.bucket, true);
         rig
     }
@@ -108,6 +109,15 @@ impl Rig {
 
     pub(crate) fn proxy(&self) -> FaultProxy {
         FaultProxy::start(self.address).unwrap()
+    }
+
+    /// How a put looks to a store that does not honour create-only. Ceph does not by itself, and refuses
+    /// requests that were changed on the way.
+    pub(crate) fn without_create_only(&self) -> Fault {
+        match self.store {
+            ObjectStore::CephGateway => Fault::Pass,
+            _ => Fault::Strip(vec!["if-none-match"]),
+        }
     }
 
     pub(crate) fn key(name: &str) -> String {

@@ -6,7 +6,7 @@ use chancery_tests::servers::Fault;
 
 use crate::rig::Rig;
 
-on_both!(
+on_each!(
     what_is_put_is_there_once_and_for_all,
     listing_goes_on_after_a_name,
     a_bundle_of_the_largest_leaves_fits,

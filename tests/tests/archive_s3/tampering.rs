@@ -7,7 +7,7 @@ use chancery_ledger::Put;
 
 use crate::rig::Rig;
 
-on_both!(
+on_each!(
     an_overwritten_object_reads_as_it_was,
     a_deleted_object_reads_as_it_was,
     a_marker_before_the_first_version_does_not_stop_it,

@@ -101,10 +101,8 @@ pub(crate) fn read_bundle(evidence: &dyn Evidence, trust: &Trust, task: BundleTa
         (false, None) => (Vec::new(), None),
     };
     let tile_leaves = tile_leaves.filter(|tile| *tile != leaves);
-    let roots = (leaves.len() as u64 == WIDTH).then(|| {
-        let root = tile::tile_root(&leaves);
-        (root, tile_leaves.as_deref().map_or(root, tile::tile_root))
-    });
+    let root = tile::tile_root(&leaves);
+    let roots = root.zip(tile_leaves.as_deref().map_or(root, tile::tile_root));
     let (findings, files) = (reader.findings, reader.files);
     let bytes = bytes.map_or(0, |bytes| bytes.len() as u64);
     BundleReport { bytes, files, leaves, tile_leaves, roots, entries, findings, task }

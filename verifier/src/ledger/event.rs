@@ -166,7 +166,7 @@ impl<'a> EventReader<'a> {
             event_type::ISSUED => self.issued().map(Act::Issued),
             event_type::FAILED | event_type::ABANDONED => {
                 if FailedPayload::parse(self.event.payload).is_none() {
-                    self.bad_payload();
+                    return self.bad_payload();
                 }
                 None
             }

@@ -61,6 +61,11 @@ impl Pool {
         Self { jobs, done, capacity, running: 0 }
     }
 
+    /// Most jobs under way.
+    pub(crate) const fn capacity(&self) -> u64 {
+        self.capacity as u64
+    }
+
     /// Whether a job can be given out at once.
     pub(crate) const fn has_room(&self) -> bool {
         self.running < self.capacity

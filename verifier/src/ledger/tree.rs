@@ -19,7 +19,9 @@ impl Branch {
         if let Some(tile) = self.tiles.push(level, node) {
             let root = tile_root(&tile.hashes);
             full.push(tile);
-            self.add_node(level + 1, root, full);
+            if let Some(root) = root {
+                self.add_node(level + 1, root, full);
+            }
         }
     }
 }

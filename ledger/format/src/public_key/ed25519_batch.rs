@@ -21,6 +21,9 @@ use sha2::{Digest as _, Sha512};
 
 use super::ed25519_key;
 
+#[cfg(test)]
+pub(super) mod tests;
+
 /// Below this many signatures the 128 subset checks cost more than checking one by one.
 const ONE_BY_ONE_BELOW: usize = 192;
 

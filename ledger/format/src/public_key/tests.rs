@@ -1,0 +1,274 @@
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failed unwrap or index is the test's failure"
+)]
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding,
+    RsaKeyPair,
+};
+
+use super::ed25519_batch::tests::batch;
+use super::*;
+
+fn sha256(message: &[u8]) -> Digest {
+    Digest::Sha256(crate::hash::Hash::of(&[message]).0)
+}
+
+#[test]
+fn ed25519_signs_the_digest_s_bytes() {
+    let (_, raw, items) = batch(2);
+    let key = PublicKey::from_ed25519_raw(&raw).unwrap();
+    let (digest, signature) = (Digest::Sha256(items[0].0), items[0].1);
+    assert!(key.verify(&digest, &signature));
+    assert!(!key.verify(&Digest::Sha256(items[1].0), &signature));
+    assert!(!key.verify(&digest, &signature[..63]));
+    assert!(!key.verify(&digest, &[&signature[..], &[0]].concat()));
+    assert!(!key.verify(&digest, &[]));
+    assert_eq!((key.ed25519_raw(), key.algorithm()), (Some(raw), SignatureAlgorithm::Ed25519));
+    assert_eq!(PublicKey::from_der(SignatureAlgorithm::Ed25519, key.spki_der()), Ok(key));
+}
+
+fn p256_pair() -> (EcdsaKeyPair, PublicKey) {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let der = pair.public_key().as_der().unwrap();
+    let key = PublicKey::from_der(SignatureAlgorithm::EcdsaP256Sha256, der.as_ref()).unwrap();
+    assert_eq!(PublicKey::from_p256_point(pair.public_key().as_ref()).as_ref(), Ok(&key));
+    (pair, key)
+}
+
+#[test]
+fn ecdsa_by_another_library_verifies_with_either_s() {
+    let (pair, key) = p256_pair();
+    for number in 0..20u8 {
+        let signature = pair.sign(&SystemRandom::new(), &[number]).unwrap();
+        assert!(key.verify(&sha256(&[number]), signature.as_ref()));
+        assert!(!key.verify(&sha256(&[number, 0]), signature.as_ref()));
+        let parsed = p256::ecdsa::Signature::from_der(signature.as_ref()).unwrap();
+        let (r, s) = parsed.split_scalars();
+        let other = p256::ecdsa::Signature::from_scalars(r.to_bytes(), (-*s).to_bytes()).unwrap();
+        assert!(key.verify(&sha256(&[number]), other.to_der().as_bytes()));
+        assert!(!key.verify(&sha256(&[number]), &parsed.to_bytes()), "raw r ‖ s is not DER");
+    }
+}
+
+#[test]
+fn ecdsa_signatures_have_one_encoding() {
+    let (pair, key) = p256_pair();
+    let digest = sha256(b"encoding");
+    for _ in 0..20 {
+        let good = pair.sign(&SystemRandom::new(), b"encoding").unwrap().as_ref().to_vec();
+        let mut trailing = good.clone();
+        trailing.push(0);
+        let mut trailing_inside = trailing.clone();
+        trailing_inside[1] += 1;
+        let mut padded = good.clone();
+        (padded[1], padded[3]) = (padded[1] + 1, padded[3] + 1);
+        padded.insert(4, 0);
+        let mut long_length = good.clone();
+        long_length.insert(1, 0x81);
+        let mut indefinite = good.clone();
+        indefinite[1] = 0x80;
+        indefinite.extend_from_slice(&[0, 0]);
+        assert!(key.verify(&digest, &good));
+        for bad in [
+            &trailing,
+            &trailing_inside,
+            &padded,
+            &long_length,
+            &indefinite,
+            &good[..good.len() - 1].to_vec(),
+            &vec![],
+        ] {
+            assert!(!key.verify(&digest, bad), "{}", hex::encode(bad));
+        }
+    }
+    let zero = hex::decode("3006020100020100").unwrap();
+    assert!(!key.verify(&digest, &zero));
+}
+
+fn rsa_pair(algorithm: SignatureAlgorithm, size: KeySize) -> (RsaKeyPair, PublicKey) {
+    let pair = RsaKeyPair::generate(size).unwrap();
+    let der = pair.public_key().as_der().unwrap();
+    let key = PublicKey::from_der(algorithm, der.as_ref()).unwrap();
+    (pair, key)
+}
+
+fn rsa_sign(pair: &RsaKeyPair, padding: &'static dyn RsaEncoding, message: &[u8]) -> Vec<u8> {
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(padding, &SystemRandom::new(), message, &mut signature).unwrap();
+    signature
+}
+
+#[test]
+fn rsa_by_another_library_verifies_under_its_own_padding_only() {
+    let (pair, plain) = rsa_pair(SignatureAlgorithm::RsaSha256, KeySize::Rsa2048);
+    let pss = PublicKey::from_der(SignatureAlgorithm::RsaPssSha256, plain.spki_der()).unwrap();
+    assert_ne!(plain, pss);
+    for (key, own, other) in
+        [(&plain, &RSA_PKCS1_SHA256, &RSA_PSS_SHA256), (&pss, &RSA_PSS_SHA256, &RSA_PKCS1_SHA256)]
+    {
+        let good = rsa_sign(&pair, own, b"message");
+        let digest = sha256(b"message");
+        assert!(key.verify(&digest, &good));
+        assert!(!key.verify(&sha256(b"other"), &good));
+        assert!(!key.verify(&digest, &rsa_sign(&pair, other, b"message")));
+        assert!(!key.verify(&digest, &good[..255]));
+        assert!(!key.verify(&digest, &[&[0], &good[..]].concat()), "leading zero");
+        assert!(!key.verify(&digest, &[&good[..], &[0]].concat()));
+        assert!(!key.verify(&digest, &[0xff; 256]), "above the modulus");
+        assert!(!key.verify(&digest, &[0; 256]));
+        assert!(!key.verify(&digest, &[]));
+        for at in [0, 100, 255] {
+            let mut altered = good.clone();
+            altered[at] ^= 1;
+            assert!(!key.verify(&digest, &altered), "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_pss_salt_has_32_bytes() {
+    use rsa::traits::SignatureScheme;
+    let (pair, _) = rsa_pair(SignatureAlgorithm::RsaPssSha256, KeySize::Rsa2048);
+    let private: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    let private =
+        <rsa::RsaPrivateKey as rsa::pkcs8::DecodePrivateKey>::from_pkcs8_der(private.as_ref()).unwrap();
+    let public = pair.public_key().as_der().unwrap();
+    let key = PublicKey::from_der(SignatureAlgorithm::RsaPssSha256, public.as_ref()).unwrap();
+    let digest = sha256(b"salt");
+    for (salt, good) in [(32, true), (0, false), (20, false), (31, false), (33, false), (64, false)] {
+        let mut random = rsa::rand_core::UnwrapErr(getrandom::SysRng);
+        let signature =
+            Pss::<Sha256>::new_with_salt(salt).sign(Some(&mut random), &private, digest.as_bytes());
+        assert_eq!(key.verify(&digest, &signature.unwrap()), good, "salt of {salt}");
+    }
+}
+
+#[test]
+fn the_largest_rsa_key_verifies() {
+    let (pair, key) = rsa_pair(SignatureAlgorithm::RsaSha256, KeySize::Rsa4096);
+    assert!(key.verify(&sha256(b"m"), &rsa_sign(&pair, &RSA_PKCS1_SHA256, b"m")));
+}
+
+/// An odd number of so many bits; whether it is a product of primes, no verifier can know.
+fn modulus(bits: usize) -> Vec<u8> {
+    let mut bytes = vec![0xff; bits.div_ceil(8)];
+    bytes[0] >>= bytes.len() * 8 - bits;
+    bytes
+}
+
+#[test]
+fn weak_and_oversized_rsa_keys_are_refused() {
+    let key = |bits, exponent: &[u8]| {
+        PublicKey::from_rsa_parts(SignatureAlgorithm::RsaSha256, &modulus(bits), exponent)
+    };
+    let usual = [1, 0, 1];
+    for bits in [2048, 2049, 3072, 4095, 4096] {
+        assert!(key(bits, &usual).is_ok(), "{bits}");
+    }
+    for bits in [512, 1024, 2040, 2047, 4097, 8192, 16_384] {
+        assert_eq!(key(bits, &usual), Err(PublicKeyError::Strength), "{bits}");
+    }
+    for exponent in [
+        &[][..],
+        &[0],
+        &[1],
+        &[2],
+        &[3],
+        &[0xff, 0xff],
+        &[1, 0, 0],
+        &[1, 0, 2],
+        &[2, 0, 0, 0, 1],
+        &[0xff; 32],
+    ] {
+        assert_eq!(key(2048, exponent), Err(PublicKeyError::Strength), "{exponent:?}");
+    }
+    assert!(key(2048, &[1, 0, 3]).is_ok());
+    let mut even = modulus(2048);
+    even[255] = 0xfe;
+    let even = PublicKey::from_rsa_parts(SignatureAlgorithm::RsaSha256, &even, &usual);
+    assert_eq!(even, Err(PublicKeyError::Strength));
+    let wrong = PublicKey::from_rsa_parts(SignatureAlgorithm::Ed25519, &modulus(2048), &usual);
+    assert_eq!(wrong, Err(PublicKeyError::Encoding));
+    // Leading zeros do not make a second key.
+    let padded = [&[0][..], &modulus(2048)].concat();
+    let padded = PublicKey::from_rsa_parts(SignatureAlgorithm::RsaSha256, &padded, &[0, 1, 0, 1]);
+    assert_eq!(padded, key(2048, &usual));
+}
+
+#[test]
+fn pem_has_one_spelling_and_knows_its_algorithm() {
+    let (_, raw, _) = batch(0);
+    let (_, p256) = p256_pair();
+    let rsa =
+        PublicKey::from_rsa_parts(SignatureAlgorithm::RsaPssSha256, &modulus(3072), &[1, 0, 1]).unwrap();
+    for key in [PublicKey::from_ed25519_raw(&raw).unwrap(), p256, rsa] {
+        let pem = key.to_pem();
+        let read = |pem: &str| PublicKey::from_pem(key.algorithm(), pem);
+        assert_eq!(read(&pem).as_ref(), Ok(&key));
+        assert_eq!(read(&format!("\n {pem}\n")).as_ref(), Ok(&key));
+        assert_eq!(spki::Document::from_pem(&pem).unwrap().1.as_bytes(), key.spki_der());
+        let body = pem.lines().nth(1).unwrap();
+        for bad in [
+            pem.replace('\n', "\r\n"),
+            pem.replace("PUBLIC", "PRIVATE"),
+            pem.replace("PUBLIC", "RSA PUBLIC"),
+            pem.replace(body, &format!("{}\n{}", &body[..32], &body[32..])),
+            pem.replace(body, &format!("{body} ")),
+            pem.replace("-----END", "\n-----END"),
+            pem.replace(body, ""),
+            format!("{pem}{pem}"),
+            format!("text before\n{pem}"),
+            String::new(),
+        ] {
+            assert_eq!(read(&bad), Err(PublicKeyError::Encoding), "{bad}");
+        }
+        for other in SignatureAlgorithm::ALL {
+            let rsa = |algorithm: SignatureAlgorithm| algorithm.as_str().starts_with("rsa");
+            let fits = other == key.algorithm() || (rsa(other) && rsa(key.algorithm()));
+            assert_eq!(PublicKey::from_pem(other, &pem).is_ok(), fits, "{other} from {}", key.algorithm());
+        }
+    }
+    let (_, key) = p256_pair();
+    assert_eq!(PublicKey::from_pem(SignatureAlgorithm::HmacSha256, &key.to_pem()), Err(PublicKeyError::Mac));
+}
+
+#[test]
+fn der_has_one_spelling() {
+    let (_, raw, _) = batch(0);
+    let ed25519 = PublicKey::from_ed25519_raw(&raw).unwrap();
+    let (_, p256) = p256_pair();
+    let rsa = PublicKey::from_rsa_parts(SignatureAlgorithm::RsaSha256, &modulus(2048), &[1, 0, 1]).unwrap();
+    for key in [&ed25519, &p256, &rsa] {
+        let der = key.spki_der();
+        let trailing = [der, &[0]].concat();
+        let short = der[..der.len() - 1].to_vec();
+        let unused_bits = {
+            let at = der.windows(2).rposition(|pair| pair == [0x03, 0x21] || pair == [0x03, 0x42]);
+            at.map(|at| [&der[..at + 2], &[1], &der[at + 3..]].concat())
+        };
+        for bad in [Some(trailing), Some(short), Some(vec![]), unused_bits].into_iter().flatten() {
+            assert_eq!(PublicKey::from_der(key.algorithm(), &bad), Err(PublicKeyError::Encoding));
+        }
+    }
+    // A compressed point is a second encoding of the same key, acceptable only where a device gives it.
+    let point = &p256.spki_der()[26..];
+    let compressed = [&[2 + (point[64] & 1)], &point[1..33]].concat();
+    assert_eq!(PublicKey::from_p256_point(&compressed).as_ref(), Ok(&p256));
+    let mut der = hex::decode("3039301306072a8648ce3d020106082a8648ce3d030107032200").unwrap();
+    der.extend_from_slice(&compressed);
+    assert_eq!(PublicKey::from_der(SignatureAlgorithm::EcdsaP256Sha256, &der), Err(PublicKeyError::Encoding));
+    // So is id-RSASSA-PSS around an RSA key.
+    let encryption = hex::decode("06092a864886f70d0101010500").unwrap();
+    let at = rsa.spki_der().windows(13).position(|window| window == encryption).unwrap();
+    let mut pss = rsa.spki_der().to_vec();
+    pss[at + 10] = 0x0a;
+    pss.drain(at + 11..at + 13);
+    (pss[3], pss[5]) = (pss[3] - 2, pss[5] - 2);
+    assert_eq!(PublicKey::from_der(SignatureAlgorithm::RsaPssSha256, &pss), Err(PublicKeyError::Encoding));
+}

@@ -35,7 +35,8 @@ async fn the_reply_is_the_event_as_it_stands_on_the_ledger() {
     assert_eq!(expected["seq"], 0);
     expected["receipt"] = reply["receipt"].clone();
     assert_eq!(reply, expected);
-    let second = rig.post(ORDERS, EVENTS, &with(event(2), "stream", json!("orders/eu"))).await.expect(201).json();
+    let second =
+        rig.post(ORDERS, EVENTS, &with(event(2), "stream", json!("orders/eu"))).await.expect(201).json();
     assert_eq!((second["seq"].as_u64(), &second["prevHash"]), (Some(1), &reply["hash"]));
     assert_eq!(second["actor"], ORDERS);
     let own = rig.post(ORDERS, EVENTS, &event(3)).await.expect(201).json();
@@ -70,14 +71,17 @@ async fn a_batch_keeps_its_order_and_bad_items_take_nothing_from_the_others() {
     let first = rig.post_with_key(ORDERS, BATCH, &items, "k").await.expect(200);
     let reply = first.json();
     let codes: Vec<_> = reply["items"].as_array().unwrap().iter().map(|item| item["code"].as_str()).collect();
-    let (a, b, c, d) = (Some("stream-not-granted"), Some("missing-field"), Some("id-conflict"), Some("event-too-large"));
+    let (a, b, c, d) =
+        (Some("stream-not-granted"), Some("missing-field"), Some("id-conflict"), Some("event-too-large"));
     assert_eq!(codes, [None, None, a, None, b, None, c, d, None]);
     assert_eq!(rig.size(), before + 5);
     let leaves = rig.leaves_from(before).await;
     let numbers: Vec<_> = leaves.iter().map(|leaf| leaf["payload"]["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [0, 1, 3, 5, 8]);
     let again = rig.post_with_key(ORDERS, BATCH, &items, "k").await.expect(200).json();
-    for (position, item) in reply["items"].as_array().unwrap().iter().enumerate().filter(|(_, item)| item.get("seq").is_some()) {
+    for (position, item) in
+        reply["items"].as_array().unwrap().iter().enumerate().filter(|(_, item)| item.get("seq").is_some())
+    {
         assert_eq!(*item, again["items"][position], "{position}");
     }
     assert_eq!(rig.size(), before + 5);
@@ -87,7 +91,8 @@ async fn a_batch_keeps_its_order_and_bad_items_take_nothing_from_the_others() {
 async fn leaves_are_strict_whatever_the_caller_sent() {
     let rig = Rig::start().await;
     let before = rig.size();
-    let body = r#" { "payload" : { "z":1.0, "a":"\u00e9\/", "n":{"y":-0.0,"x":1e3} } , "eventType":"a\u002eb" } "#;
+    let body =
+        r#" { "payload" : { "z":1.0, "a":"\u00e9\/", "n":{"y":-0.0,"x":1e3} } , "eventType":"a\u002eb" } "#;
     let request = request(hyper::Method::POST, EVENTS, body, &[("content-type", "application/json")]);
     rig.send(Some(ORDERS), request).await.expect(201);
     let leaf = rig.chancery.roll.leaf(chancery_format::LeafIndex(before)).await.unwrap().unwrap();

@@ -76,7 +76,9 @@ async fn the_log_is_served_as_c2sp_says() {
     rig.get(AUDITOR, "/log/checkpoint").await.expect_code(404, "not-found");
     let mut last = 0;
     for number in 0..5 {
-        last = append(&rig, ORDERS, "orders/eu", &number.to_string()).await["receipt"]["index"].as_u64().unwrap();
+        last = append(&rig, ORDERS, "orders/eu", &number.to_string()).await["receipt"]["index"]
+            .as_u64()
+            .unwrap();
     }
     rig.get(AUDITOR, &format!("/v1/receipts/{last}")).await.expect(200);
     let checkpoint = rig.get(AUDITOR, "/log/checkpoint").await.expect(200);
@@ -102,11 +104,15 @@ async fn the_log_is_served_as_c2sp_says() {
 async fn keys_and_the_registry_are_shown_to_those_who_may_list_them() {
     let rig = Rig::start().await;
     let list = rig.get(AUDITOR, "/v1/keys").await.expect(200).json();
-    let kids: Vec<_> = list["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
+    let kids: Vec<_> =
+        list["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
     assert_eq!(kids, ["ledger", "orders", "orders-p256", "orders-pss", "private", "sealed", "tags"]);
     let key = rig.get(AUDITOR, "/v1/keys/orders-p256").await.expect(200).json();
     assert_eq!(key, list["keys"][2]);
-    assert_eq!((&key["state"], &key["release"], &key["operation"]), (&json!("active"), &json!("durable"), &json!("sign")));
+    assert_eq!(
+        (&key["state"], &key["release"], &key["operation"]),
+        (&json!("active"), &json!("durable"), &json!("sign"))
+    );
     let pem = rig.get(AUDITOR, "/v1/keys/orders-p256/public").await.expect(200);
     assert_eq!(pem.text(), key["public_key_pem"]);
     assert!(list["keys"][6].get("public_key_pem").is_none());
@@ -123,7 +129,9 @@ async fn health_is_open_and_everything_else_is_not() {
         let answer = rig.send(None, request(Method::GET, path, "", &[])).await.expect(200);
         assert_eq!(answer.headers["content-type"], "application/json");
     }
-    for route in crate::routes::table::ROUTES.iter().filter(|route| route.access != crate::routes::table::Access::Open) {
+    for route in
+        crate::routes::table::ROUTES.iter().filter(|route| route.access != crate::routes::table::Access::Open)
+    {
         let path = route.path.replace(['{', '}'], "");
         let answer = rig.send(None, request(route.method(), &path, "", &[])).await;
         answer.expect_code(401, "client-certificate-required");
@@ -137,7 +145,8 @@ async fn request_ids_are_taken_if_sane_and_made_otherwise() {
     let rig = Rig::start().await;
     let ask = |id: &'static str| rig.send(None, request(Method::GET, "/health", "", &[("x-request-id", id)]));
     assert_eq!(ask("r-1").await.headers["x-request-id"], "r-1");
-    let made = [ask("a b").await, ask("").await, rig.send(None, request(Method::GET, "/ping", "", &[])).await];
+    let made =
+        [ask("a b").await, ask("").await, rig.send(None, request(Method::GET, "/ping", "", &[])).await];
     let mut ids: Vec<_> = made.iter().map(|answer| answer.headers["x-request-id"].clone()).collect();
     assert!(ids.iter().all(|id| id.len() == 36), "{ids:?}");
     ids.sort();

@@ -59,7 +59,12 @@ fn json_cases() -> Vec<Case> {
         sign_case("an array", "[]", 400, "invalid-json"),
         sign_case("unknown field", sign_with("hash", json!("x")).to_string(), 400, "unknown-field"),
         sign_case("duplicate key", twice, 400, "duplicate-key"),
-        sign_case("duplicate inside", format!("{{\"metadata\":{{\"a\":1,\"a\":2}},{}", &good[1..]), 400, "duplicate-key"),
+        sign_case(
+            "duplicate inside",
+            format!("{{\"metadata\":{{\"a\":1,\"a\":2}},{}", &good[1..]),
+            400,
+            "duplicate-key",
+        ),
         sign_case("missing field", "{\"kid\":\"orders\"}", 400, "missing-field"),
         sign_case("wrong type", sign_with("kid", json!(7)).to_string(), 400, "invalid-field"),
         sign_case("null", sign_with("purpose", Value::Null).to_string(), 400, "invalid-field"),
@@ -68,8 +73,18 @@ fn json_cases() -> Vec<Case> {
         sign_case("bad mode", sign_with("mode", json!("fast")).to_string(), 400, "invalid-field"),
         sign_case("anchored", sign_with("mode", json!("anchored")).to_string(), 422, "unsupported-mode"),
         sign_case("short digest", sign_with("digest", json!("ab")).to_string(), 400, "wrong-digest-length"),
-        sign_case("long digest", sign_with("digest", json!("a".repeat(128))).to_string(), 400, "wrong-digest-length"),
-        sign_case("upper-case digest", sign_with("digest", json!("A".repeat(64))).to_string(), 400, "invalid-digest"),
+        sign_case(
+            "long digest",
+            sign_with("digest", json!("a".repeat(128))).to_string(),
+            400,
+            "wrong-digest-length",
+        ),
+        sign_case(
+            "upper-case digest",
+            sign_with("digest", json!("A".repeat(64))).to_string(),
+            400,
+            "invalid-digest",
+        ),
         sign_case("bad hex", sign_with("digest", json!("g".repeat(64))).to_string(), 400, "invalid-digest"),
         sign_case("sha512", sign_with("digestAlgorithm", json!("sha512")).to_string(), 400, "invalid-digest"),
         sign_case("too large", " ".repeat(Limits::default().body_bytes_max + 1), 413, "body-too-large"),
@@ -165,13 +180,20 @@ fn path_cases() -> Vec<Case> {
 #[tokio::test]
 async fn each_has_its_status_and_code_and_changes_nothing_but_the_refusal_record() {
     let rig = Rig::start().await;
-    rig.post(CLERK, "/v1/events", &json!({ "eventType": "a", "payload": {}, "stream": "orders/eu" })).await.expect(201);
+    rig.post(CLERK, "/v1/events", &json!({ "eventType": "a", "payload": {}, "stream": "orders/eu" }))
+        .await
+        .expect(201);
     let before = rig.size();
     let mut refused = std::collections::BTreeMap::new();
     for case in [json_cases(), header_cases(), grant_cases(), path_cases()].into_iter().flatten() {
         let request = request(case.method.clone(), case.path, &case.body, &case.headers);
         let answer = rig.send(case.who, request).await;
-        assert_eq!((answer.status, answer.json()["code"].as_str()), (case.status, Some(case.code)), "{}", case.name);
+        assert_eq!(
+            (answer.status, answer.json()["code"].as_str()),
+            (case.status, Some(case.code)),
+            "{}",
+            case.name
+        );
         answer.expect_code(case.status, case.code);
         assert_eq!(rig.size(), before, "{}: the ledger changed", case.name);
         if !matches!(case.code, "not-found" | "method-not-allowed") {
@@ -185,7 +207,10 @@ async fn each_has_its_status_and_code_and_changes_nothing_but_the_refusal_record
         assert_eq!(leaf["eventType"], "request.refused");
         let payload = &leaf["payload"];
         let principal = payload["principal"].as_str().unwrap_or("nobody").to_owned();
-        recorded.insert((payload["code"].as_str().unwrap().to_owned(), principal), payload["count"].as_u64().unwrap());
+        recorded.insert(
+            (payload["code"].as_str().unwrap().to_owned(), principal),
+            payload["count"].as_u64().unwrap(),
+        );
     }
     assert_eq!(recorded, refused);
 }
@@ -208,7 +233,9 @@ async fn switches_close_what_they_should_and_reopen() {
     let switch = rig.chancery.keyring.kill_switch();
     let _ = switch.halt("test", Duration::from_secs(1)).await;
     rig.post(ORDERS, SIGN, &good()).await.expect_code(503, "halted");
-    rig.post(ORDERS, "/v1/mac", &json!({ "kid": "tags", "message": "YWJj" })).await.expect_code(503, "halted");
+    rig.post(ORDERS, "/v1/mac", &json!({ "kid": "tags", "message": "YWJj" }))
+        .await
+        .expect_code(503, "halted");
     rig.post(ORDERS, "/v1/events", &event).await.expect(201);
     switch.resume();
     admission.set_archive_lag(true);

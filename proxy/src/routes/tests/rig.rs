@@ -99,7 +99,9 @@ impl Answer {
         let headers = parts.headers.iter();
         Self {
             status: parts.status.as_u16(),
-            headers: headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect(),
+            headers: headers
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                .collect(),
             bytes: body.collect().await.unwrap().to_bytes(),
         }
     }
@@ -225,7 +227,12 @@ pub(super) fn peer(who: Option<&str>) -> Peer {
     }
 }
 
-pub(super) fn request(method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Request<Full<Bytes>> {
+pub(super) fn request(
+    method: Method,
+    path: &str,
+    body: &str,
+    headers: &[(&str, &str)],
+) -> Request<Full<Bytes>> {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -327,14 +334,15 @@ fn registry(keyring: &Keyring, origin: &Origin) -> PublishedRegistry {
 }
 
 fn policy() -> Policy {
-    let grant = |name: &str, kids: &[&str], operations: &[Operation], streams: &[&str], read_payloads, rate| Grant {
-        principal: name.parse().unwrap(),
-        kids: kids.iter().map(|kid| kid.parse().unwrap()).collect(),
-        operations: operations.to_vec(),
-        streams: streams.iter().map(|stream| stream.parse().unwrap()).collect(),
-        read_payloads,
-        rate,
-    };
+    let grant =
+        |name: &str, kids: &[&str], operations: &[Operation], streams: &[&str], read_payloads, rate| Grant {
+            principal: name.parse().unwrap(),
+            kids: kids.iter().map(|kid| kid.parse().unwrap()).collect(),
+            operations: operations.to_vec(),
+            streams: streams.iter().map(|stream| stream.parse().unwrap()).collect(),
+            read_payloads,
+            rate,
+        };
     let fast = Rate { per_second: 1_000_000, burst: 1_000_000 };
     let slow = Rate { per_second: 1, burst: 2 };
     let all_kids = ["ledger", "orders", "orders-p256", "orders-pss", "tags", "sealed", "missing"];

@@ -28,7 +28,8 @@ fn verifies(rig: &Rig, reply: &Value) -> bool {
     let key = registry.signer(reply["signer_kid"].as_str().unwrap()).unwrap().public_key().unwrap().unwrap();
     let digest = reply["digest"].as_str().unwrap();
     let digest = chancery_format::Digest::parse("sha256", digest).unwrap();
-    let signature = base64::engine::general_purpose::STANDARD.decode(reply["signature"].as_str().unwrap()).unwrap();
+    let signature =
+        base64::engine::general_purpose::STANDARD.decode(reply["signature"].as_str().unwrap()).unwrap();
     key.verify(&digest, &signature)
 }
 
@@ -36,9 +37,11 @@ fn verifies(rig: &Rig, reply: &Value) -> bool {
 async fn a_reply_has_the_contracts_shape_and_its_signature_and_receipt_verify() {
     for intents in [Intents::Always, Intents::Skip] {
         let rig = Rig::start_with(Choices { intents, ..Choices::default() }).await;
-        for (number, kid, algorithm) in
-            [(1, "orders", "ed25519"), (2, "orders-p256", "ecdsa-p256-sha256"), (3, "orders-pss", "rsa-pss-sha256")]
-        {
+        for (number, kid, algorithm) in [
+            (1, "orders", "ed25519"),
+            (2, "orders-p256", "ecdsa-p256-sha256"),
+            (3, "orders-pss", "rsa-pss-sha256"),
+        ] {
             let mut body = sign_body(kid, number);
             body["purpose"] = json!("invoice");
             body["metadata"] = json!({ "order": 7 });
@@ -98,7 +101,9 @@ async fn concurrent_attempts_under_one_key_are_one_signature() {
         let before = rig.size();
         let attempts = (0..12).map(|_| {
             let rig = Arc::clone(&rig);
-            tokio::spawn(async move { rig.post_with_key(ORDERS, SIGN, &sign_body("orders-p256", 1), "k").await })
+            tokio::spawn(
+                async move { rig.post_with_key(ORDERS, SIGN, &sign_body("orders-p256", 1), "k").await },
+            )
         });
         let mut bytes = Vec::new();
         for attempt in attempts.collect::<Vec<_>>() {
@@ -180,9 +185,12 @@ async fn a_batch_answers_item_by_item_in_order_and_the_same_again() {
         assert_eq!(items.len(), 9);
         for (position, item) in items.iter().enumerate() {
             match position {
-                2 => assert_eq!((item["code"].as_str(), item["status"].as_u64()), (Some("kid-not-granted"), Some(403))),
+                2 => assert_eq!(
+                    (item["code"].as_str(), item["status"].as_u64()),
+                    (Some("kid-not-granted"), Some(403))
+                ),
                 3 => assert_eq!(item["code"], "missing-field"),
-                5 => assert_eq!(item["code"], "wrong-digest-length"),
+                5 => assert_eq!(item["code"], "invalid-digest"),
                 7 => assert_eq!(item["code"], "invalid-json"),
                 _ => {
                     assert_eq!(item["digest"], digest(position as u64 + 1));
@@ -197,8 +205,9 @@ async fn a_batch_answers_item_by_item_in_order_and_the_same_again() {
         }
         assert_eq!(rig.size(), before + 5);
         crate::refusals::flush(&rig.chancery).await.unwrap();
-        let codes: Vec<_> = rig.leaves_from(before + 5).await.iter().map(|leaf| leaf["payload"]["code"].clone()).collect();
-        assert_eq!(codes, ["invalid-json", "missing-field", "wrong-digest-length", "kid-not-granted"]);
+        let codes: Vec<_> =
+            rig.leaves_from(before + 5).await.iter().map(|leaf| leaf["payload"]["code"].clone()).collect();
+        assert_eq!(codes, ["invalid-json", "missing-field", "invalid-digest", "kid-not-granted"]);
     }
 }
 
@@ -225,7 +234,8 @@ async fn macs_are_made_recorded_and_checked() {
     assert_eq!(reply["digest"], chancery_format::Hash::of(&[b"hello"]).to_hex());
     assert!(reply.get("signature").is_none());
     assert_eq!(rig.post_with_key(ORDERS, "/v1/mac", &body, "k").await.bytes, first.bytes);
-    let check = |message: &[u8], mac: &Value| json!({ "kid": "tags", "message": base64(message), "mac": mac });
+    let check =
+        |message: &[u8], mac: &Value| json!({ "kid": "tags", "message": base64(message), "mac": mac });
     for (message, valid) in [(&b"hello"[..], true), (b"hellO", false)] {
         let answer = rig.post(ORDERS, "/v1/mac/verify", &check(message, &reply["mac"])).await.expect(200);
         assert_eq!(answer.json()["valid"], valid);
@@ -246,13 +256,16 @@ async fn macs_are_made_recorded_and_checked() {
 async fn a_signature_that_does_not_verify_is_an_answer() {
     let rig = Rig::start().await;
     let reply = rig.post(ORDERS, SIGN, &sign_body("orders-p256", 1)).await.expect(200).json();
-    let verify = |kid: &str, number: u64, signature: &Value| {
-        json!({ "kid": kid, "digest": digest(number), "signature": signature })
-    };
-    for (kid, number, valid) in [("orders-p256", 1, true), ("orders-p256", 2, false), ("orders-p256-v1", 1, true)] {
+    let verify = |kid: &str, number: u64, signature: &Value| json!({ "kid": kid, "digest": digest(number), "signature": signature });
+    for (kid, number, valid) in
+        [("orders-p256", 1, true), ("orders-p256", 2, false), ("orders-p256-v1", 1, true)]
+    {
         let body = verify(kid, number, &reply["signature"]);
         let answer = rig.post(ORDERS, "/v1/verify", &body).await.expect(200).json();
-        assert_eq!(answer, json!({ "valid": valid, "kid": kid, "signer_kid": "orders-p256-v1", "keyState": "active" }));
+        assert_eq!(
+            answer,
+            json!({ "valid": valid, "kid": kid, "signer_kid": "orders-p256-v1", "keyState": "active" })
+        );
     }
     for junk in [vec![], vec![0; 64], vec![0x30; 70]] {
         let body = verify("orders-p256", 1, &json!(base64(&junk)));

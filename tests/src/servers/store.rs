@@ -1,4 +1,4 @@
-//! The two emulators of AWS.
+//! Object stores that enforce Object Lock, each written by others than the rest.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -7,34 +7,39 @@ use super::error::ServerError;
 use super::process::{Server, data_dir, free_port};
 use super::python::{Pythons, environment};
 
-/// An emulator of S3 and KMS. What each enforces is in the documentation of the tests that use it.
+/// A server that speaks S3 and locks objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Emulator {
-    /// Fast; KMS with Ed25519. Does not lock what was uploaded in parts.
+pub enum ObjectStore {
+    /// Emulator of AWS; fast; KMS with Ed25519. Does not lock what was uploaded in parts.
     MiniStack,
-    /// Closest to AWS in Object Lock.
+    /// Emulator of AWS, closest to it in Object Lock; KMS.
     LocalStack,
+    /// Ceph's RADOS Gateway: a real store, which checks request signatures, ignores create-only in versioned
+    /// buckets and ignores SHA-256 checksums. Access key and secret are `test`. Needs the Debian packages
+    /// `ceph-mon ceph-osd radosgw ceph-common`, so no test that runs by default may want it.
+    CephGateway,
 }
 
-impl Emulator {
-    /// Both, for tests that must hold on either.
-    pub const ALL: [Self; 2] = [Self::MiniStack, Self::LocalStack];
-
+impl ObjectStore {
     /// Installs it if need be and starts one of one's own.
     pub fn start(self) -> Result<Server, ServerError> {
         match self {
             Self::MiniStack => ministack(),
             Self::LocalStack => localstack(),
+            Self::CephGateway => ceph_gateway(),
         }
     }
 
     /// One server for all tests of this process. It ends with the process.
     pub fn shared(self) -> Result<&'static Server, &'static ServerError> {
-        static SERVERS: [OnceLock<Result<Server, ServerError>>; 2] = [OnceLock::new(), OnceLock::new()];
-        let [ministack, localstack] = &SERVERS;
+        type Shared = OnceLock<Result<Server, ServerError>>;
+        static MINISTACK: Shared = OnceLock::new();
+        static LOCALSTACK: Shared = OnceLock::new();
+        static CEPH_GATEWAY: Shared = OnceLock::new();
         let server = match self {
-            Self::MiniStack => ministack,
-            Self::LocalStack => localstack,
+            Self::MiniStack => &MINISTACK,
+            Self::LocalStack => &LOCALSTACK,
+            Self::CephGateway => &CEPH_GATEWAY,
         };
         server.get_or_init(|| self.start()).as_ref()
     }
@@ -72,4 +77,20 @@ fn localstack() -> Result<Server, ServerError> {
         .env("LOCALSTACK_VOLUME_DIR", dir.join("volume"))
         .env("FILESYSTEM_ROOT", dir.join("volume"));
     Server::start("localstack", &dir, port, "/_localstack/health", &command)
+}
+
+fn ceph_gateway() -> Result<Server, ServerError> {
+    for program in ["ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin"] {
+        let found = Command::new(program).arg("--version").output();
+        if !found.is_ok_and(|output| output.status.success()) {
+            return Err(ServerError::Missing(format!(
+                "no {program}: apt-get install --no-install-recommends ceph-mon ceph-osd radosgw ceph-common"
+            )));
+        }
+    }
+    let (dir, port) = (data_dir("ceph")?, free_port()?);
+    let mut command = Command::new("sh");
+    command.args(["-c", include_str!("ceph.sh"), "ceph"]).arg(&dir);
+    command.args([free_port()?.to_string(), port.to_string()]);
+    Server::start("ceph", &dir, port, "/", &command)
 }

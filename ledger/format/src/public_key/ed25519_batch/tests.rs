@@ -1,0 +1,229 @@
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failed unwrap or index is the test's failure"
+)]
+
+use curve25519_dalek::constants::EIGHT_TORSION;
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+use curve25519_dalek::scalar::Scalar;
+use ed25519_dalek::{Signer, SigningKey};
+use proptest::prelude::*;
+use sha2::{Digest as _, Sha512};
+
+use super::{is_canonical_y, verify_ed25519_batch};
+use crate::public_key::{PublicKey, PublicKeyError};
+
+pub(crate) type Item = ([u8; 32], [u8; 64]);
+
+/// An Ed25519 key of a fresh seed, with signatures over made-up digests.
+pub(crate) fn batch(count: usize) -> (SigningKey, [u8; 32], Vec<Item>) {
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).unwrap();
+    let signer = SigningKey::from_bytes(&seed);
+    let digest = |number: usize| crate::hash::Hash::of(&[&number.to_be_bytes()]).0;
+    let items = (0..count).map(|number| (digest(number), signer.sign(&digest(number)).to_bytes())).collect();
+    let key = signer.verifying_key().to_bytes();
+    (signer, key, items)
+}
+
+/// What every batch verdict is held against: one by one, by `verify_strict` alone.
+fn one_by_one(key: &[u8; 32], items: &[Item]) -> bool {
+    ed25519_dalek::VerifyingKey::from_bytes(key).is_ok_and(|key| {
+        items.iter().all(|(digest, signature)| key.verify_strict(digest, &(*signature).into()).is_ok())
+    })
+}
+
+fn assert_agree(key: &[u8; 32], items: &[Item], what: &str) -> bool {
+    let verdict = verify_ed25519_batch(key, items);
+    assert_eq!(verdict, one_by_one(key, items), "{what}");
+    verdict
+}
+
+/// Adds the group order to a signature's `s`: the same scalar in a second encoding.
+fn second_scalar_encoding(signature: &[u8; 64]) -> [u8; 64] {
+    let order = hex::decode("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010").unwrap();
+    let mut altered = *signature;
+    let mut carry = 0;
+    for at in 0..32 {
+        let sum = u16::from(altered[32 + at]) + u16::from(order[at]) + carry;
+        altered[32 + at] = (sum & 0xff) as u8;
+        carry = sum >> 8;
+    }
+    altered
+}
+
+/// What only the holder of the private key can make: `R` with a small-order part. The cofactored equation
+/// holds, the plain one does not.
+fn with_torsion(signer: &SigningKey, digest: &[u8; 32], torsion: &EdwardsPoint) -> [u8; 64] {
+    let nonce = Scalar::from_bytes_mod_order_wide(&Sha512::digest(digest).into());
+    let r = (EdwardsPoint::mul_base(&nonce) + torsion).compress().to_bytes();
+    let hash =
+        Sha512::new().chain_update(r).chain_update(signer.verifying_key().as_bytes()).chain_update(digest);
+    let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+    let s = nonce + k * signer.to_scalar();
+    [r, s.to_bytes()].concat().try_into().unwrap()
+}
+
+/// Batches on both sides of the point where subsets take over from one by one.
+const SIZES: [usize; 4] = [1, 17, 192, 300];
+
+#[test]
+fn good_batches_pass_in_any_order_and_cut() {
+    let (_, key, mut items) = batch(700);
+    for size in [0, 1, 2, 191, 192, 193, 256, 699, 700] {
+        assert!(assert_agree(&key, &items[..size], "good batch"), "{size}");
+    }
+    items.reverse();
+    assert!(assert_agree(&key, &items, "reversed"));
+    let twice = [&items[..200], &items[..200]].concat();
+    assert!(assert_agree(&key, &twice, "each twice"));
+}
+
+#[test]
+fn one_bad_signature_anywhere_refuses_the_batch() {
+    for size in SIZES {
+        let (_, key, items) = batch(size);
+        for at in [0, size / 2, size - 1] {
+            for bit in [0, 7, 100, 255, 256, 300, 508, 511] {
+                let mut altered = items.clone();
+                altered[at].1[bit / 8] ^= 1 << (bit % 8);
+                assert!(!assert_agree(&key, &altered, "flipped signature bit"), "{at} of {size}, bit {bit}");
+            }
+            let mut altered = items.clone();
+            altered[at].0[31] ^= 1;
+            assert!(!assert_agree(&key, &altered, "flipped digest bit"), "{at} of {size}");
+        }
+    }
+}
+
+#[test]
+fn errors_that_cancel_in_a_plain_sum_are_found() {
+    let (_, key, mut items) = batch(256);
+    let digest = items[0].0;
+    items[0].0 = items[1].0;
+    items[1].0 = digest;
+    assert!(!assert_agree(&key, &items, "two digests swapped"));
+    let (_, key, mut items) = batch(256);
+    let scalar = |signature: &[u8; 64]| Scalar::from_bytes_mod_order(signature[32..].try_into().unwrap());
+    let (more, less) = (scalar(&items[3].1) + Scalar::ONE, scalar(&items[200].1) - Scalar::ONE);
+    items[3].1[32..].copy_from_slice(more.as_bytes());
+    items[200].1[32..].copy_from_slice(less.as_bytes());
+    assert!(!assert_agree(&key, &items, "s + 1 and s − 1"));
+}
+
+#[test]
+fn second_encodings_are_refused() {
+    for size in SIZES {
+        let (_, key, mut items) = batch(size);
+        items[size / 2].1 = second_scalar_encoding(&items[size / 2].1);
+        assert!(!assert_agree(&key, &items, "s plus the group order"));
+        // y = 1 as p + 1, and −0: the identity in its other spellings.
+        let mut wide = [0xff; 32];
+        (wide[0], wide[31]) = (0xee, 0x7f);
+        let mut minus_zero = [0; 32];
+        (minus_zero[0], minus_zero[31]) = (1, 0x80);
+        for r in [wide, minus_zero] {
+            let (_, key, mut items) = batch(size);
+            items[0].1[..32].copy_from_slice(&r);
+            items[0].1[32..].fill(0);
+            assert!(!assert_agree(&key, &items, "R in a second encoding"));
+            assert!(!assert_agree(&r, &items, "key in a second encoding"));
+        }
+    }
+    assert!(!is_canonical_y(&[0xff; 32]));
+    assert!(is_canonical_y(&[0x7f; 32]));
+}
+
+/// `y + p` of small `y`: second spellings of points that are not of small order. `verify_strict` alone
+/// takes such a key; nothing here does.
+#[test]
+fn a_key_has_one_encoding_and_is_in_the_prime_order_group() {
+    let mut tried = 0;
+    for y in 2..19u8 {
+        let mut low = [0; 32];
+        low[0] = y;
+        if CompressedEdwardsY(low).decompress().is_none_or(|point| point.is_small_order()) {
+            continue;
+        }
+        let mut high = [0xff; 32];
+        (high[0], high[31]) = (0xed + y, 0x7f);
+        assert!(CompressedEdwardsY(high).decompress().is_some());
+        assert_eq!(PublicKey::from_ed25519_raw(&high), Err(PublicKeyError::Encoding));
+        assert!(!verify_ed25519_batch(&high, &[]));
+        tried += 1;
+    }
+    assert!(tried > 0);
+    let (signer, ..) = batch(0);
+    for torsion in EIGHT_TORSION {
+        let small = torsion.compress().to_bytes();
+        assert!(PublicKey::from_ed25519_raw(&small).is_err());
+        assert!(!verify_ed25519_batch(&small, &[]));
+        let mixed = (signer.verifying_key().to_edwards() + torsion).compress().to_bytes();
+        let good = torsion == EIGHT_TORSION[0];
+        assert_eq!(PublicKey::from_ed25519_raw(&mixed).is_ok(), good);
+        assert_eq!(verify_ed25519_batch(&mixed, &[]), good);
+    }
+}
+
+#[test]
+fn small_order_points_are_refused() {
+    for (size, torsion) in SIZES.into_iter().flat_map(|size| EIGHT_TORSION.map(|torsion| (size, torsion))) {
+        let (_, key, mut items) = batch(size);
+        let small = torsion.compress().to_bytes();
+        items[0].1[..32].copy_from_slice(&small);
+        assert!(!assert_agree(&key, &items, "R of small order"));
+        // Under a small-order key s = 0 and R = the identity hold for every eighth message at least.
+        items.iter_mut().for_each(|(_, signature)| *signature = [0; 64]);
+        items.iter_mut().for_each(|(_, signature)| signature[0] = 1);
+        assert!(!assert_agree(&small, &items, "key of small order"));
+    }
+}
+
+/// The gap of the weighted equation: two such signatures cancel whenever their weights add up to a
+/// multiple of the point's order.
+#[test]
+fn a_signer_cannot_make_the_batch_say_yes_where_one_by_one_says_no() {
+    for size in SIZES {
+        let (signer, key, items) = batch(size);
+        for (torsion, count) in
+            EIGHT_TORSION[1..].iter().flat_map(|torsion| [(torsion, 1), (torsion, 2), (torsion, size)])
+        {
+            let mut altered = items.clone();
+            for (digest, signature) in altered.iter_mut().take(count) {
+                *signature = with_torsion(&signer, digest, torsion);
+            }
+            assert!(!assert_agree(&key, &altered, "R with a small-order part"), "{count} of {size}");
+        }
+    }
+    // The same maker without the torsion makes good signatures.
+    let (signer, key, mut items) = batch(200);
+    items
+        .iter_mut()
+        .for_each(|(digest, signature)| *signature = with_torsion(&signer, digest, &EIGHT_TORSION[0]));
+    assert!(assert_agree(&key, &items, "own nonces"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_batch_agrees_with_one_by_one_on_any_mixture(
+        size in 150usize..260,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0u8..6, any::<[u8; 32]>()), 0..4),
+    ) {
+        let (signer, key, mut items) = batch(size);
+        for (at, what, random) in changes {
+            let (digest, signature) = &mut items[at.index(size)];
+            match what {
+                0 => *signature = signer.sign(digest).to_bytes(),
+                1 => *digest = random,
+                2 => signature[..32].copy_from_slice(&random),
+                3 => signature[32..].copy_from_slice(&random),
+                4 => *signature = second_scalar_encoding(signature),
+                _ => *signature = with_torsion(&signer, digest, &EIGHT_TORSION[usize::from(random[0] % 8)]),
+            }
+        }
+        assert_agree(&key, &items, "mixture");
+    }
+}

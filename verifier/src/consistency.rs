@@ -1,0 +1,205 @@
+//! Two checkpoints of one ledger: does the newer continue the older?
+//!
+//! The proof comes from a file, or is derived from an archive's tiles and entries. Both checkpoints must
+//! be signed by the ledger the registry names. Equal sizes need no proof; the roots must be the same.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chancery_format::merkle::{self, NodeSource, ProofError};
+use chancery_format::tile::{self, LEVELS, TilePath, WIDTH};
+use chancery_format::{Hash, TreeHead};
+
+use crate::evidence::{Evidence, EvidenceError};
+use crate::findings::{Finding, Findings, Kind};
+use crate::inventory::Inventory;
+use crate::ledger::{BUNDLE_BYTES_MAX, unread, verify_head};
+use crate::report::{Report, head_json};
+use crate::trust::Trust;
+
+/// Where the proof comes from.
+pub enum ProofFrom<'a> {
+    /// Nowhere: only equal sizes can be decided.
+    Nothing,
+    /// A text of hashes, one per line, hex or base64.
+    Text(&'a [u8]),
+    /// An archive that covers the newer checkpoint.
+    Archive(&'a dyn Evidence),
+}
+
+impl std::fmt::Debug for ProofFrom<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Text(_) => "Text",
+            Self::Archive(_) => "Archive",
+        })
+    }
+}
+
+/// Verifies that `newer` continues `older`; both are signed notes.
+pub fn verify(older: &[u8], newer: &[u8], proof: &ProofFrom<'_>, trust: &Trust) -> Report {
+    let mut findings = Findings::default();
+    let older = head(older, "older", trust, &mut findings);
+    let newer = head(newer, "newer", trust, &mut findings);
+    let mut checked = serde_json::json!({ "checkpoints": older.iter().chain(&newer).count() });
+    let mut text = String::new();
+    if let (Some(older), Some(newer)) = (older, newer) {
+        checked["older"] = head_json(older.size.0, &older.root);
+        checked["newer"] = head_json(newer.size.0, &newer.root);
+        match compare(&older, &newer, proof) {
+            Ok(hashes) => {
+                checked["proofHashes"] = hashes.into();
+                text = format!("the tree of {} entries continues that of {}\n", newer.size, older.size);
+            }
+            Err(finding) => findings.push(finding),
+        }
+    }
+    Report::of(findings, checked, text)
+}
+
+fn head(note: &[u8], which: &str, trust: &Trust, findings: &mut Findings) -> Option<TreeHead> {
+    let told = verify_head(trust, note).map(|signed| signed.head);
+    told.map_err(|finding| findings.push(finding.in_file(format!("{which} checkpoint")))).ok()
+}
+
+fn compare(older: &TreeHead, newer: &TreeHead, proof: &ProofFrom<'_>) -> Result<u64, Finding> {
+    let fails = |error: ProofError| {
+        let message = format!("{} entries do not continue {}: {error}", newer.size, older.size);
+        Finding::new(Kind::ConsistencyInvalid, message)
+    };
+    if older.size > newer.size {
+        return Err(fails(ProofError::OutOfRange));
+    }
+    let hashes = match proof {
+        _ if older.size == newer.size => Vec::new(),
+        ProofFrom::Nothing => {
+            let message = "sizes differ, so a proof is needed: give --archive or --proof";
+            return Err(Finding::new(Kind::ConsistencyInvalid, message).missing_if(true));
+        }
+        ProofFrom::Text(text) => read_proof(text)?,
+        ProofFrom::Archive(evidence) => derive(*evidence, older, newer)?,
+    };
+    merkle::verify_consistency(older, newer, &hashes).map_err(fails)?;
+    Ok(hashes.len() as u64)
+}
+
+/// Hashes, one per line.
+fn read_proof(text: &[u8]) -> Result<Vec<Hash>, Finding> {
+    let bad = |line: usize| {
+        let message = format!("line {line} is not a hash in lower-case hex or base64");
+        Finding::file(Kind::ConsistencyInvalid, "proof", message)
+    };
+    let text = std::str::from_utf8(text).map_err(|_| bad(1))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty());
+    lines.map(|(at, line)| hash(line).ok_or_else(|| bad(at + 1))).collect()
+}
+
+fn hash(line: &str) -> Option<Hash> {
+    match line.len() {
+        64 => Hash::from_hex(line).ok(),
+        _ => STANDARD.decode(line).ok()?.try_into().ok().map(Hash),
+    }
+}
+
+fn derive(evidence: &dyn Evidence, older: &TreeHead, newer: &TreeHead) -> Result<Vec<Hash>, Finding> {
+    let unlisted = |error: EvidenceError| {
+        Finding::new(Kind::UnreadableFile, format!("the archive cannot be listed: {error}"))
+    };
+    // Names that no archive has are the business of `ledger`; here they cannot mislead.
+    let inventory = Inventory::take(evidence, &mut Findings::default()).map_err(unlisted)?;
+    let nodes = ArchiveNodes { evidence, inventory: &inventory, known: RefCell::default() };
+    merkle::consistency_proof(&nodes, older.size, newer.size).map_err(|error| match error {
+        NodeError::Finding(finding) => *finding,
+        NodeError::Proof(error) => Finding::new(Kind::ConsistencyInvalid, error.to_string()),
+    })
+}
+
+/// Complete nodes of the tree, from tiles where they are full and from entries where they are not.
+struct ArchiveNodes<'a> {
+    evidence: &'a dyn Evidence,
+    inventory: &'a Inventory,
+    /// Nodes of tile levels, so that no tile is read twice in one proof.
+    known: RefCell<HashMap<(u8, u64), Hash>>,
+}
+
+enum NodeError {
+    Finding(Box<Finding>),
+    Proof(ProofError),
+}
+
+impl From<ProofError> for NodeError {
+    fn from(error: ProofError) -> Self {
+        Self::Proof(error)
+    }
+}
+
+impl From<Finding> for NodeError {
+    fn from(finding: Finding) -> Self {
+        Self::Finding(Box::new(finding))
+    }
+}
+
+impl NodeSource for ArchiveNodes<'_> {
+    type Error = NodeError;
+
+    fn node(&self, level: u8, index: u64) -> Result<Hash, NodeError> {
+        let (tile_level, above) = (level / 8, level % 8);
+        let first = index << above;
+        let nodes: Vec<Hash> =
+            (first..first + (1 << above)).map(|at| self.tile_node(tile_level, at)).collect::<Result<_, _>>()?;
+        tile::perfect_root(&nodes).ok_or_else(|| ProofError::OutOfRange.into())
+    }
+}
+
+impl ArchiveNodes<'_> {
+    /// The node at an exact tile level.
+    fn tile_node(&self, tile_level: u8, index: u64) -> Result<Hash, NodeError> {
+        if let Some(hash) = self.known.borrow().get(&(tile_level, index)) {
+            return Ok(*hash);
+        }
+        let number = index / WIDTH;
+        let nodes = if tile_level < LEVELS && self.inventory.tiles(tile_level).binary_search(&number).is_ok() {
+            self.read_tile(tile_level, number)?
+        } else if tile_level == 0 {
+            self.read_entries(index)?
+        } else {
+            let first = index * WIDTH;
+            let below = (first..first + WIDTH).map(|at| self.tile_node(tile_level - 1, at));
+            let root = tile::tile_root(&below.collect::<Result<Vec<_>, _>>()?).ok_or(ProofError::OutOfRange)?;
+            self.known.borrow_mut().insert((tile_level, index), root);
+            return Ok(root);
+        };
+        let mut known = self.known.borrow_mut();
+        known.extend((number * WIDTH..).zip(nodes).map(|(at, hash)| ((tile_level, at), hash)));
+        known.get(&(tile_level, index)).copied().ok_or_else(|| {
+            let message = format!("entry {index} is not in the archive");
+            Finding::entry(Kind::MissingFile, index, message).into()
+        })
+    }
+
+    fn read_tile(&self, level: u8, number: u64) -> Result<Vec<Hash>, Finding> {
+        let name = TilePath::tile(level, number).to_string();
+        let bytes = self.evidence.open(&name, tile::TILE_BYTES).map_err(|error| unread(&name, &error))?;
+        let hashes = tile::decode_tile(&bytes).filter(|hashes| hashes.len() as u64 == WIDTH);
+        hashes.ok_or_else(|| Finding::file(Kind::TileMismatch, name, "is not a full tile"))
+    }
+
+    /// Leaf hashes of the bundle or of the longest tail bundle that holds this entry.
+    fn read_entries(&self, index: u64) -> Result<Vec<Hash>, Finding> {
+        let number = index / WIDTH;
+        let path = match self.inventory.bundles.binary_search(&number) {
+            Ok(_) => Some(TilePath::entries(number)),
+            Err(_) => self.inventory.tails_of(number).last().copied().and_then(TilePath::tail_entries),
+        };
+        let missing = || Finding::entry(Kind::MissingFile, index, "no archived bundle holds this entry");
+        let name = path.ok_or_else(missing)?.to_string();
+        let bytes = self.evidence.open(&name, BUNDLE_BYTES_MAX).map_err(|error| unread(&name, &error))?;
+        let leaves = tile::decode_bundle(&bytes).map(|entry| entry.map(merkle::leaf_hash));
+        leaves.collect::<Result<_, _>>().map_err(|error| {
+            Finding::file(Kind::BundleMalformed, name, error.to_string())
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! The command line of `chancery-verify`, and its exit codes: 0 valid, 1 bad, 2 usage or configuration,
+//! 3 evidence missing or unreadable. Everything else is in the library.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use chancery_format::receipt::RECEIPT_BYTES_MAX;
+use chancery_format::registry::REGISTRY_BYTES_MAX;
+use chancery_verify::consistency::{self, ProofFrom};
+use chancery_verify::evidence::{Directory, Evidence, EvidenceError, S3, S3Config};
+use chancery_verify::findings::{Finding, Findings, Kind};
+use chancery_verify::ledger::{self, Options, THREADS_MAX};
+use chancery_verify::progress::{Progress, Silent, Terminal};
+use chancery_verify::{Report, Trust, receipt};
+use clap::{Args, Parser, Subcommand};
+
+/// Largest checkpoint or proof read from the command line.
+const NOTE_BYTES_MAX: usize = 1024 * 1024;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 valid · 1 checked and found bad · 2 usage or configuration · 3 evidence missing or unreadable.
+
+Examples:
+  chancery-verify ledger ./archive --signers signers.json
+  chancery-verify receipt receipt.json --signers signers.json";
+
+const LEDGER_HELP: &str = "\
+Derives every leaf, event hash, stream chain, tile and root again from the archived entries; checks every
+checkpoint, registry version and individual signature, and whether each key was active at its index.
+
+Examples:
+  A folder, findings as JSON:
+    chancery-verify ledger ./archive --signers signers.json --json
+  A bucket (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL,
+  AWS_CA_BUNDLE; without keys, unsigned requests):
+    AWS_REGION=eu-central-1 chancery-verify ledger s3://audit-archive/prod --signers signers.json
+  Must continue the checkpoint kept from last year:
+    chancery-verify ledger ./archive --signers signers.json --since checkpoint-2025";
+
+const RECEIPT_HELP: &str = "\
+Checks one receipt offline: checkpoint signature, inclusion proof, event hash, and the signature inside.
+
+Example:
+  chancery-verify receipt receipt.json --signers signers.json";
+
+const CONSISTENCY_HELP: &str = "\
+Checks that NEW continues OLD: same ledger, nothing below OLD's size changed. The proof is derived from an
+archive, or read from a file of hashes (hex or base64, one per line).
+
+Examples:
+  chancery-verify consistency old.txt new.txt --archive ./archive --signers signers.json
+  chancery-verify consistency old.txt new.txt --proof proof.txt --signers signers.json";
+
+/// Verifies Chancery ledgers, receipts and checkpoints offline, with the signers registry alone.
+#[derive(Parser)]
+#[command(version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Common {
+    /// The signers registry to trust
+    #[arg(long, value_name = "FILE")]
+    signers: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Verify a whole archive
+    #[command(after_help = LEDGER_HELP)]
+    Ledger {
+        /// A folder, or s3://bucket/prefix
+        archive: String,
+        #[command(flatten)]
+        common: Common,
+        /// An older checkpoint that the archive must continue
+        #[arg(long, value_name = "FILE")]
+        since: Option<PathBuf>,
+        /// Verify Ed25519 signatures one by one instead of in batches
+        #[arg(long)]
+        strict: bool,
+        /// Worker threads [default: one per core, eight for s3://]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
+        threads: Option<u16>,
+    },
+    /// Verify one receipt
+    #[command(after_help = RECEIPT_HELP)]
+    Receipt {
+        /// The receipt, JSON
+        file: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Verify that one checkpoint continues another
+    #[command(after_help = CONSISTENCY_HELP)]
+    Consistency {
+        /// The older checkpoint
+        old: PathBuf,
+        /// The newer checkpoint
+        new: PathBuf,
+        #[command(flatten)]
+        common: Common,
+        /// Derive the proof from this archive: a folder, or s3://bucket/prefix
+        #[arg(long, value_name = "ARCHIVE", conflicts_with = "proof")]
+        archive: Option<String>,
+        /// Read the proof from this file
+        #[arg(long, value_name = "FILE")]
+        proof: Option<PathBuf>,
+    },
+}
+
+/// Why no report can be given.
+enum Stop {
+    /// Exit 2.
+    Usage(String),
+    /// Exit 3, as a report.
+    Unreadable(Finding),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = match &cli.command {
+        Command::Ledger { common, .. } | Command::Receipt { common, .. } | Command::Consistency { common, .. } => {
+            common.json
+        }
+    };
+    let report = match run(cli.command) {
+        Ok(report) => report,
+        Err(Stop::Usage(message)) => {
+            drop(writeln!(std::io::stderr(), "chancery-verify: {message}"));
+            return ExitCode::from(2);
+        }
+        Err(Stop::Unreadable(finding)) => {
+            let mut findings = Findings::default();
+            findings.push(finding);
+            Report::of(findings, serde_json::json!({}), String::new())
+        }
+    };
+    let text = if json { format!("{}\n", report.to_json()) } else { report.to_text() };
+    let told = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+    // A verdict nobody received is no success.
+    if told.is_err() { ExitCode::from(3) } else { ExitCode::from(report.exit_code()) }
+}
+
+fn run(command: Command) -> Result<Report, Stop> {
+    match command {
+        Command::Ledger { archive, common, since, strict, threads } => {
+            let trust = trust(&common)?;
+            let since = since.map(|path| read(&path, NOTE_BYTES_MAX)).transpose()?;
+            let archive = evidence(&archive)?;
+            let options = Options { strict, threads: threads.map(usize::from), since };
+            let mut terminal = Terminal::on_stderr();
+            let mut silent = Silent;
+            let progress: &mut dyn Progress = match &mut terminal {
+                Some(terminal) => terminal,
+                None => &mut silent,
+            };
+            Ok(ledger::verify(archive.as_ref(), &trust, &options, progress))
+        }
+        Command::Receipt { file, common } => {
+            let trust = trust(&common)?;
+            Ok(receipt::verify(&read(&file, RECEIPT_BYTES_MAX)?, &trust))
+        }
+        Command::Consistency { old, new, common, archive, proof } => {
+            let trust = trust(&common)?;
+            let (old, new) = (read(&old, NOTE_BYTES_MAX)?, read(&new, NOTE_BYTES_MAX)?);
+            let text = proof.map(|path| read(&path, NOTE_BYTES_MAX)).transpose()?;
+            let archive = archive.map(|archive| evidence(&archive)).transpose()?;
+            let proof = match (&text, &archive) {
+                (Some(text), _) => ProofFrom::Text(text),
+                (None, Some(archive)) => ProofFrom::Archive(archive.as_ref()),
+                (None, None) => ProofFrom::Nothing,
+            };
+            Ok(consistency::verify(&old, &new, &proof, &trust))
+        }
+    }
+}
+
+/// The registry is configuration: without one that parses there is nothing to verify against.
+fn trust(common: &Common) -> Result<Trust, Stop> {
+    let path = &common.signers;
+    let usage = |reason: &dyn std::fmt::Display| Stop::Usage(format!("{}: {reason}", path.display()));
+    let json = read_bounded(path, REGISTRY_BYTES_MAX).map_err(|error| usage(&error))?;
+    Trust::parse(&json).map_err(|error| usage(&error))
+}
+
+fn evidence(archive: &str) -> Result<Box<dyn Evidence>, Stop> {
+    if archive.starts_with("s3://") {
+        let config = S3Config::from_environment(archive, |name| std::env::var(name).ok());
+        let bucket = config.and_then(S3::new).map_err(|error| Stop::Usage(error.to_string()))?;
+        return Ok(Box::new(bucket));
+    }
+    match Directory::open(Path::new(archive)) {
+        Ok(folder) => Ok(Box::new(folder)),
+        Err(error) => Err(unreadable(Path::new(archive), &error)),
+    }
+}
+
+fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Stop> {
+    read_bounded(path, bytes_max).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &EvidenceError) -> Stop {
+    let kind = match error {
+        EvidenceError::NotFound => Kind::MissingFile,
+        EvidenceError::Unreadable(_) => Kind::UnreadableFile,
+        EvidenceError::TooLarge(_) => Kind::OversizedFile,
+    };
+    Stop::Unreadable(Finding::file(kind, path.display().to_string(), error.to_string()))
+}
+
+fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, EvidenceError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Directory::open(folder)?.open(&name, bytes_max)
+}

@@ -1,0 +1,68 @@
+//! One receipt, verified with the registry alone.
+
+use chancery_format::receipt::ReceiptError;
+use chancery_format::{AuditEvent, Receipt};
+use serde_json::{Value, json};
+
+use crate::findings::{Finding, Findings, Kind};
+use crate::ledger::verify_head;
+use crate::report::{Report, head_json};
+use crate::trust::Trust;
+
+/// Verifies a receipt's JSON form.
+pub fn verify(json: &[u8], trust: &Trust) -> Report {
+    let mut findings = Findings::default();
+    let (checked, text) = match check(json, trust) {
+        Ok(told) => told,
+        Err(finding) => {
+            findings.push(finding);
+            (json!({ "entries": 0, "signatures": 0 }), String::new())
+        }
+    };
+    Report::of(findings, checked, text)
+}
+
+fn check(json: &[u8], trust: &Trust) -> Result<(Value, String), Finding> {
+    let receipt = Receipt::parse(json).map_err(|error| finding(None, &error))?;
+    let index = receipt.index().0;
+    let verified = receipt.verify(trust.registry()).map_err(|error| finding(Some(index), &error))?;
+    let signed = verify_head(trust, verified.checkpoint.note().as_bytes())?;
+    check_ledger_key(&verified.event, index, trust)?;
+    let event = &verified.event;
+    let mut checked = head_json(signed.head.size.0, &signed.head.root);
+    checked["entries"] = 1.into();
+    checked["index"] = index.into();
+    checked["id"] = event.id.into();
+    checked["eventType"] = event.event_type.into();
+    checked["signatures"] = u64::from(verified.verified_signer.is_some()).into();
+    let signature = match verified.verified_signer {
+        Some(signer) => format!("its signature by {signer} verifies\n"),
+        None => "it holds no signature that outsiders can verify\n".to_owned(),
+    };
+    let text = format!(
+        "entry {index}, {} {}, by {} at {}\nis under the checkpoint of {} entries, root {}\n{signature}",
+        event.event_type, event.id, event.actor, event.ts, signed.head.size, signed.head.root
+    );
+    Ok((checked, text))
+}
+
+/// The leaf stands under a ledger key of the registry.
+fn check_ledger_key(event: &AuditEvent<'_>, index: u64, trust: &Trust) -> Result<(), Finding> {
+    let is_one = trust.find(event.signer_kid).is_some_and(|id| trust.signer(id).is_ledger_key);
+    let message = || format!("{} is not a ledger key of the registry", event.signer_kid);
+    if is_one { Ok(()) } else { Err(Finding::entry(Kind::LedgerKey, index, message())) }
+}
+
+fn finding(index: Option<u64>, error: &ReceiptError) -> Finding {
+    let kind = match error {
+        ReceiptError::TooLarge | ReceiptError::Shape(_) | ReceiptError::Canonical(_) => Kind::ReceiptInvalid,
+        ReceiptError::TreeSize | ReceiptError::Registry(_) => Kind::ReceiptInvalid,
+        ReceiptError::Event(_) => Kind::LeafInvalid,
+        ReceiptError::Checkpoint(_) => Kind::CheckpointInvalid,
+        ReceiptError::Proof(_) => Kind::InclusionInvalid,
+        ReceiptError::UnknownSigner(_) => Kind::SignerUnknown,
+        ReceiptError::SignerNotActive(_) => Kind::SignerNotActive,
+        ReceiptError::Signature(_) => Kind::SignatureInvalid,
+    };
+    Finding { index, ..Finding::new(kind, error.to_string()) }
+}
