@@ -19,8 +19,8 @@ pub trait Clock: Send + Sync {
 
 /// Told once that the roll can write no more; the daemon ends the process here.
 ///
-/// It is called on the writer's thread, after every waiting caller was promised
-/// [`RollError::Fatal`](crate::RollError::Fatal). It must not call the roll and wait.
+/// It is called on whatever thread found out, usually the writer's, when every call is bound to be answered
+/// with [`RollError::Fatal`](crate::RollError::Fatal). It must not call the roll and wait.
 pub type OnFatal = Arc<dyn Fn(&Fatal) + Send + Sync>;
 
 /// Whether a commit waits for the disk.

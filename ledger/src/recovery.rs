@@ -13,6 +13,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -370,8 +371,15 @@ fn start(sequencer: Sequencer) -> Result<Roll, OpenError> {
     // `Shared::enqueue` bounds calls to the first part; outcomes of open intents may fill the second.
     let limits = &shared.limits;
     let (calls, waiting) = crossbeam_channel::bounded(limits.queue + limits.open_intents_max);
-    let spawned =
-        std::thread::Builder::new().name("ledger-writer".into()).spawn(move || sequencer.run(&waiting));
+    let watched = Arc::clone(&shared);
+    let run = move || {
+        // Nothing the panic left half done is looked at again: the roll is dead.
+        let ended = catch_unwind(AssertUnwindSafe(|| sequencer.run(&waiting)));
+        if ended.is_err() {
+            watched.die(Fatal::Panicked);
+        }
+    };
+    let spawned = std::thread::Builder::new().name("ledger-writer".into()).spawn(run);
     let thread = spawned.map_err(|error| OpenError::Io(PathBuf::from("thread ledger-writer"), error))?;
     Ok(Roll::new(shared, calls, thread))
 }

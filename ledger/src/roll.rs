@@ -43,7 +43,7 @@ pub enum RollError {
     /// restart; the caller may then retry with the same idempotency key.
     #[error("the ledger has stopped: {0}")]
     Fatal(Arc<Fatal>),
-    /// The roll was closed while the call waited. Nothing was written for it.
+    /// The runtime shut down while a read waited. Nothing happened.
     #[error("the ledger is closed")]
     Closed,
     /// Too many calls wait, or too many intents are open. Nothing was written; retry later.
@@ -580,7 +580,11 @@ impl Roll {
             let _turn = turn;
             work(&shared).map_err(|error| shared.read_failed(error))
         });
-        done.await.unwrap_or_else(|_| Err(self.shared().gone()))
+        match done.await {
+            Ok(done) => done,
+            Err(error) if error.is_cancelled() => Err(RollError::Closed),
+            Err(_) => Err(self.shared().gone()),
+        }
     }
 }
 

@@ -51,6 +51,9 @@ pub enum Fatal {
     /// Tree arithmetic over stored hashes failed: corruption.
     #[error("the stored tree does not hold together: {0}")]
     Tree(#[from] ProofError),
+    /// A thread of the roll panicked. A defect; what its batch held may be on disk or not.
+    #[error("a thread of the ledger panicked")]
+    Panicked,
     /// The ledger key signed a head this ledger does not have: another ledger uses the key, or the disk was
     /// restored.
     #[error("the ledger key signed a tree of {size} leaves that is not ours")]

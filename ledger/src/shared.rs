@@ -89,8 +89,10 @@ impl Shared {
         self.fatal.get().map(|fatal| RollError::Fatal(Arc::clone(fatal)))
     }
 
-    /// What a call whose answer never came is told.
+    /// What a call whose answer never came is told. As long as anybody holds the roll, its writer ends only
+    /// by a fatal error, which is marked before answers are dropped, or by a panic.
     pub(crate) fn gone(&self) -> RollError {
+        self.die(Fatal::Panicked);
         self.dead().unwrap_or(RollError::Closed)
     }
 

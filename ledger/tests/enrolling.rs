@@ -322,8 +322,10 @@ async fn queues_and_batches_are_bounded_but_outcomes_of_open_intents_pass() {
         let roll = roll.clone();
         tokio::spawn(async move { roll.enrol_event(numbered("s", number), None).await })
     };
+    let before = disk.arrivals.load(Ordering::SeqCst);
     let first = call(0);
-    tokio::task::block_in_place(|| wait_until("the writer is at the gate", || roll.queued() == 0));
+    let at_gate = || disk.arrivals.load(Ordering::SeqCst) > before;
+    tokio::task::block_in_place(|| wait_until("the writer is at the gate", at_gate));
     let waiting: Vec<_> = (1..=4).map(call).collect();
     tokio::task::block_in_place(|| wait_until("the queue is full", || roll.queued() == 4));
     assert!(matches!(roll.enrol_event(numbered("s", 9), None).await, Err(RollError::Overloaded)));

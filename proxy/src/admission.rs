@@ -8,6 +8,8 @@
 
 pub mod policy;
 pub mod rate_limit;
+mod refusal;
+mod stream_pattern;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,89 +18,12 @@ use arc_swap::ArcSwap;
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::{IntentParts, Operation, PolicyRef, ReplayKey};
 use chancery_format::names::Purpose;
-use chancery_format::{Digest, Hash, Intent, Kid, PrincipalName, RequestId, SignatureAlgorithm, StreamName};
+use chancery_format::{Digest, Hash, Intent, Kid, PrincipalName, RequestId, StreamName};
 
 use crate::admission::policy::{Grants, Policy};
-use crate::admission::rate_limit::RateLimited;
+pub use self::refusal::Refusal;
 use crate::chancery::KeyEntry;
 use crate::config::Intents;
-
-/// Why a request was not admitted. Nothing has happened but the refusal record.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Nobody the operator wrote down. Ask the operator.
-    #[error("nothing was granted to this principal")]
-    UnknownPrincipal,
-    /// The kill switch is pulled. Retry when the operator has resumed.
-    #[error("the kill switch is pulled: no key is used")]
-    Halted,
-    /// This instance is shutting down. Retry on another connection.
-    #[error("this instance is shutting down")]
-    Draining,
-    /// The archive is too far behind. Retry later.
-    #[error("the archive is too far behind the ledger")]
-    ArchiveLag,
-    /// The ledger's disk is at its reserve. Retry when the operator has made room.
-    #[error("the ledger's disk has no room above its reserve")]
-    LedgerFull,
-    /// Over the principal's own rate. Retry after the time given.
-    #[error(transparent)]
-    RateLimited(#[from] RateLimited),
-    /// The operation was not granted. Ask the operator.
-    #[error("operation {} is not granted by {rule} of policy {policy}", operation.as_str())]
-    OperationNotGranted {
-        /// What was asked.
-        operation: policy::Operation,
-        /// The rule that speaks of the principal.
-        rule: String,
-        /// The policy it is part of.
-        policy: Hash,
-    },
-    /// No key has this name. The caller is at fault.
-    #[error("there is no key {kid}")]
-    UnknownKid {
-        /// The name asked for.
-        kid: Kid,
-    },
-    /// The key was not granted. Ask the operator.
-    #[error("key {kid} is not granted by {rule} of policy {policy}")]
-    KidNotGranted {
-        /// The key asked for.
-        kid: Kid,
-        /// The rule that speaks of the principal.
-        rule: String,
-        /// The policy it is part of.
-        policy: Hash,
-    },
-    /// The stream was not granted. Ask the operator.
-    #[error("stream {stream} is not granted by {rule} of policy {policy}")]
-    StreamNotGranted {
-        /// The stream asked for.
-        stream: String,
-        /// The rule that speaks of the principal.
-        rule: String,
-        /// The policy it is part of.
-        policy: Hash,
-    },
-    /// Payloads written by others were not granted. Ask the operator.
-    #[error("reading payloads of others is not granted by {rule} of policy {policy}")]
-    PayloadNotGranted {
-        /// The rule that speaks of the principal.
-        rule: String,
-        /// The policy it is part of.
-        policy: Hash,
-    },
-    /// A MAC key was asked to sign, or a signing key for a MAC. The caller is at fault.
-    #[error("key {kid} is for {algorithm}, which does not {}", operation.as_str())]
-    AlgorithmMismatch {
-        /// The key asked for.
-        kid: Kid,
-        /// What it does.
-        algorithm: SignatureAlgorithm,
-        /// What was asked.
-        operation: Operation,
-    },
-}
 
 /// What a call needs before its body is worth reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -340,7 +265,7 @@ impl<'a> Permit<'a> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
-    use chancery_format::Rung;
+    use chancery_format::{Rung, SignatureAlgorithm};
 
     use super::*;
     use crate::admission::policy::{Grant, Operation as Granted};

@@ -22,7 +22,7 @@ use crate::routes::Caller;
 type Appending = (EventDraft, Option<(PrincipalName, ReplayKey)>);
 
 /// `POST /v1/events`.
-pub async fn append(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+pub async fn append(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let grants = &caller.grants;
     let request = EventRequest::read(body, grants.principal(), grants.own_stream())?;
     let (draft, replay) = admit(chancery, &caller, request, caller.idempotency_key.clone())?;
@@ -30,8 +30,9 @@ pub async fn append(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Re
     Ok(Reply::created(response::appended(&event)))
 }
 
-/// `POST /v1/events/batch`: items stand for themselves and keep their order, also in their streams.
-pub async fn append_batch(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+/// `POST /v1/events/batch`: items stand for themselves and keep their order, also in their streams. 201 if
+/// any was appended.
+pub async fn append_batch(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let items = read_items(body, chancery.limits.batch_items_max)?;
     caller.grants.bucket().charge(items.len().saturating_sub(1));
     let mut written = Vec::with_capacity(items.len());
@@ -47,6 +48,7 @@ pub async fn append_batch(chancery: &Arc<Chancery>, caller: Caller, body: &[u8])
     }
     let (positions, events): (Vec<_>, Vec<_>) = events.into_iter().unzip();
     let enrolled = chancery.roll.enrol_events(events).await;
+    let appended = enrolled.iter().any(Result::is_ok);
     for (position, event) in positions.into_iter().zip(enrolled) {
         let text = match event {
             Ok(event) => response::appended(&event),
@@ -56,12 +58,13 @@ pub async fn append_batch(chancery: &Arc<Chancery>, caller: Caller, body: &[u8])
             *slot = text;
         }
     }
-    Ok(Reply::json(response::items(&written)))
+    let written = response::items(&written);
+    Ok(if appended { Reply::created(written) } else { Reply::json(written) })
 }
 
 fn admit_item(
     chancery: &Chancery,
-    caller: &Caller,
+    caller: &Caller<'_>,
     item: &RawValue,
     position: usize,
 ) -> Result<Appending, Problem> {
@@ -73,7 +76,7 @@ fn admit_item(
 
 fn admit(
     chancery: &Chancery,
-    caller: &Caller,
+    caller: &Caller<'_>,
     request: EventRequest,
     key: Option<IdempotencyKey>,
 ) -> Result<Appending, Problem> {
@@ -89,7 +92,7 @@ fn admit(
 }
 
 /// Records an item's refusal like a request's, and writes it.
-fn refused(chancery: &Chancery, caller: &Caller, problem: &Problem) -> String {
+fn refused(chancery: &Chancery, caller: &Caller<'_>, problem: &Problem) -> String {
     chancery.note_refusal(problem, Some(caller.grants.principal()));
     problem.body(caller.request_id.as_str())
 }

@@ -60,7 +60,7 @@ pub fn registry_note(chancery: &Chancery) -> Reply {
 }
 
 /// `POST /v1/verify`.
-pub fn verify(chancery: &Chancery, caller: &Caller, body: &[u8]) -> Result<Reply, Problem> {
+pub fn verify(chancery: &Chancery, caller: &Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let request = VerifyRequest::read(body)?;
     let published = chancery.registry.load();
     if let Some(key) = chancery.key(&request.kid) {
@@ -69,6 +69,7 @@ pub fn verify(chancery: &Chancery, caller: &Caller, body: &[u8]) -> Result<Reply
             let (kid, algorithm) = (request.kid.clone(), key.algorithm);
             return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Sign }.into());
         }
+        let _ = caller.kid.set(key.kid.clone());
         let valid = chancery.keyring.verify(&key.kid, &request.digest, &request.signature)?;
         return Ok(verified(valid, &request.kid, published.registry.signer(signer_of(key))));
     }
@@ -96,13 +97,14 @@ fn verified(valid: bool, kid: &Kid, record: Option<&SignerRecord>) -> Reply {
 }
 
 /// `POST /v1/mac/verify`: the backend recomputes, and compares in constant time.
-pub async fn mac_verify(chancery: &Arc<Chancery>, caller: &Caller, body: &[u8]) -> Result<Reply, Problem> {
+pub async fn mac_verify(chancery: &Arc<Chancery>, caller: &Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let request = MacRequest::read_verify(body)?;
     let key = check_key(&caller.grants, &request.kid, chancery.key(&request.kid))?;
     if !key.algorithm.is_mac() {
         let (kid, algorithm) = (request.kid, key.algorithm);
         return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Mac }.into());
     }
+    let _ = caller.kid.set(key.kid.clone());
     chancery.keyring.available(&key.kid)?;
     let mac = request.mac.unwrap_or_default();
     let message = MacMessage::Message(request.message);

@@ -32,7 +32,7 @@ pub enum ReceiptForm {
 /// `GET /v1/receipts/{index}`.
 pub async fn receipt(
     chancery: &Chancery,
-    caller: &Caller,
+    caller: &Caller<'_>,
     index: LeafIndex,
     form: ReceiptForm,
 ) -> Result<Reply, Problem> {
@@ -92,7 +92,7 @@ async fn build_receipt(
 }
 
 /// `GET /v1/events/{id}`.
-pub async fn event(chancery: &Chancery, caller: &Caller, id: &str) -> Result<Reply, Problem> {
+pub async fn event(chancery: &Chancery, caller: &Caller<'_>, id: &str) -> Result<Reply, Problem> {
     let id: EventId = id.parse().map_err(|_| not_found("event"))?;
     let leaf = chancery.roll.find_event(id).await?.ok_or_else(|| not_found("event"))?;
     check_stream(&caller.grants, read_event(&leaf.bytes)?.stream)?;
@@ -102,7 +102,7 @@ pub async fn event(chancery: &Chancery, caller: &Caller, id: &str) -> Result<Rep
 /// `GET /v1/streams/{stream}?from=&limit=`.
 pub async fn stream(
     chancery: &Chancery,
-    caller: &Caller,
+    caller: &Caller<'_>,
     stream: &str,
     query: Option<&str>,
 ) -> Result<Reply, Problem> {
@@ -168,7 +168,7 @@ pub fn checkpoint(chancery: &Chancery) -> Result<Reply, Problem> {
 }
 
 /// `GET /log/tile/…`; `path` starts with `tile/`.
-pub async fn tile(chancery: &Chancery, caller: &Caller, path: &str) -> Result<Reply, Problem> {
+pub async fn tile(chancery: &Chancery, caller: &Caller<'_>, path: &str) -> Result<Reply, Problem> {
     let path = TilePath::parse(path).ok_or_else(|| not_found("tile"))?;
     let (found, caching) = match path.level {
         Some(level) => (chancery.roll.tile(level, path.index, path.width).await?, Caching::Immutable),

@@ -7,6 +7,7 @@
 
 mod body;
 mod event;
+mod mac;
 
 use std::time::Duration;
 
@@ -18,7 +19,12 @@ use serde_json::value::RawValue;
 
 pub use self::body::{idempotency_key, item_key, read_json, request_id};
 pub use self::event::{EVENT_FIELDS, EventRequest};
+pub use self::mac::{MAC_FIELDS, MAC_VERIFY_FIELDS, MacRequest};
 use crate::strict_json::{Fields, JsonError, Place};
+
+/// Longest context of a signature, in bytes: with everything else its leaf stays below 65,535 bytes, so
+/// that what a key did can always be recorded.
+pub const METADATA_BYTES_MAX: usize = 32 * 1024;
 
 /// Why a request was refused before anybody looked at what it asks. Nothing has happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +90,14 @@ pub enum RequestError {
         /// The member's path.
         field: String,
     },
+    /// The caller's context would not fit its leaf. Send a digest of it instead.
+    #[error("field {field} has {bytes} bytes as canonical JSON, the limit is {METADATA_BYTES_MAX}")]
+    MetadataTooLarge {
+        /// The member's path.
+        field: String,
+        /// What was sent.
+        bytes: usize,
+    },
     /// `mode` is `anchored`, which this version does not serve.
     #[error("mode \"anchored\" arrives with a later version; use \"individual\"")]
     Anchored,
@@ -145,6 +159,10 @@ impl SignRequest {
         }
         let purpose: Option<Purpose> = fields.optional_parsed("purpose")?;
         let metadata = optional_object(fields, "metadata")?;
+        let bytes = metadata.as_ref().map_or(0, |metadata| metadata.as_bytes().len());
+        if bytes > METADATA_BYTES_MAX {
+            return Err(RequestError::MetadataTooLarge { field: fields.path("metadata"), bytes });
+        }
         let hash = Hash::of(&[
             b"chancery/sign\0",
             kid.as_str().as_bytes(),
@@ -183,59 +201,6 @@ impl VerifyRequest {
         let digest = read_digest(&fields, &kid, algorithm.as_deref().unwrap_or("sha256"))?;
         let signature = read_base64(&fields, "signature")?;
         Ok(Self { kid, digest, signature })
-    }
-}
-
-/// A message to authenticate, or whose authentication to check.
-#[derive(Debug, Clone)]
-pub struct MacRequest {
-    /// The key.
-    pub kid: Kid,
-    /// The message: the caller's, or the bytes of the digest it sent.
-    pub message: Vec<u8>,
-    /// SHA-256 of the message: what is recorded.
-    pub digest: Digest,
-    /// The MAC to check, in `/v1/mac/verify`.
-    pub mac: Option<Vec<u8>>,
-    /// Hash over what is asked.
-    pub hash: Hash,
-}
-
-/// Fields of `POST /v1/mac`.
-pub const MAC_FIELDS: [&str; 4] = ["kid", "message", "digest", "digestAlgorithm"];
-/// Fields of `POST /v1/mac/verify`.
-pub const MAC_VERIFY_FIELDS: [&str; 5] = ["kid", "message", "digest", "digestAlgorithm", "mac"];
-
-impl MacRequest {
-    /// Reads the body of `POST /v1/mac`.
-    pub fn read(body: &[u8]) -> Result<Self, RequestError> {
-        Self::from_fields(&Fields::read_body(body, &MAC_FIELDS)?, None)
-    }
-
-    /// Reads the body of `POST /v1/mac/verify`.
-    pub fn read_verify(body: &[u8]) -> Result<Self, RequestError> {
-        let fields = Fields::read_body(body, &MAC_VERIFY_FIELDS)?;
-        let mac = read_base64(&fields, "mac")?;
-        Self::from_fields(&fields, Some(mac))
-    }
-
-    fn from_fields<const N: usize>(
-        fields: &Fields<'_, N>,
-        mac: Option<Vec<u8>>,
-    ) -> Result<Self, RequestError> {
-        let kid: Kid = fields.parsed("kid")?;
-        let message = match (fields.raw("message"), fields.raw("digest")) {
-            (Some(_), None) if fields.raw("digestAlgorithm").is_none() => read_base64(fields, "message")?,
-            (None, Some(_)) => {
-                let algorithm = fields.optional_text("digestAlgorithm")?;
-                read_digest(fields, &kid, algorithm.as_deref().unwrap_or("sha256"))?.as_bytes().to_vec()
-            }
-            (None, None) => return Err(JsonError::MissingField { field: fields.path("message") }.into()),
-            (Some(_), _) => return Err(fields.invalid("message", "must stand alone, without digest").into()),
-        };
-        let recorded = Hash::of(&[&message]);
-        let hash = Hash::of(&[b"chancery/mac\0", kid.as_str().as_bytes(), b"\0", &recorded.0]);
-        Ok(Self { kid, message, digest: Digest::Sha256(recorded.0), mac, hash })
     }
 }
 
@@ -372,25 +337,6 @@ mod tests {
             let body = format!(r#"{{"kid":"k","digest":"{DIGEST}","signature":"{text}"}}"#);
             assert_eq!(VerifyRequest::read(body.as_bytes()).is_ok(), good, "{text}");
         }
-    }
-
-    #[test]
-    fn a_mac_takes_a_message_or_a_digest_and_records_the_hash_of_either() {
-        let message = MacRequest::read(br#"{"kid":"k","message":"YWJj"}"#).unwrap();
-        assert_eq!(message.message, b"abc");
-        assert_eq!(message.digest.as_bytes(), Hash::of(&[b"abc"]).0);
-        let body = format!(r#"{{"kid":"k","digest":"{DIGEST}"}}"#);
-        let digest = MacRequest::read(body.as_bytes()).unwrap();
-        assert_eq!(Hash::of(&[&digest.message]).0, digest.digest.as_bytes());
-        for bad in [
-            r#"{"kid":"k"}"#.to_owned(),
-            format!(r#"{{"kid":"k","message":"YWJj","digest":"{DIGEST}"}}"#),
-            r#"{"kid":"k","message":"YWJj","digestAlgorithm":"sha256"}"#.to_owned(),
-            r#"{"kid":"k","message":"YWJj","mac":"YWJj"}"#.to_owned(),
-        ] {
-            assert!(MacRequest::read(bad.as_bytes()).is_err(), "{bad}");
-        }
-        assert!(MacRequest::read_verify(br#"{"kid":"k","message":"YWJj"}"#).is_err());
     }
 
     #[test]

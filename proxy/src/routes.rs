@@ -10,12 +10,12 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
 use chancery_format::names::IdempotencyKey;
-use chancery_format::{LeafIndex, RequestId};
+use chancery_format::{Kid, LeafIndex, RequestId};
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::header::{
@@ -37,7 +37,7 @@ use crate::{events, keys, openapi, reading, signing};
 
 /// An admitted caller and what its request brought along.
 #[derive(Debug)]
-pub struct Caller {
+pub struct Caller<'r> {
     /// What it was granted.
     pub grants: Arc<Grants>,
     /// Correlates reply, log line and leaf.
@@ -46,6 +46,8 @@ pub struct Caller {
     pub idempotency_key: Option<IdempotencyKey>,
     /// Its place among the requests under way.
     pub slot: Slot,
+    /// The key it asked for and was granted, for the log line.
+    pub kid: &'r OnceLock<Kid>,
 }
 
 /// Label of requests that found no route.
@@ -60,48 +62,56 @@ where
     let _under_way = chancery.metrics.request_started();
     let (parts, body) = request.into_parts();
     let request_id = request_id(&parts.headers).unwrap_or_else(|| chancery.new_request_id());
+    let kid = OnceLock::new();
     let found = table::find(parts.uri.path());
     let answer = match &found {
         Some((route, parameter)) => {
-            serve(&chancery, &peer, route, parameter, &parts, body, &request_id).await
+            let asked = Asked { route, parameter, parts: &parts, request_id: &request_id, kid: &kid };
+            serve(&chancery, &peer, &asked, body).await
         }
         None => Err(Problem::plain(Code::NotFound)),
     };
     let route = found.map_or(NO_ROUTE, |(route, _)| route.name);
     let response = write(&answer, &request_id, parts.method == Method::HEAD);
-    conclude(&chancery, &peer, route, &answer, &request_id, started);
+    conclude(&chancery, &peer, &answer, &Told { request_id: &request_id, route, kid: kid.get(), started });
     response
+}
+
+/// What a request asks, before anybody looked at its body.
+struct Asked<'r> {
+    route: &'static Route,
+    parameter: &'r str,
+    parts: &'r request::Parts,
+    request_id: &'r RequestId,
+    kid: &'r OnceLock<Kid>,
 }
 
 /// One answer, from a route that exists.
 async fn serve<B>(
     chancery: &Arc<Chancery>,
     peer: &Peer,
-    route: &'static Route,
-    parameter: &str,
-    parts: &request::Parts,
+    asked: &Asked<'_>,
     body: B,
-    request_id: &RequestId,
 ) -> Result<Reply, Problem>
 where
     B: Body<Data = Bytes>,
 {
+    let Asked { route, parts, .. } = asked;
     if !route.answers(&parts.method) {
         return Err(Problem::plain(Code::MethodNotAllowed).allowing(route.allow()));
     }
     if route.access == Access::Open {
         return Ok(open(route.call));
     }
-    let grants = admit(chancery, peer, route.access)?;
-    let slot = chancery.slot().ok_or_else(|| Problem::plain(Code::Overloaded))?;
     let caller = Caller {
-        grants,
-        request_id: request_id.clone(),
+        grants: admit(chancery, peer, route.access)?,
+        request_id: asked.request_id.clone(),
         idempotency_key: idempotency_key(&parts.headers)?,
-        slot,
+        slot: chancery.slot().ok_or_else(|| Problem::plain(Code::Overloaded))?,
+        kid: asked.kid,
     };
     let bytes_max = match route.takes {
-        Takes::Nothing => return read(chancery, caller, route.call, parameter, parts).await,
+        Takes::Nothing => return read(chancery, caller, asked).await,
         Takes::One => chancery.limits.body_bytes_max,
         Takes::Many => chancery.limits.batch_body_bytes_max,
     };
@@ -133,14 +143,9 @@ fn open(call: Call) -> Reply {
 }
 
 /// Calls without a body.
-async fn read(
-    chancery: &Arc<Chancery>,
-    caller: Caller,
-    call: Call,
-    parameter: &str,
-    parts: &request::Parts,
-) -> Result<Reply, Problem> {
-    match call {
+async fn read(chancery: &Arc<Chancery>, caller: Caller<'_>, asked: &Asked<'_>) -> Result<Reply, Problem> {
+    let Asked { parameter, parts, .. } = asked;
+    match asked.route.call {
         Call::Event => reading::event(chancery, &caller, parameter).await,
         Call::Stream => reading::stream(chancery, &caller, parameter, parts.uri.query()).await,
         Call::Receipt => {
@@ -162,7 +167,7 @@ async fn read(
 /// Calls with a body.
 async fn write_call(
     chancery: &Arc<Chancery>,
-    caller: Caller,
+    caller: Caller<'_>,
     call: Call,
     body: &[u8],
 ) -> Result<Reply, Problem> {
@@ -221,15 +226,18 @@ fn write(answer: &Result<Reply, Problem>, request_id: &RequestId, head: bool) ->
     response
 }
 
-/// The one place where a request is counted, its refusal noted and its line written.
-fn conclude(
-    chancery: &Chancery,
-    peer: &Peer,
+/// What the log line says beside the answer.
+struct Told<'r> {
+    request_id: &'r RequestId,
     route: &'static str,
-    answer: &Result<Reply, Problem>,
-    request_id: &RequestId,
+    kid: Option<&'r Kid>,
     started: Instant,
-) {
+}
+
+/// The one place where a request is counted, its refusal noted and its line written.
+fn conclude(chancery: &Chancery, peer: &Peer, answer: &Result<Reply, Problem>, told: &Told<'_>) {
+    let Told { request_id, route, kid, started } = told;
+    let request_id = request_id.as_str();
     let principal = peer.principal().ok().map(|principal| principal.name());
     let status = match answer {
         Ok(reply) => reply.status.as_u16(),
@@ -238,13 +246,12 @@ fn conclude(
     if let Err(problem) = answer {
         chancery.note_refusal(problem, principal);
         if let Some(cause) = problem.cause() {
-            tracing::error!(target: "chancery::request", request_id = request_id.as_str(), route, cause, "request failed");
+            tracing::error!(target: "chancery::request", request_id, route, cause, "request failed");
         }
     }
     let elapsed = started.elapsed();
     chancery.metrics.request(route, status, elapsed);
     let code = answer.as_ref().err().map(|problem| problem.code().as_str());
-    let principal = principal.map(|name| name.as_str());
-    RequestLine { request_id: request_id.as_str(), route, status, elapsed, code, principal, kid: None }
-        .write();
+    let (principal, kid) = (principal.map(|name| name.as_str()), kid.map(Kid::as_str));
+    RequestLine { request_id, route, status, elapsed, code, principal, kid }.write();
 }

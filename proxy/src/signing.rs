@@ -65,23 +65,26 @@ async fn key_use(chancery: &Chancery, request: KeyUse) -> Result<Committed<Outco
 async fn announce(chancery: &Chancery, intent: Intent, intents: Intents) -> Result<Enrolled, RollError> {
     match intents {
         Intents::Always => chancery.roll.enrol_intent(intent).await,
-        Intents::Skip => Ok(Enrolled::New(DurableIntent::skipped_for_software(intent))),
+        Intents::Skip => Ok(skip(intent)),
     }
 }
 
-/// Runs a key use to its end, whether or not the caller stays.
+/// Only for keys of the software backend whose operator said `intents = "skip"`.
+const fn skip(intent: Intent) -> Enrolled {
+    Enrolled::New(DurableIntent::skipped_for_software(intent))
+}
+
+/// Runs a key use to its end, whether or not the caller stays. The slot comes back with the outcome, or is
+/// given up when the task ends and nobody waits any more.
 async fn detached(
     chancery: &Arc<Chancery>,
     slot: Slot,
     request: KeyUse,
-) -> Result<Committed<OutcomeKind>, SigningError> {
+) -> Result<(Committed<OutcomeKind>, Slot), SigningError> {
     let shared = Arc::clone(chancery);
-    let task = tokio::spawn(async move {
-        let outcome = key_use(&shared, request).await;
-        drop(slot);
-        outcome
-    });
-    Ok(task.await.map_err(|_| SigningError::TaskDied)??)
+    let task = tokio::spawn(async move { (key_use(&shared, request).await, slot) });
+    let (outcome, slot) = task.await.map_err(|_| SigningError::TaskDied)?;
+    Ok((outcome?, slot))
 }
 
 /// How a reply is written from an issued signature and its receipt (or the pointer to it).

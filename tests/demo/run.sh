@@ -16,7 +16,7 @@ prepare "$root/target/dev"
 start
 # One signature of our own, so that there is a receipt to look at.
 printf 'hello\n' >"$home/hello.txt"
-kid="$("$bin/chancery" keys list | awk '$3 != "hmac-sha256" && $1 != "ledger" { print $1; exit }')"
+kid="$("$bin/chancery" keys list | awk '$3 == "ed25519" && $1 != "ledger" { print $1; exit }')"
 "$bin/chancery" sign --kid "$kid" --file "$home/hello.txt" --receipt "$home/receipt.json" --signers "$home/signers.json" >"$home/signed.txt"
 echo "$url" >"$home/ready.part"
 mv "$home/ready.part" "$home/ready"

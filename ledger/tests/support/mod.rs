@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use chancery_format::canonical::CanonicalJson;
@@ -166,11 +168,13 @@ impl Disk for FaultyDisk {
 #[derive(Debug, Default)]
 pub(crate) struct GatedDisk {
     pub(crate) gate: Mutex<()>,
+    pub(crate) arrivals: AtomicU64,
     pub(crate) commits: AtomicU64,
 }
 
 impl Disk for GatedDisk {
     fn commit(&self, write: &mut dyn FnMut() -> Result<(), DiskError>) -> Result<(), DiskError> {
+        self.arrivals.fetch_add(1, Ordering::SeqCst);
         let _open = self.gate.lock().unwrap();
         self.commits.fetch_add(1, Ordering::SeqCst);
         write()
@@ -246,6 +250,10 @@ fn checkpoint_key() -> (SigningKey, NoteVerifier) {
     let signer = SigningKey::from_bytes(&[0x24; 32]);
     let verifier = NoteVerifier::new(ORIGIN, signer.verifying_key().as_bytes()).unwrap();
     (signer, verifier)
+}
+
+pub(crate) fn checkpoint_verifier() -> NoteVerifier {
+    checkpoint_key().1
 }
 
 /// A checkpoint as the ledger key would sign it.
@@ -356,6 +364,17 @@ async fn check_tiles(roll: &Roll, leaves: &[Vec<u8>]) {
     let past = hashes.len() as u64 / 256;
     assert_eq!(roll.tile(0, past, None).await.unwrap(), None, "no full tile beyond the tree");
     assert_eq!(roll.tile(0, past + 1, Some(1)).await.unwrap(), None);
+}
+
+/// Starts a call: it has been handed to the writer and waits.
+pub(crate) async fn begun<F: Future>(call: F) -> Pin<Box<F>> {
+    let mut call = Box::pin(call);
+    std::future::poll_fn(|context| {
+        assert!(call.as_mut().poll(context).is_pending(), "the call should wait");
+        Poll::Ready(())
+    })
+    .await;
+    call
 }
 
 /// Waits for a condition, at most 20 s.

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
 use super::calls::admit_sign;
-use super::{KeyUse, SigningError, Tally, release};
+use super::{KeyUse, SigningError, Tally, release, skip};
 use crate::chancery::{Chancery, Lanes, Slot};
 use crate::config::Intents;
 use crate::problem::Problem;
@@ -28,7 +28,7 @@ use crate::routes::Caller;
 type Item<T> = Result<T, Problem>;
 
 /// `POST /v1/sign/batch`.
-pub async fn sign_batch(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+pub async fn sign_batch(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let items = read_items(body, chancery.limits.batch_items_max)?;
     caller.grants.bucket().charge(items.len().saturating_sub(1));
     let admitted: Vec<_> = items
@@ -39,7 +39,7 @@ pub async fn sign_batch(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -
     let shared = Arc::clone(chancery);
     let (request_id, grants) = (caller.request_id.clone(), Arc::clone(&caller.grants));
     let task = tokio::spawn(run(shared, caller.slot, admitted));
-    let outcomes = task.await.map_err(|_| SigningError::TaskDied)?;
+    let (outcomes, _slot) = task.await.map_err(|_| SigningError::TaskDied)?;
     let mut written = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
         let item = match outcome {
@@ -56,7 +56,7 @@ pub async fn sign_batch(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -
 
 fn admit_item(
     chancery: &Chancery,
-    caller: &Caller,
+    caller: &Caller<'_>,
     item: &RawValue,
     position: usize,
 ) -> Item<(KeyUse, Lanes)> {
@@ -72,7 +72,7 @@ async fn run(
     chancery: Arc<Chancery>,
     slot: Slot,
     admitted: Vec<Item<(KeyUse, Lanes)>>,
-) -> Vec<Item<Committed<OutcomeKind>>> {
+) -> (Vec<Item<Committed<OutcomeKind>>>, Slot) {
     let started = Instant::now();
     let deadline = started + chancery.limits.sign_timeout;
     let mut done: Vec<Option<Item<Committed<OutcomeKind>>>> = Vec::with_capacity(admitted.len());
@@ -93,9 +93,9 @@ async fn run(
     for (position, outcome) in positions.into_iter().zip(enrolled) {
         settle(&mut done, position, outcome.map_err(Problem::from));
     }
-    drop(slot);
     // An item without a result lost its sealing task; its intent is closed as abandoned at the next start.
-    done.into_iter().map(|item| item.unwrap_or_else(|| Err(SigningError::TaskDied.into()))).collect()
+    let lost = || Err(SigningError::TaskDied.into());
+    (done.into_iter().map(|item| item.unwrap_or_else(lost)).collect(), slot)
 }
 
 fn settle<T>(done: &mut [Option<T>], position: usize, result: T) {
@@ -115,7 +115,7 @@ async fn announce_all(
     for (position, item) in admitted.into_iter().enumerate() {
         announced.push(match item {
             Ok((KeyUse { intent, intents: Intents::Skip, .. }, lanes)) => {
-                Some(Ok((Enrolled::New(DurableIntent::skipped_for_software(intent)), lanes)))
+                Some(Ok((skip(intent), lanes)))
             }
             Ok((KeyUse { intent, .. }, lanes)) => {
                 waiting.push((position, lanes));

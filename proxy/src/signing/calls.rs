@@ -14,16 +14,16 @@ use crate::response::{self, Reply};
 use crate::routes::Caller;
 
 /// `POST /v1/sign`.
-pub async fn sign(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+pub async fn sign(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let request = SignRequest::read(body)?;
     let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
     let admitted = admit_sign(chancery, &caller, request, replay)?;
-    let outcome = detached(chancery, caller.slot, admitted).await?;
+    let (outcome, _slot) = detached(chancery, caller.slot, admitted).await?;
     Ok(Reply::json(release(chancery, &outcome, response::signed).await?))
 }
 
 /// `POST /v1/mac`.
-pub async fn mac(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Result<Reply, Problem> {
+pub async fn mac(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let request = MacRequest::read(body)?;
     let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
     let (permit, intents) = permit(chancery, &caller, &request.kid, Operation::Mac)?;
@@ -35,14 +35,14 @@ pub async fn mac(chancery: &Arc<Chancery>, caller: Caller, body: &[u8]) -> Resul
         replay,
     });
     let admitted = KeyUse { intent, message: Some(request.message), intents };
-    let outcome = detached(chancery, caller.slot, admitted).await?;
+    let (outcome, _slot) = detached(chancery, caller.slot, admitted).await?;
     Ok(Reply::json(release(chancery, &outcome, response::authenticated).await?))
 }
 
 /// Admits one digest: the permit is used up here.
 pub(super) fn admit_sign(
     chancery: &Chancery,
-    caller: &Caller,
+    caller: &Caller<'_>,
     request: SignRequest,
     replay: Option<ReplayKey>,
 ) -> Result<KeyUse, Problem> {
@@ -60,11 +60,13 @@ pub(super) fn admit_sign(
 /// A permit for `kid`, unless its device is known to be dead: then the caller learns that at once.
 fn permit<'a>(
     chancery: &'a Chancery,
-    caller: &'a Caller,
+    caller: &'a Caller<'_>,
     kid: &Kid,
     operation: Operation,
 ) -> Result<(Permit<'a>, crate::config::Intents), Problem> {
     let permit = Permit::admit(&caller.grants, kid, chancery.key(kid), operation)?;
+    // The first key of a batch stands for it.
+    let _ = caller.kid.set(kid.clone());
     chancery.keyring.available(kid)?;
     let intents = permit.intents();
     Ok((permit, intents))

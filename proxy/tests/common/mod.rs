@@ -25,6 +25,7 @@ use rcgen::{
     SerialNumber,
 };
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -280,8 +281,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr, authority: &Authority, identity: Option<&Identity>) -> Self {
+        Self::trusting(address, authority.certificate.clone(), identity)
+    }
+
+    fn trusting(address: SocketAddr, authority: CertificateDer<'static>, identity: Option<&Identity>) -> Self {
         let mut roots = RootCertStore::empty();
-        roots.add(authority.certificate.clone()).unwrap();
+        roots.add(authority).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -292,6 +297,21 @@ impl Client {
             Some(it) => builder.with_client_auth_cert(it.chain.clone(), it.key.clone_key()).unwrap(),
         };
         Self { address, config: Arc::new(config) }
+    }
+
+    /// The client of a folder made by `chanceryd init --dev`.
+    pub(crate) fn of_folder(address: SocketAddr, folder: &std::path::Path, name: &str) -> Self {
+        let read = |file: String| std::fs::read(folder.join(file)).unwrap();
+        let chain = CertificateDer::pem_slice_iter(&read(format!("{name}.crt"))).collect::<Result<Vec<_>, _>>().unwrap();
+        let identity = Identity {
+            chain,
+            key: PrivateKeyDer::from_pem_slice(&read(format!("{name}.key"))).unwrap(),
+            certificate_pem: String::new(),
+            key_pem: String::new(),
+            serial: 0,
+        };
+        let authority = CertificateDer::from_pem_slice(&read("ca.crt".to_owned())).unwrap();
+        Self::trusting(address, authority, Some(&identity))
     }
 
     pub(crate) fn http2(&self) -> Self {

@@ -6,6 +6,7 @@ use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier, ObjectLockRetention, ObjectLockRetentionMode};
 use chancery_archive_s3::{ErrorClass, LockState, S3Archive, S3Error};
+use chancery_format::Timestamp;
 use chancery_ledger::Put;
 use chancery_tests::servers::{Fault, ObjectStore};
 
@@ -98,6 +99,10 @@ fn a_store_that_weakens_the_lock_is_found_out(rig: &Rig) {
     lie("COMPLIANCE", "2026-01-01T00:00:00Z");
     let short = LockState::Retained { mode: "COMPLIANCE".to_owned(), until: Some(1_767_225_600) };
     assert_eq!(wrong_lock(archive.put_new("b", b"1")), short);
+    let nearly = now_seconds() + i64::from(RETENTION_DAYS) * DAY_SECONDS - 60;
+    lie("COMPLIANCE", &Timestamp::from_unix_ms(nearly * 1000).unwrap().to_string());
+    let nearly = LockState::Retained { mode: "COMPLIANCE".to_owned(), until: Some(nearly) };
+    assert_eq!(wrong_lock(archive.put_new("c", b"1")), nearly);
 }
 
 fn bytes_put_by_others_without_lock_are_not_accepted(rig: &Rig) {

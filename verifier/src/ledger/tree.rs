@@ -63,11 +63,6 @@ impl Tree {
         (self.entries, self.tiles) = (None, None);
     }
 
-    /// Whether every leaf so far is known.
-    pub(crate) const fn is_known(&self) -> bool {
-        self.entries.is_some()
-    }
-
     /// Adds a leaf; `in_tile` is what the level-0 tile has for it.
     pub(crate) fn push(&mut self, leaf: Hash, in_tile: Hash) {
         let Some(entries) = &mut self.entries else { return };

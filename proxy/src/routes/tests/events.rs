@@ -68,7 +68,7 @@ async fn a_batch_keeps_its_order_and_bad_items_take_nothing_from_the_others() {
         with(event(5), "id", json!("five")), with(event(6), "id", json!("five")),
         with(event(7), "payload", json!({ "a": "x".repeat(66_000) })), event(8),
     ] });
-    let first = rig.post_with_key(ORDERS, BATCH, &items, "k").await.expect(200);
+    let first = rig.post_with_key(ORDERS, BATCH, &items, "k").await.expect(201);
     let reply = first.json();
     let codes: Vec<_> = reply["items"].as_array().unwrap().iter().map(|item| item["code"].as_str()).collect();
     let (a, b, c, d) =
@@ -78,7 +78,7 @@ async fn a_batch_keeps_its_order_and_bad_items_take_nothing_from_the_others() {
     let leaves = rig.leaves_from(before).await;
     let numbers: Vec<_> = leaves.iter().map(|leaf| leaf["payload"]["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [0, 1, 3, 5, 8]);
-    let again = rig.post_with_key(ORDERS, BATCH, &items, "k").await.expect(200).json();
+    let again = rig.post_with_key(ORDERS, BATCH, &items, "k").await.expect(201).json();
     for (position, item) in
         reply["items"].as_array().unwrap().iter().enumerate().filter(|(_, item)| item.get("seq").is_some())
     {

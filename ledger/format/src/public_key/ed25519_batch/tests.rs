@@ -5,13 +5,10 @@
 )]
 
 use curve25519_dalek::constants::EIGHT_TORSION;
-use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
-use curve25519_dalek::scalar::Scalar;
 use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
-use sha2::{Digest as _, Sha512};
 
-use super::{is_canonical_y, verify_ed25519_batch};
+use super::*;
 use crate::public_key::{PublicKey, PublicKeyError};
 
 pub(crate) type Item = ([u8; 32], [u8; 64]);
@@ -110,6 +107,50 @@ fn errors_that_cancel_in_a_plain_sum_are_found() {
     items[3].1[32..].copy_from_slice(more.as_bytes());
     items[200].1[32..].copy_from_slice(less.as_bytes());
     assert!(!assert_agree(&key, &items, "s + 1 and s − 1"));
+}
+
+/// Two errors that cancel wherever both are added up, in subsets chosen by hand: both are in subset `both`,
+/// one alone is in subset `alone`, and that one check must refuse.
+#[test]
+fn each_of_the_128_subsets_is_checked_by_itself() {
+    let (_, key, mut items) = batch(2);
+    let digest = items[0].0;
+    items[1] = (digest, items[0].1);
+    let key = ed25519_key(&key).unwrap();
+    let mut terms: Vec<Sums> = items.iter().map(|item| Sums::of(&key, item).unwrap()).collect();
+    terms[0].s += Scalar::ONE;
+    terms[1].s -= Scalar::ONE;
+    let bit = |subset: usize| 1u128 << subset;
+    for (both, alone) in (0..128).flat_map(|both| [1, 7, 64].map(|apart| (both, (both + apart) % 128))) {
+        let cancelling = [bit(both).to_be_bytes(); 2];
+        let telling = [(bit(both) | bit(alone)).to_be_bytes(), bit(both).to_be_bytes()];
+        assert!(all_subsets_hold(&key, &terms, &cancelling), "{both}");
+        assert!(!all_subsets_hold(&key, &terms, &telling), "{both} and {alone}");
+    }
+}
+
+#[test]
+fn subsets_depend_on_every_byte_and_are_balanced() {
+    let (_, key, items) = batch(301);
+    let key = ed25519_key(&key).unwrap();
+    let subsets = choose_subsets(&key, &items);
+    assert!(subsets.len() >= items.len());
+    let members = |subset: usize| {
+        subsets[..301].iter().filter(|bits| u128::from_be_bytes(**bits) >> subset & 1 == 1).count()
+    };
+    // Seven standard deviations around one half.
+    assert!((0..128).map(members).all(|count| (90..=211).contains(&count)));
+    for (at, part) in [0, 150, 300].into_iter().flat_map(|at| [0, 1].map(|part| (at, part))) {
+        let mut altered = items.clone();
+        if part == 0 {
+            altered[at].0[31] ^= 1
+        } else {
+            altered[at].1[63] ^= 1
+        }
+        let others = choose_subsets(&key, &altered);
+        let same = subsets.iter().zip(&others).filter(|(a, b)| a == b).count();
+        assert_eq!(same, 0, "{at}, {part}");
+    }
 }
 
 #[test]
