@@ -40,7 +40,10 @@ fn main() -> Result<(), Failure> {
     let groups = groups.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
 
     println!("fdatasync of 4 KiB appended: {:.0}/s", sync_rate(&dir)?);
-    println!("{:>6} {:>5} {:>9} {:>10} {:>9} {:>9} {:>8}", "group", "sync", "entries", "entries/s", "p50 ms", "p99 ms", "RSS MiB");
+    println!(
+        "{:>6} {:>5} {:>9} {:>10} {:>9} {:>9} {:>8}",
+        "group", "sync", "entries", "entries/s", "p50 ms", "p99 ms", "RSS MiB"
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
     for group in groups {
         for sync in [SyncMode::On, SyncMode::OffForBenchmark] {

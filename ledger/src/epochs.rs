@@ -35,7 +35,9 @@ pub enum ShipError {
     Roll(#[from] RollError),
     /// The archive knows more than the ledger: an older disk was restored, or another daemon writes this
     /// archive. Do not sign with this disk; the operator must find out which.
-    #[error("the archive reaches {archived} entries, the ledger only {ours}: an older disk was restored, or another daemon writes this archive")]
+    #[error(
+        "the archive reaches {archived} entries, the ledger only {ours}: an older disk was restored, or another daemon writes this archive"
+    )]
     Ahead {
         /// Entries the archive's last checkpoint covers.
         archived: TreeSize,
@@ -44,7 +46,9 @@ pub enum ShipError {
     },
     /// The archive's checkpoint of this epoch is not one of ours: another ledger or another daemon writes
     /// this archive, or an older disk was restored and grew. Do not sign with this disk.
-    #[error("epoch {epoch} of the archive is not ours: another daemon writes this archive, or an older disk was restored")]
+    #[error(
+        "epoch {epoch} of the archive is not ours: another daemon writes this archive, or an older disk was restored"
+    )]
     Different {
         /// The epoch.
         epoch: u64,

@@ -276,7 +276,10 @@ mod tests {
         assert_eq!(decode_head(&encode_head(head, 7)).unwrap(), (head, 7));
         assert_eq!(StreamHead::decode(&stream.encode()).unwrap(), stream);
         assert_eq!(ReplayRecord::decode(&replay.encode()).unwrap(), replay);
-        assert_eq!(decode_registry(&encode_registry(b"{}", "note")).unwrap(), (b"{}".to_vec(), "note".into()));
+        assert_eq!(
+            decode_registry(&encode_registry(b"{}", "note")).unwrap(),
+            (b"{}".to_vec(), "note".into())
+        );
         for extra in [0usize, 1] {
             let long = [stream.encode(), vec![0; extra]].concat();
             assert_eq!(StreamHead::decode(&long).is_ok(), extra == 0);

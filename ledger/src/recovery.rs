@@ -262,11 +262,13 @@ fn tail_nodes(store: &Store, level: u8, first: u64, width: u64) -> Result<Vec<Ha
         let leaves = store.leaves(first, width as usize)?;
         return Ok(leaves.iter().map(|leaf| leaf_hash(leaf)).collect());
     }
-    (first..first + width).map(|number| {
-        let hashes = store.tile(level - 1, number)?;
-        let damaged = || StoreError::Corrupt(format!("tile {}/{number} is damaged", level - 1));
-        tile::tile_root(&hashes).ok_or_else(damaged)
-    }).collect()
+    (first..first + width)
+        .map(|number| {
+            let hashes = store.tile(level - 1, number)?;
+            let damaged = || StoreError::Corrupt(format!("tile {}/{number} is damaged", level - 1));
+            tile::tile_root(&hashes).ok_or_else(damaged)
+        })
+        .collect()
 }
 
 /// The complete nodes on the right edge, from which the tree grows on.
@@ -274,7 +276,8 @@ fn frontier(store: &Store, view: &View) -> Result<Frontier, OpenError> {
     let size = view.head.head().size;
     let reader = Reader::new(store, Arc::new(view.clone()), [0; 6]);
     let levels = (0..64u8).rev().filter(|level| size.0 >> level & 1 == 1);
-    let nodes = levels.map(|level| reader.node(level, (size.0 >> level) - 1)).collect::<Result<Vec<_>, _>>()?;
+    let nodes =
+        levels.map(|level| reader.node(level, (size.0 >> level) - 1)).collect::<Result<Vec<_>, _>>()?;
     Frontier::from_parts(size, nodes).map_err(|error| OpenError::Corrupt(error.to_string()))
 }
 
@@ -285,7 +288,8 @@ fn check_streams(store: &Store, head: TreeHead) -> Result<(), OpenError> {
     let mut last = std::collections::HashMap::new();
     let leaves = store.leaves(first, width as usize)?;
     for (index, leaf) in (first..).zip(&leaves) {
-        let event = AuditEvent::parse(leaf).map_err(|error| OpenError::Corrupt(format!("{index}: {error}")))?;
+        let event =
+            AuditEvent::parse(leaf).map_err(|error| OpenError::Corrupt(format!("{index}: {error}")))?;
         last.insert(event.stream, (event.seq, event.hash, LeafIndex(index)));
     }
     for (name, (seq, hash, index)) in last {

@@ -518,7 +518,12 @@ impl Roll {
     }
 
     /// A hash tile (C2SP bytes): full, or its first `width` hashes; `None` if the tree does not have them.
-    pub async fn tile(&self, level: u8, number: u64, width: Option<u8>) -> Result<Option<Vec<u8>>, RollError> {
+    pub async fn tile(
+        &self,
+        level: u8,
+        number: u64,
+        width: Option<u8>,
+    ) -> Result<Option<Vec<u8>>, RollError> {
         self.read(move |reader| reader.tile(level, number, width)).await
     }
 

@@ -115,9 +115,7 @@ impl Store {
         });
         let mut batch = Some(writes.batch);
         self.disk.commit(&mut || match batch.take() {
-            Some(batch) => {
-                self.db.write_opt(batch, &options).map_err(|error| DiskError(error.into_string()))
-            }
+            Some(batch) => self.db.write_opt(batch, &options).map_err(|error| DiskError(error.into_string())),
             None => Err(DiskError("a batch was offered to the disk twice".into())),
         })?;
         Ok(())
@@ -146,8 +144,8 @@ impl Store {
     /// Leaves from `first` on, which must all be there.
     pub(crate) fn leaves(&self, first: u64, count: usize) -> Result<Vec<Box<[u8]>>, StoreError> {
         let rows = self.rows_from(Family::Entries, &first.to_be_bytes(), count)?;
-        let whole = rows.len() == count
-            && (first..).zip(&rows).all(|(index, (key, _))| **key == index.to_be_bytes());
+        let whole =
+            rows.len() == count && (first..).zip(&rows).all(|(index, (key, _))| **key == index.to_be_bytes());
         if !whole {
             return Err(StoreError::Corrupt(format!("{count} entries from {first} on are not all there")));
         }

@@ -36,7 +36,9 @@ async fn grow(roll: &Roll, entries: u64) -> TreeSize {
 async fn publish(roll: &Roll, version: u64) {
     let json = format!("{{\"version\":{version}}}").into_bytes();
     let sha256 = Hash::of(&[&json]);
-    roll.record_registry(RegistrySnapshot { version, json, note: format!("note {version}\n") }).await.unwrap();
+    roll.record_registry(RegistrySnapshot { version, json, note: format!("note {version}\n") })
+        .await
+        .unwrap();
     roll.enrol_event(entry::registry_published(version, &sha256), None).await.unwrap();
 }
 
@@ -84,7 +86,10 @@ fn check_archive(archive: &dyn Archive) -> TreeSize {
         if let Some(tail) = TilePath::tail_entries(head.size.0) {
             expected.push(ObjectName::Tile(tail));
             let first = (tail.index * 256) as usize;
-            let tail_leaves: Vec<_> = decode_bundle(&get(&ObjectName::Tile(tail))).map(Result::unwrap).map(<[u8]>::to_vec).collect();
+            let tail_leaves: Vec<_> = decode_bundle(&get(&ObjectName::Tile(tail)))
+                .map(Result::unwrap)
+                .map(<[u8]>::to_vec)
+                .collect();
             assert_eq!(tail_leaves, leaves[first..head.size.0 as usize]);
         }
     }
@@ -101,7 +106,8 @@ fn check_archive(archive: &dyn Archive) -> TreeSize {
         let event = chancery_format::AuditEvent::parse(leaf).unwrap();
         if event.event_type == "registry.published" {
             let version: serde_json::Value = serde_json::from_str(event.payload).unwrap();
-            let (number, sha256) = (version["version"].as_u64().unwrap(), version["sha256"].as_str().unwrap());
+            let (number, sha256) =
+                (version["version"].as_u64().unwrap(), version["sha256"].as_str().unwrap());
             expected.extend([ObjectName::Registry(number), ObjectName::RegistrySignature(number)]);
             assert_eq!(Hash::of(&[&get(&ObjectName::Registry(number))]).to_hex(), sha256);
         }
@@ -180,7 +186,11 @@ async fn an_epoch_interrupted_on_either_side_of_any_put_is_finished_as_it_was_be
             let shipper = Shipper::start(
                 roll.clone(),
                 archive.clone(),
-                ShipperOptions { backoff_first: Duration::from_secs(3600), backoff_max: Duration::from_secs(3600), ..ship_options() },
+                ShipperOptions {
+                    backoff_first: Duration::from_secs(3600),
+                    backoff_max: Duration::from_secs(3600),
+                    ..ship_options()
+                },
             )
             .unwrap();
             tokio::task::block_in_place(|| wait_until("the fault", || shipper.status().failures == 1));
@@ -236,7 +246,8 @@ async fn an_archive_that_is_behind_is_shipped_again_byte_for_byte() {
     let whole = archive.objects.lock().unwrap().clone();
     for keep in [0, 1, 3] {
         let behind = Arc::new(FaultyArchive::default());
-        let lost = |name: &str| matches!(ObjectName::parse(name), Some(ObjectName::Checkpoint(e)) if e >= keep);
+        let lost =
+            |name: &str| matches!(ObjectName::parse(name), Some(ObjectName::Checkpoint(e)) if e >= keep);
         let kept = whole.iter().filter(|(name, _)| keep > 0 && !lost(name));
         behind.objects.lock().unwrap().extend(kept.map(|(name, bytes)| (name.clone(), bytes.clone())));
         ship(&roll, &behind);

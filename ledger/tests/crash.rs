@@ -84,7 +84,11 @@ fn registry() -> RegistrySnapshot {
 }
 
 /// Performs the write; what it gives is the index or nothing.
-async fn perform(roll: &Roll, write: Write, disk: Option<(&FaultyDisk, Lose)>) -> Result<Option<u64>, RollError> {
+async fn perform(
+    roll: &Roll,
+    write: Write,
+    disk: Option<(&FaultyDisk, Lose)>,
+) -> Result<Option<u64>, RollError> {
     let key = Some(replay("k", 1));
     let arm = || disk.into_iter().for_each(|(disk, side)| disk.lose(0, side));
     match write {

@@ -260,7 +260,8 @@ async fn a_signed_head_that_is_not_ours_stops_the_roll() {
 async fn registry_versions_count_up_and_have_one_content() {
     let place = Place::new();
     let roll = Roll::create(place.options()).unwrap();
-    let version = |version, json: &str| RegistrySnapshot { version, json: json.into(), note: "note\n".into() };
+    let version =
+        |version, json: &str| RegistrySnapshot { version, json: json.into(), note: "note\n".into() };
     let conflict = |result| matches!(result, Err(RollError::RegistryConflict));
     assert!(conflict(roll.record_registry(version(2, "{}")).await));
     roll.record_registry(version(1, "{}")).await.unwrap();

@@ -39,7 +39,8 @@ async fn write_until_killed(dir: &Path) {
             for number in 0u64.. {
                 let index = if task == 0 {
                     let request = format!("r-{number}");
-                    let Enrolled::New(durable) = roll.enrol_intent(intent(&request, None)).await.unwrap() else {
+                    let Enrolled::New(durable) = roll.enrol_intent(intent(&request, None)).await.unwrap()
+                    else {
                         panic!("there is no key to answer by")
                     };
                     roll.enrol_outcome(signed(durable.into_intent(), 1)).await.unwrap().index()

@@ -26,8 +26,7 @@ async fn a_retry_after_success_gets_the_same_leaf_even_after_reopening() {
     let mut roll = roll;
     for attempt in 0..2 {
         // The retry has its own request id: that is no part of what was asked.
-        let Enrolled::Already(again) =
-            roll.enrol_intent(intent("r-2", Some(replay("k", 1)))).await.unwrap()
+        let Enrolled::Already(again) = roll.enrol_intent(intent("r-2", Some(replay("k", 1)))).await.unwrap()
         else {
             panic!("attempt {attempt}");
         };
@@ -189,7 +188,8 @@ async fn intents_a_crash_left_open_become_abandoned_leaves_and_may_be_retried() 
     let roll = Roll::create(place.options()).unwrap();
     let closed = new(&roll, intent("closed", None)).await;
     let _open = new(&roll, intent("open", Some(replay("k", 1)))).await;
-    let equal: Vec<_> = [new(&roll, intent("same", None)).await, new(&roll, intent("same", None)).await].into();
+    let equal: Vec<_> =
+        [new(&roll, intent("same", None)).await, new(&roll, intent("same", None)).await].into();
     roll.enrol_outcome(signed(closed.into_intent(), 1)).await.unwrap();
     roll.enrol_outcome(signed(equal.into_iter().next().unwrap().into_intent(), 2)).await.unwrap();
     assert_eq!(roll.open_intents(), 2);
@@ -262,5 +262,7 @@ async fn an_intent_whose_caller_went_away_is_closed_as_unused() {
     }
     let failures = audit(&roll).await;
     let gone = failures.iter().find(|event| event.event_type == "signing.signature.failed").unwrap();
-    assert!(gone.payload.contains("\"code\":\"caller-gone\"") && gone.payload.contains("\"keyUse\":\"none\""));
+    assert!(
+        gone.payload.contains("\"code\":\"caller-gone\"") && gone.payload.contains("\"keyUse\":\"none\"")
+    );
 }

@@ -23,15 +23,35 @@ use support::*;
 /// One step. Keys, streams and ids come from small sets, so that they meet again.
 #[derive(Debug, Clone)]
 enum Op {
-    Event { stream: u8, key: Option<u8>, request: u8, id: Option<u8> },
-    Events { stream: u8, count: u16 },
-    Intent { key: Option<u8>, request: u8 },
+    Event {
+        stream: u8,
+        key: Option<u8>,
+        request: u8,
+        id: Option<u8>,
+    },
+    Events {
+        stream: u8,
+        count: u16,
+    },
+    Intent {
+        key: Option<u8>,
+        request: u8,
+    },
     /// Ends one of the open intents, if there is one.
-    Outcome { which: u8, signed: bool },
-    OutcomeWithoutIntent { key: Option<u8>, request: u8, signed: bool },
+    Outcome {
+        which: u8,
+        signed: bool,
+    },
+    OutcomeWithoutIntent {
+        key: Option<u8>,
+        request: u8,
+        signed: bool,
+    },
     Checkpoint,
     /// The next write is lost; the step after it finds out.
-    LoseNext { after: bool },
+    LoseNext {
+        after: bool,
+    },
     /// The process dies here.
     Crash,
 }
@@ -125,10 +145,12 @@ impl World {
             Op::OutcomeWithoutIntent { key, request, signed } => {
                 self.outcome_without_intent(key, request, signed).await;
             }
-            Op::Checkpoint => match self.roll().record_checkpoint(checkpoint_of(self.roll().head().head())).await {
-                Ok(()) | Err(RollError::Fatal(_)) => {}
-                Err(error) => panic!("{error}"),
-            },
+            Op::Checkpoint => {
+                match self.roll().record_checkpoint(checkpoint_of(self.roll().head().head())).await {
+                    Ok(()) | Err(RollError::Fatal(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
             Op::LoseNext { after } => self.disk.lose(0, if after { Lose::After } else { Lose::Before }),
             Op::Crash => self.reopen().await,
         }
@@ -203,8 +225,8 @@ impl World {
         let request_id = self.request_id();
         match self.roll().enrol_intent(intent(&request_id, Self::replay(key, request))).await {
             Ok(Enrolled::New(durable)) => {
-                let free = matches!(known, None | Some(Known::Unsure))
-                    || known == Some(Known::Failed { request });
+                let free =
+                    matches!(known, None | Some(Known::Unsure)) || known == Some(Known::Failed { request });
                 assert!(free, "{known:?}");
                 self.open.push((durable, key.map(|key| (key, request))));
                 key.map(|key| self.keys.insert(key, Known::Open { request }));
@@ -314,8 +336,10 @@ impl World {
 
 #[test]
 fn no_history_breaks_a_promise() {
-    let seed = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_121);
-    let config = Config { cases: 64, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
+    let seed =
+        std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_121);
+    let config =
+        Config { cases: 64, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let result = TestRunner::new(config).run(&ops(), |ops| {
         runtime.block_on(async {

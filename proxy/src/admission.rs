@@ -20,8 +20,8 @@ use chancery_format::entry::{IntentParts, Operation, PolicyRef, ReplayKey};
 use chancery_format::names::Purpose;
 use chancery_format::{Digest, Hash, Intent, Kid, PrincipalName, RequestId, StreamName};
 
-use crate::admission::policy::{Grants, Policy};
 pub use self::refusal::Refusal;
+use crate::admission::policy::{Grants, Policy};
 use crate::chancery::KeyEntry;
 use crate::config::Intents;
 

@@ -145,6 +145,7 @@ impl Archiving {
             age_max: self.age_max,
             metrics: Arc::clone(&self.metrics),
             failures: 0,
+            gave_up: false,
         };
         async move {
             tokio::select! {
@@ -186,6 +187,8 @@ struct Follower {
     age_max: Duration,
     metrics: Arc<Metrics>,
     failures: u32,
+    /// The shipper's thread has ended.
+    gave_up: bool,
 }
 
 impl Follower {
@@ -196,9 +199,11 @@ impl Follower {
         loop {
             tokio::select! {
                 _ = tick.tick() => self.look_at_lag(chancery).await,
-                changed = status.changed() => {
+                changed = status.changed(), if !self.gave_up => {
                     if changed.is_err() {
-                        return;
+                        // The shipper ended. If it gave up, admission must close, and stay closed.
+                        self.gave_up = true;
+                        continue;
                     }
                     let seen = status.borrow_and_update().clone();
                     chancery.progress.archived(seen.archived);
@@ -221,7 +226,8 @@ impl Follower {
         let Ok(lag) = tokio::task::spawn_blocking(move || shipper.lag()).await else { return };
         let lag = ArchiveLag { entries: lag.entries, age: Duration::from_millis(lag.age_ms) };
         self.watch.set_lag(lag);
-        let behind = lag.entries > self.entries_max || lag.age > self.age_max;
+        let wrong = self.shipper.status().stopped;
+        let behind = wrong || lag.entries > self.entries_max || lag.age > self.age_max;
         if behind != chancery.admission.is_archive_behind() {
             chancery.admission.set_archive_lag(behind);
             let age_ms = u64::try_from(lag.age.as_millis()).unwrap_or(u64::MAX);
@@ -229,7 +235,8 @@ impl Follower {
                 tracing::error!(
                     entries = lag.entries,
                     age_ms,
-                    "the archive is too far behind: nothing is accepted"
+                    wrong,
+                    "the archive is wrong or too far behind: nothing is accepted"
                 );
             } else {
                 tracing::warn!(

@@ -32,7 +32,11 @@ pub async fn append(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -
 
 /// `POST /v1/events/batch`: items stand for themselves and keep their order, also in their streams. 201 if
 /// any was appended.
-pub async fn append_batch(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
+pub async fn append_batch(
+    chancery: &Arc<Chancery>,
+    caller: Caller<'_>,
+    body: &[u8],
+) -> Result<Reply, Problem> {
     let items = read_items(body, chancery.limits.batch_items_max)?;
     caller.grants.bucket().charge(items.len().saturating_sub(1));
     let mut written = Vec::with_capacity(items.len());

@@ -164,18 +164,15 @@ mod tests {
     #[test]
     fn each_reason_is_named_and_all_are_named_at_once() {
         let production = ("NODE_ENV", "production");
-        let table: &[(&str, &[(&str, &str)], &str)] = &[
-            ("DEV_SKIP_MTLS", &[("DEV_SKIP_MTLS", "YES")], "DEV_SKIP_MTLS"),
-            ("mTLS off", &[("REQUIRE_MTLS", "false")], "REQUIRE_MTLS"),
-            ("KMS off", &[("REQUIRE_KMS", "0")], "REQUIRE_KMS"),
-            ("ephemeral", &[("DEV_ALLOW_EPHEMERAL", "on")], "DEV_ALLOW_EPHEMERAL"),
-        ];
-        for (what, variables, expected) in table {
-            let mut all = vec![production];
-            all.extend_from_slice(variables);
-            let reasons = reasons_of(&sound(), &all, &Facts::default());
-            assert_eq!(reasons.len(), 1, "{what}: {reasons:?}");
-            assert!(reasons.iter().all(|reason| reason.starts_with(expected)), "{what}: {reasons:?}");
+        for (name, value) in [
+            ("DEV_SKIP_MTLS", "YES"),
+            ("REQUIRE_MTLS", "false"),
+            ("REQUIRE_KMS", "0"),
+            ("DEV_ALLOW_EPHEMERAL", "on"),
+        ] {
+            let reasons = reasons_of(&sound(), &[production, (name, value)], &Facts::default());
+            assert_eq!(reasons.len(), 1, "{name}: {reasons:?}");
+            assert!(reasons.iter().all(|reason| reason.starts_with(name)), "{name}: {reasons:?}");
         }
         let facts = Facts { exposed_secrets: vec!["/run/pin".into()] };
         let all = [production, ("DEV_SKIP_MTLS", "1"), ("REQUIRE_MTLS", "no"), ("DEV_ALLOW_EPHEMERAL", "y")];

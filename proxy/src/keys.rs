@@ -97,7 +97,11 @@ fn verified(valid: bool, kid: &Kid, record: Option<&SignerRecord>) -> Reply {
 }
 
 /// `POST /v1/mac/verify`: the backend recomputes, and compares in constant time.
-pub async fn mac_verify(chancery: &Arc<Chancery>, caller: &Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
+pub async fn mac_verify(
+    chancery: &Arc<Chancery>,
+    caller: &Caller<'_>,
+    body: &[u8],
+) -> Result<Reply, Problem> {
     let request = MacRequest::read_verify(body)?;
     let key = check_key(&caller.grants, &request.kid, chancery.key(&request.kid))?;
     if !key.algorithm.is_mac() {

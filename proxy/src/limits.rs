@@ -67,8 +67,7 @@ limits! {
         handshakes_max = 32, 1..=4096, "TLS handshakes under way; each costs about 0.3 ms of CPU, the lever of a flood.";
         handshakes_per_address_per_second = 100, 1..=100000, "New connections per second from one address; what is above is closed before TLS.";
         headers_max = 64, 8..=256, "Header fields of one request.";
-        header_bytes_max = 16384, 8192..=262144, "Bytes of request line and header fields.";
-        uri_bytes_max = 2048, 256..=8192, "Bytes of the request target.";
+        header_bytes_max = 16384, 8192..=262144, "Bytes of request line (the target is part of it) and header fields.";
         body_bytes_max = 196608, 1024..=4194304, "Bytes of a body with one item; a leaf of 65,535 bytes escaped and indented fits.";
         batch_body_bytes_max = 8388608, 1024..=67108864, "Bytes of a body with many items.";
         batch_items_max = 1000, 1..=10000, "Items of one batch.";

@@ -87,12 +87,7 @@ struct Asked<'r> {
 }
 
 /// One answer, from a route that exists.
-async fn serve<B>(
-    chancery: &Arc<Chancery>,
-    peer: &Peer,
-    asked: &Asked<'_>,
-    body: B,
-) -> Result<Reply, Problem>
+async fn serve<B>(chancery: &Arc<Chancery>, peer: &Peer, asked: &Asked<'_>, body: B) -> Result<Reply, Problem>
 where
     B: Body<Data = Bytes>,
 {

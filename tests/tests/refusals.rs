@@ -43,7 +43,7 @@ fn counts(world: &World, daemon: Daemon) -> BTreeMap<String, u64> {
 /// Name, request, status, code: refusals of an authenticated, granted principal.
 fn table() -> Vec<(&'static str, Ask<'static>, u16, &'static str)> {
     let post = |body: String| Ask::post("/v1/sign", body);
-    let long = format!("{{\"kid\":\"ed\",\"purpose\":\"{}\"}}", "x".repeat(8 << 20));
+    let long = format!("{{\"kid\":\"ed\",\"purpose\":\"{}\"}}", "x".repeat(200_000));
     let event = |body: &str| Ask::post("/v1/events", body.to_owned());
     vec![
         ("kid of another principal", post(sign("ledger", DIGEST)), 403, "kid-not-granted"),
@@ -154,21 +154,45 @@ fn a_token_that_went_away_is_503_and_heals_without_a_restart() {
 
 #[test]
 fn an_archive_out_of_reach_closes_admission_and_opens_it_again() {
-    let archive = "kind = \"directory\"\ndirectory = \"{dir}/archive\"\nepoch_interval_ms = 100\nlag_entries_max = 50\nlag_age_ms_max = 60000\n";
-    let world = World::new(&WorldOptions { archive: archive.into(), ..WorldOptions::default() });
+    let place = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(&place.path().join("disk"), 64);
+    let archive = disk.0.join("archive");
+    let table = format!(
+        "kind = \"directory\"\ndirectory = \"{}\"\nepoch_interval_ms = 100\nlag_entries_max = 50\nlag_age_ms_max = 60000\n",
+        archive.display()
+    );
+    std::fs::create_dir(&archive).unwrap();
+    let world = World::new(&WorldOptions { archive: table, ..WorldOptions::default() });
     let daemon = Daemon::start(&world);
-    wait_for("first epoch", || world.path("archive/checkpoint/000000000000").exists().then_some(()));
-    // A folder that is suddenly a file: every put fails, as on a lost mount.
-    std::fs::rename(world.path("archive"), world.path("archive-away")).unwrap();
-    std::fs::write(world.path("archive"), "").unwrap();
+    wait_for("first epoch", || archive.join("checkpoint/000000000000").exists().then_some(()));
+    disk.remount("ro");
     let reply = wait_for("lag", || call(&world, Some(&world.orders), &good()).ok().filter(|reply| reply.status != 200));
     assert_refused("archive lag", &reply, 503, "archive-lag");
-    std::fs::remove_file(world.path("archive")).unwrap();
-    std::fs::rename(world.path("archive-away"), world.path("archive")).unwrap();
+    disk.remount("rw");
     wait_for("caught up", || call(&world, Some(&world.orders), &good()).ok().filter(|reply| reply.status == 200));
     assert!(daemon.stop().success());
-    let verdict = world.verify(&["ledger", world.path("archive").to_str().unwrap()]);
+    let verdict = world.verify(&["ledger", archive.to_str().unwrap()]);
     assert!(verdict.status.success(), "{}", String::from_utf8_lossy(&verdict.stdout));
+}
+
+#[test]
+fn an_archive_that_is_wrong_closes_admission_until_somebody_acts() {
+    let world = World::new(&WorldOptions::default());
+    let daemon = Daemon::start(&world);
+    wait_for("first epoch", || world.path("archive/checkpoint/000000000000").exists().then_some(()));
+    // Somebody else's checkpoint under the name the next epoch will use.
+    let epochs = || (0u64..).take_while(|epoch| world.path(&format!("archive/checkpoint/{epoch:012}")).exists()).count();
+    for ahead in 0..20 {
+        let name = format!("archive/checkpoint/{:012}", epochs() + ahead);
+        let _taken = std::fs::write(world.path(&name), "not ours\n");
+    }
+    let reply = wait_for("alarm", || call(&world, Some(&world.orders), &good()).ok().filter(|reply| reply.status != 200));
+    assert_refused("archive wrong", &reply, 503, "archive-lag");
+    daemon.kill();
+    // And the next start refuses, naming the archive.
+    let output = world.chanceryd(&["run", "--config"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("archive"), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A file system of its own, unmounted with the test. Needs root, as the containers of CI have.
@@ -180,6 +204,11 @@ impl SmallDisk {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(at).status();
         assert!(mounted.unwrap().success(), "mounting a small file system needs root");
         Self(at.to_owned())
+    }
+
+    fn remount(&self, how: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status();
+        assert!(status.unwrap().success());
     }
 }
 

@@ -74,7 +74,7 @@ fn check_flips(archive: &Archive, flips: &[Flip]) {
 
 #[test]
 fn good_ledgers_are_valid() {
-    for archive in [tiny().archive(), small().archive(), long(700, &[3, 256, 300, 511, 513]).archive()] {
+    for archive in [tiny().archive(), small().archive(), long(700, &[9, 256, 300, 511, 513]).archive()] {
         for strict in [false, true] {
             let report = archive.verify_with(&Options { strict, ..Options::default() });
             assert_eq!(report.exit_code(), 0, "{}", report.to_text());
@@ -123,7 +123,7 @@ fn flipped_bytes_of_a_ledger_with_full_tiles_are_found() {
 
 #[test]
 fn every_file_that_is_missing_shorter_or_longer_is_found() {
-    let archive = long(600, &[3, 256, 300]).archive();
+    let archive = long(600, &[9, 256, 300]).archive();
     let files: Vec<&String> = archive.files.keys().collect();
     in_parallel(&files, |file| {
         let without = |change: &dyn Fn(&mut Archive)| {
@@ -154,7 +154,7 @@ fn is_last_checkpoint(archive: &Archive, file: &str) -> bool {
 
 #[test]
 fn evidence_that_is_missing_is_undecided_and_not_bad() {
-    let archive = long(600, &[3, 256, 300]).archive();
+    let archive = long(600, &[9, 256, 300]).archive();
     for file in archive.files.keys() {
         let mut without = archive.clone();
         without.files.remove(file);
@@ -167,7 +167,7 @@ fn evidence_that_is_missing_is_undecided_and_not_bad() {
 
 #[test]
 fn every_file_under_another_name_is_found() {
-    let archive = long(600, &[3, 256, 300]).archive();
+    let archive = long(600, &[9, 256, 300]).archive();
     let files: Vec<&String> = archive.files.keys().collect();
     in_parallel(&files, |file| {
         for name in [
@@ -202,7 +202,7 @@ fn every_file_under_another_name_is_found() {
 
 #[test]
 fn every_two_files_swapped_are_found() {
-    let archive = long(600, &[3, 256, 300]).archive();
+    let archive = long(600, &[9, 256, 300]).archive();
     let files: Vec<&String> = archive.files.keys().collect();
     let pairs: Vec<(&String, &String)> =
         files.iter().enumerate().flat_map(|(at, a)| files.iter().skip(at + 1).map(|b| (*a, *b))).collect();

@@ -13,15 +13,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use chancery_format::canonical::CanonicalJson;
-use chancery_format::entry::{
-    IntentParts, KeyUse, Operation, PolicyRef, ReplayKey, SignatureBytes,
-};
+use chancery_format::entry::{IntentParts, KeyUse, Operation, PolicyRef, ReplayKey, SignatureBytes};
 use chancery_format::names::FailureCode;
 use chancery_format::note::{NoteVerifier, assemble};
 use chancery_format::tile::{WIDTH, decode_bundle, decode_tile};
 use chancery_format::{
-    AuditEvent, Checkpoint, Digest, EventDraft, Hash, Intent, LeafIndex, Origin, Outcome, PrincipalName, Rung,
-    SignatureAlgorithm, Timestamp, TreeHead, TreeSize, VerifiedCheckpoint, merkle,
+    AuditEvent, Checkpoint, Digest, EventDraft, Hash, Intent, LeafIndex, Origin, Outcome, PrincipalName,
+    Rung, SignatureAlgorithm, Timestamp, TreeHead, TreeSize, VerifiedCheckpoint, merkle,
 };
 use chancery_ledger::{
     Archive, ArchiveError, Clock, Disk, DiskError, Fatal, Put, RealDisk, Roll, RollLimits, RollOptions,

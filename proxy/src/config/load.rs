@@ -434,4 +434,40 @@ mod tests {
         let text = text.replace("[archive]\nkind = \"directory\"\ndirectory = \"archive\"\n", "");
         assert!(mistakes(&text).iter().any(|it| it.contains("needs an [archive]")));
     }
+
+    #[test]
+    fn the_example_documents_every_field_and_has_no_mistake_but_missing_files() {
+        let example = include_str!("../../../deploy/chancery.toml");
+        let document = Document::new(example, Path::new("/etc/chancery"));
+        let (table, errors) = DeTable::parse_recoverable(example);
+        assert!(errors.is_empty(), "{errors:?}");
+        let _ = read(&Section::root(&document, table.get_ref()), Path::new("x"), &Variables::default());
+        for field in document.fields.borrow().iter() {
+            let written = [
+                format!("\n{field} = "),
+                format!("\n# {field} = "),
+                format!("[{field}]"),
+                format!("[{field}."),
+            ];
+            let documented =
+                written.iter().any(|form| example.contains(form)) || example.contains(&format!(".{field}]"));
+            assert!(documented, "deploy/chancery.toml does not mention {field}");
+        }
+        let alternatives =
+            ["software", "directory"].map(|kind| example.contains(&format!("# kind = \"{kind}\"")));
+        assert_eq!(alternatives, [true, true]);
+        let mistakes = document.into_mistakes();
+        let other: Vec<_> = mistakes.iter().filter(|it| !it.message.contains("No such file")).collect();
+        assert!(other.is_empty(), "{other:#?}");
+        assert!(!mistakes.is_empty());
+    }
+
+    #[test]
+    fn the_example_shows_the_defaults_of_every_bound() {
+        let example = include_str!("../../../deploy/chancery.toml");
+        for bound in Limits::BOUNDS {
+            let line = format!("\n{} = {}\n", bound.name, bound.default);
+            assert!(example.contains(&line), "deploy/chancery.toml does not say{line}");
+        }
+    }
 }

@@ -55,11 +55,20 @@ pub(super) struct Document<'t> {
     text: &'t str,
     folder: &'t Path,
     mistakes: RefCell<Vec<Mistake>>,
+    /// Every field any table may have, for the test that the example file documents them all.
+    #[cfg(test)]
+    pub(super) fields: RefCell<std::collections::BTreeSet<&'static str>>,
 }
 
 impl<'t> Document<'t> {
     pub(super) const fn new(text: &'t str, folder: &'t Path) -> Self {
-        Self { text, folder, mistakes: RefCell::new(Vec::new()) }
+        Self {
+            text,
+            folder,
+            mistakes: RefCell::new(Vec::new()),
+            #[cfg(test)]
+            fields: RefCell::new(std::collections::BTreeSet::new()),
+        }
     }
 
     /// All mistakes, in the order of lines; those without a line last.
@@ -321,6 +330,8 @@ impl<'d, 't> Section<'d, 't> {
     /// Reports every field nobody asked for. Called once, after the last field was read.
     pub(super) fn finish(&self) {
         let asked = self.asked.borrow();
+        #[cfg(test)]
+        self.document.fields.borrow_mut().extend(asked.iter());
         for name in self.table.iter().flat_map(|table| table.keys()) {
             let text: &str = name.get_ref();
             if asked.contains(&text) {

@@ -114,9 +114,7 @@ async fn announce_all(
     let mut intents = Vec::new();
     for (position, item) in admitted.into_iter().enumerate() {
         announced.push(match item {
-            Ok((KeyUse { intent, intents: Intents::Skip, .. }, lanes)) => {
-                Some(Ok((skip(intent), lanes)))
-            }
+            Ok((KeyUse { intent, intents: Intents::Skip, .. }, lanes)) => Some(Ok((skip(intent), lanes))),
             Ok((KeyUse { intent, .. }, lanes)) => {
                 waiting.push((position, lanes));
                 intents.push(intent);

@@ -158,6 +158,9 @@ impl<'a> Pass<'a> {
             self.hold(&target); // the entries under it are missing
         }
         self.check_since(u64::MAX);
+        if self.at < self.last.size.0 {
+            self.gap(); // what is missing at the end may have told more
+        }
         self.lives.unfulfilled(self.trust, self.last.size.0, &mut self.findings);
         self.registries.finish(&mut self.findings);
         *checked = Checked {

@@ -380,6 +380,7 @@ pub fn tiny() -> Writer {
     writer.event("orders/eu");
     writer.retire("orders-v1");
     writer.sign_mac_and_fail();
+    writer.publish();
     writer.epoch();
     writer
 }

@@ -1,0 +1,72 @@
+//! FORMAT.md cannot drift: its `vector` blocks are executed here.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test's failure")]
+
+use chancery_format::merkle::{Frontier, leaf_hash};
+use chancery_format::note::{Note, NoteVerifier};
+use chancery_format::{AuditEvent, EventId, Hash, LeafIndex};
+
+const FORMAT: &str = include_str!("../FORMAT.md");
+
+/// Every fenced `vector KIND` block.
+fn vectors() -> Vec<(&'static str, &'static str)> {
+    let blocks = FORMAT.split("```vector ").skip(1);
+    blocks.map(|block| block.split_once("\n```").unwrap().0.split_once('\n').unwrap()).collect()
+}
+
+fn word<'a>(line: &'a str, name: &str) -> &'a str {
+    line.strip_prefix(name).unwrap_or_else(|| panic!("{line} does not begin with {name}")).trim()
+}
+
+fn id(block: &str) {
+    let lines: Vec<&str> = block.lines().collect();
+    let [origin, index, expected] = lines.as_slice() else { panic!("{block}") };
+    let [a, b, c, d, e, f, ..] = Hash::of(&[word(origin, "origin").as_bytes()]).0;
+    let index = LeafIndex(word(index, "index").parse().unwrap());
+    assert_eq!(EventId::from_index([a, b, c, d, e, f], index).as_str(), word(expected, "id"));
+}
+
+fn tree(block: &str) {
+    let mut lines = block.lines();
+    let leaves = word(lines.next().unwrap(), "leaves").split(' ').map(|leaf| hex::decode(leaf.trim_matches('"')).unwrap());
+    let leaves: Vec<Vec<u8>> = leaves.collect();
+    for line in lines {
+        let (size, root) = word(line, "size").split_once(' ').unwrap();
+        let mut frontier = Frontier::new();
+        leaves.iter().take(size.parse().unwrap()).for_each(|leaf| frontier.push(leaf_hash(leaf)));
+        assert_eq!(frontier.root().to_hex(), root, "size {size}");
+    }
+}
+
+fn note(block: &str) {
+    let (vkey, note) = block.split_once('\n').unwrap();
+    let keys = [NoteVerifier::parse(word(vkey, "vkey")).unwrap()];
+    let note = format!("{note}\n");
+    assert_eq!(Note::parse(&note).unwrap().verify(&keys).unwrap().len(), 1);
+}
+
+#[test]
+fn every_example_of_the_format_is_true() {
+    let mut kinds = Vec::new();
+    for (kind, block) in vectors() {
+        match kind {
+            "id" => id(block),
+            "leaf" => {
+                AuditEvent::parse(block.as_bytes()).unwrap();
+            }
+            "tree" => tree(block),
+            "note" => note(block),
+            other => panic!("no check for vectors of kind {other}"),
+        }
+        kinds.push(kind);
+    }
+    assert_eq!(kinds, ["id", "leaf", "tree", "note"]);
+}
+
+#[test]
+fn every_event_type_of_the_code_is_described() {
+    use chancery_format::entry::event_type::*;
+    for kind in [ISSUED, FAILED, ABANDONED, OPENED, ACTIVATED, RETIRED, REGISTRY, REFUSED, POLICY, KILL_SWITCH] {
+        assert!(FORMAT.contains(&format!("`{kind}`")), "{kind}");
+    }
+}
