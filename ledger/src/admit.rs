@@ -32,7 +32,7 @@ impl Sequencer {
                 Item::Intent(item) => self.admit_intent(item, &mut admission)?,
                 Item::Outcome(item) => self.admit_outcome(item, &mut admission)?,
                 Item::Event(item) => self.admit_event(item, &mut admission)?,
-                Item::Record(item) => self.admit_record(item, &mut admission)?,
+                Item::Record(item) => self.admit_record(*item, &mut admission)?,
             }
         }
         Ok(admission.batch)
@@ -124,7 +124,7 @@ impl Sequencer {
         Ok(ours || admission.ids.contains(id) || self.shared.store.event_id(id.as_str())?.is_some())
     }
 
-    fn admit_record(&self, item: Box<RecordItem>, admission: &mut Admission) -> Result<(), Fatal> {
+    fn admit_record(&self, item: RecordItem, admission: &mut Admission) -> Result<(), Fatal> {
         let pending = &admission.batch.records;
         let verdict = match &item.record {
             Record::Genesis { .. } => Verdict::Write,
@@ -159,7 +159,7 @@ impl Sequencer {
         version: u64,
         json: &[u8],
         note: &str,
-        pending: &[Box<RecordItem>],
+        pending: &[RecordItem],
     ) -> Result<Verdict, Fatal> {
         let busy = pending.iter().any(|other| matches!(other.record, Record::Registry { .. }));
         let stored = self.shared.store.registry(version)?;

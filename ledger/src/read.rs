@@ -26,8 +26,11 @@ pub(crate) struct Reader<'a> {
     view: Arc<View>,
     origin_tag: [u8; 6],
     /// Tiles this reader fetched: a proof asks the same tile for several nodes.
-    fetched: RefCell<HashMap<(u8, u64), Rc<Vec<Hash>>>>,
+    fetched: RefCell<Fetched>,
 }
+
+/// Hashes of tiles by level and number.
+type Fetched = HashMap<(u8, u64), Rc<Vec<Hash>>>;
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(store: &'a Store, view: Arc<View>, origin_tag: [u8; 6]) -> Self {
@@ -115,12 +118,13 @@ impl<'a> Reader<'a> {
 
     /// Root of the first `size` leaves.
     pub(crate) fn root_at(&self, size: TreeSize) -> Result<Hash, Fatal> {
-        let levels = (0..64u8).filter(|level| size.0 >> level & 1 == 1);
-        let joined = levels.fold(Ok(None), |right: Result<Option<Hash>, Fatal>, level| {
+        let mut joined: Option<Hash> = None;
+        // From the smallest complete subtree up.
+        for level in (0..64u8).filter(|level| size.0 >> level & 1 == 1) {
             let left = self.node(level, (size.0 >> level) - 1)?;
-            Ok(Some(right?.map_or(left, |right| merkle::node_hash(&left, &right))))
-        });
-        Ok(joined?.unwrap_or_else(merkle::empty_root))
+            joined = Some(joined.map_or(left, |right| merkle::node_hash(&left, &right)));
+        }
+        Ok(joined.unwrap_or_else(merkle::empty_root))
     }
 
     /// Reads a leaf back and proves it anew.

@@ -334,7 +334,7 @@ fn genesis(options: &RollOptions) -> Batch {
     Batch {
         leaves: vec![LeafItem::Event(Box::new(event))],
         intents: Vec::new(),
-        records: vec![Box::new(RecordItem { record, reply: oneshot::channel().0 })],
+        records: vec![RecordItem { record, reply: oneshot::channel().0 }],
     }
 }
 

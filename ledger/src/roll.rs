@@ -103,6 +103,7 @@ impl From<EventError> for RollError {
 }
 
 /// What became of an intent.
+#[expect(clippy::large_enum_variant, reason = "the large variant is the common one, and moves once")]
 #[derive(Debug)]
 pub enum Enrolled {
     /// It is on disk: the key may be used. Its outcome must follow.
@@ -182,6 +183,9 @@ impl std::fmt::Debug for Roll {
 
 /// An answer that is on its way.
 type Pending<T> = oneshot::Receiver<Result<T, RollError>>;
+
+/// An item, the bytes it holds, and its answer.
+type Prepared<T> = (Item, usize, Pending<T>);
 
 impl Roll {
     /// Makes a new ledger in a directory that does not exist or is empty, and enrols `ledger.opened` as its
@@ -362,7 +366,7 @@ impl Roll {
     /// Queues what could be prepared as one call; every item gets an answer or an error, in order.
     fn send_all<T>(
         &self,
-        prepared: Vec<Result<(Item, usize, Pending<T>), RollError>>,
+        prepared: Vec<Result<Prepared<T>, RollError>>,
         must: bool,
     ) -> Vec<Result<Pending<T>, RollError>> {
         let (mut items, mut bytes) = (Vec::with_capacity(prepared.len()), 0);
@@ -593,7 +597,7 @@ impl Roll {
     }
 }
 
-fn intent_item(intent: Intent, may_wait: bool) -> Result<(Item, usize, Pending<IntentReply>), RollError> {
+fn intent_item(intent: Intent, may_wait: bool) -> Result<Prepared<IntentReply>, RollError> {
     let record = intent.encode();
     let bytes = record.len();
     if bytes > LEAF_BYTES_MAX - OUTCOME_BYTES_EXTRA {
@@ -608,17 +612,14 @@ fn intent_item(intent: Intent, may_wait: bool) -> Result<(Item, usize, Pending<I
     Ok((Item::Intent(Box::new(item)), bytes, answer))
 }
 
-fn outcome_item(outcome: &Outcome, may_be_open: bool) -> (Item, usize, Pending<Reply<OutcomeKind>>) {
+fn outcome_item(outcome: &Outcome, may_be_open: bool) -> Prepared<Reply<OutcomeKind>> {
     let (reply, answer) = oneshot::channel();
     let item = OutcomeItem::new(outcome, may_be_open, reply);
     let bytes = draft_bytes(&item.draft);
     (Item::Outcome(Box::new(item)), bytes, answer)
 }
 
-fn event_item(
-    draft: EventDraft,
-    replay: Option<(PrincipalName, ReplayKey)>,
-) -> (Item, usize, Pending<Reply<EventKind>>) {
+fn event_item(draft: EventDraft, replay: Option<(PrincipalName, ReplayKey)>) -> Prepared<Reply<EventKind>> {
     let (reply, answer) = oneshot::channel();
     let bytes = draft_bytes(&draft);
     let replay = replay.map(|(principal, replay)| Replay::new(&principal, &replay));

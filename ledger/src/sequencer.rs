@@ -70,6 +70,7 @@ pub(crate) enum Reply<K> {
 }
 
 /// What became of an intent.
+#[expect(clippy::large_enum_variant, reason = "the large variant is the common one, and moves once")]
 pub(crate) enum IntentReply {
     New(DurableIntent),
     Already(Reply<OutcomeKind>),
@@ -191,7 +192,7 @@ enum Proven {
 pub(crate) struct Batch {
     pub(crate) leaves: Vec<LeafItem>,
     pub(crate) intents: Vec<(u64, Box<IntentItem>)>,
-    pub(crate) records: Vec<Box<RecordItem>>,
+    pub(crate) records: Vec<RecordItem>,
 }
 
 impl Batch {

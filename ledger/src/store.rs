@@ -208,7 +208,7 @@ impl Store {
     }
 
     /// Open intents from number `from` on, at most `limit`.
-    pub(crate) fn intents(&self, from: u64, limit: usize) -> Result<Vec<(u64, Box<[u8]>)>, StoreError> {
+    pub(crate) fn intents(&self, from: u64, limit: usize) -> Result<Vec<NumberedIntent>, StoreError> {
         let rows = self.rows_from(Family::Intents, &from.to_be_bytes(), limit)?;
         rows.into_iter().map(|(key, value)| Ok((layout::u64_of(&key, Family::Intents)?, value))).collect()
     }
@@ -247,6 +247,9 @@ impl Store {
 }
 
 type Row = (Box<[u8]>, Box<[u8]>);
+
+/// An open intent: its number and its record.
+type NumberedIntent = (u64, Box<[u8]>);
 
 fn decode_checkpoint((key, note): &Row) -> Result<(TreeSize, String), StoreError> {
     let size = layout::u64_of(key, Family::Checkpoints)?;

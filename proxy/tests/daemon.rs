@@ -23,7 +23,9 @@ const DIGEST: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e7304336293
 /// `chanceryd` with no variable of ours inherited.
 fn chanceryd(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chanceryd"));
-    for name in ["CHANCERY_ENV", "NODE_ENV", "REQUIRE_MTLS", "REQUIRE_KMS", "DEV_SKIP_MTLS", "CHANCERY_ENABLE"] {
+    for name in
+        ["CHANCERY_ENV", "NODE_ENV", "REQUIRE_MTLS", "REQUIRE_KMS", "DEV_SKIP_MTLS", "CHANCERY_ENABLE"]
+    {
         command.env_remove(name);
     }
     command.args(arguments);
@@ -43,12 +45,13 @@ struct Instance {
 impl Instance {
     fn new() -> Self {
         let instance = Self { folder: tempfile::tempdir().unwrap() };
-        let (code, _, errors) = output(chanceryd(&["init", "--software", "--dev"]).arg(instance.path("i")).args([
-            "--address",
-            "127.0.0.1:0",
-            "--ops-address",
-            "127.0.0.1:0",
-        ]));
+        let (code, _, errors) =
+            output(chanceryd(&["init", "--software", "--dev"]).arg(instance.path("i")).args([
+                "--address",
+                "127.0.0.1:0",
+                "--ops-address",
+                "127.0.0.1:0",
+            ]));
         assert_eq!(code, 0, "{errors}");
         instance
     }
@@ -105,7 +108,10 @@ impl Running {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = |after: &str| {
-            let rest = line.split_once(after).unwrap_or_else(|| panic!("{}", std::fs::read_to_string(log).unwrap())).1;
+            let rest = line
+                .split_once(after)
+                .unwrap_or_else(|| panic!("{}", std::fs::read_to_string(log).unwrap()))
+                .1;
             rest.split([' ', ')', '\n']).next().unwrap().parse().unwrap()
         };
         let (service, ops) = (address("https://"), address("http://"));
@@ -159,7 +165,11 @@ impl Running {
     fn check(&self, name: &str) -> Value {
         let report: Value = serde_json::from_str(&self.ops("/readyz").1).unwrap();
         let checks = report["checks"].as_array().unwrap();
-        checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name} in {report}")).clone()
+        checks
+            .iter()
+            .find(|check| check["name"] == name)
+            .unwrap_or_else(|| panic!("{name} in {report}"))
+            .clone()
     }
 }
 
@@ -204,7 +214,9 @@ impl Http {
 #[test]
 fn init_makes_a_whole_instance_with_private_secrets_and_never_overwrites_it() {
     let instance = Instance::new();
-    for name in ["ca.crt", "client.crt", "server.crt", "crl.pem", "signers.json", "signers.json.sig", "ledger/db"] {
+    for name in
+        ["ca.crt", "client.crt", "server.crt", "crl.pem", "signers.json", "signers.json.sig", "ledger/db"]
+    {
         assert!(instance.file(name).exists(), "{name}");
     }
     for name in ["ca.key", "client.key", "server.key", "auditor.key", "ledger", "archive", "keys"] {
@@ -224,13 +236,19 @@ fn check_prints_what_is_in_force_or_everything_that_is_wrong() {
     let instance = Instance::new();
     let (code, effective, _) = output(&mut instance.command("check"));
     assert_eq!(code, 0);
-    assert!(effective.contains("handshake_timeout_ms = 5000") && !effective.contains("PRIVATE"), "{effective}");
+    assert!(
+        effective.contains("handshake_timeout_ms = 5000") && !effective.contains("PRIVATE"),
+        "{effective}"
+    );
 
-    let production = [("CHANCERY_ENV", "production"), ("DEV_SKIP_MTLS", "Yes"), ("DEV_ALLOW_EPHEMERAL", "on")];
+    let production =
+        [("CHANCERY_ENV", "production"), ("DEV_SKIP_MTLS", "Yes"), ("DEV_ALLOW_EPHEMERAL", "on")];
     for name in ["check", "run"] {
         let (code, _, errors) = output(instance.command(name).envs(production));
         assert_eq!(code, 2, "{errors}");
-        for reason in ["DEV_SKIP_MTLS", "DEV_ALLOW_EPHEMERAL", "\"orders\" is a software key", "without Object Lock"] {
+        for reason in
+            ["DEV_SKIP_MTLS", "DEV_ALLOW_EPHEMERAL", "\"orders\" is a software key", "without Object Lock"]
+        {
             assert!(errors.contains(reason), "{reason}: {errors}");
         }
     }
@@ -412,13 +430,17 @@ async fn grants_reload_on_open_connections_and_a_broken_file_changes_nothing() {
 
     instance.edit("kids = [", "kids = [[");
     running.signal(Signal::HUP);
-    until(|| running.ops("/metrics").1.contains("chancery_reloads_total{result=\"error\",what=\"grants\"} 1")).await;
+    until(|| {
+        running.ops("/metrics").1.contains("chancery_reloads_total{result=\"error\",what=\"grants\"} 1")
+    })
+    .await;
     assert!(running.log().contains("the old grants stay in force"), "{}", running.log());
     assert_eq!(client.sign("invoices", "d").await.0, 200);
 
     instance.edit("kids = [[", "kids = [\"orders\", ");
     running.signal(Signal::HUP);
-    until(|| running.ops("/metrics").1.contains("chancery_reloads_total{result=\"ok\",what=\"grants\"} 2")).await;
+    until(|| running.ops("/metrics").1.contains("chancery_reloads_total{result=\"ok\",what=\"grants\"} 2"))
+        .await;
     assert_eq!(client.sign("orders", "e").await.0, 200);
     assert_eq!(running.terminated().await, Some(0));
 }
@@ -464,7 +486,10 @@ async fn what_is_missing_or_taken_has_its_exit_code() {
     assert!(code == 4 && errors.contains("in use by another process"), "{code} {errors}");
 
     let other = Instance::new();
-    other.edit("address = \"127.0.0.1:0\"\ncertificate", &format!("address = \"{}\"\ncertificate", running.address));
+    other.edit(
+        "address = \"127.0.0.1:0\"\ncertificate",
+        &format!("address = \"{}\"\ncertificate", running.address),
+    );
     let (code, _, errors) = output(&mut other.command("run"));
     assert!(code == 4 && errors.contains("cannot listen"), "{code} {errors}");
 
@@ -484,7 +509,8 @@ async fn a_key_that_is_no_longer_configured_is_retired_and_stays_so() {
     instance.edit(", \"webhooks\"]", "]");
     let running = instance.run();
     assert_eq!(running.terminated().await, Some(0));
-    let registry: Value = serde_json::from_slice(&std::fs::read(instance.file("signers.json")).unwrap()).unwrap();
+    let registry: Value =
+        serde_json::from_slice(&std::fs::read(instance.file("signers.json")).unwrap()).unwrap();
     let signers = registry["signers"].as_array().unwrap();
     let webhooks = signers.iter().find(|signer| signer["kid"] == "webhooks").unwrap();
     assert_eq!(webhooks["state"], "retired");
@@ -498,7 +524,10 @@ async fn a_key_that_is_no_longer_configured_is_retired_and_stays_so() {
     assert_eq!(running.terminated().await, Some(0));
     assert_eq!(std::fs::read(instance.file("signers.json")).unwrap(), published);
 
-    instance.edit("[[principals]]\nname = \"spiffe://demo.example/service/orders\"", &format!("{section}\n\n[[principals]]\nname = \"spiffe://demo.example/service/orders\""));
+    instance.edit(
+        "[[principals]]\nname = \"spiffe://demo.example/service/orders\"",
+        &format!("{section}\n\n[[principals]]\nname = \"spiffe://demo.example/service/orders\""),
+    );
     let (code, _, errors) = output(&mut instance.command("run"));
     assert!(code == 2 && errors.contains("is retired in the registry"), "{code} {errors}");
 }
@@ -516,13 +545,18 @@ async fn what_is_seen_from_outside_is_well_formed_and_tells_no_secrets() {
     let mut samples = 0;
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap();
-        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let family =
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         assert!(metrics.contains(&format!("# HELP {family} ")), "{family}");
         assert!(metrics.contains(&format!("# TYPE {family} ")), "{family}");
         samples += 1;
     }
     assert!(samples > 50, "{metrics}");
-    for part in ["chancery_requests_total{route=\"sign\",status=\"200\"} 1", "chancery_ready 1", "chancery_build_info"] {
+    for part in [
+        "chancery_requests_total{route=\"sign\",status=\"200\"} 1",
+        "chancery_ready 1",
+        "chancery_build_info",
+    ] {
         assert!(metrics.contains(part), "{part} in {metrics}");
     }
     assert_eq!(running.ops("/elsewhere").0, 404);

@@ -10,7 +10,13 @@
 //! | `rig/evidence.rs` | reads an archive folder with the format crate alone |
 //! | `servers/` | real S3 servers with Object Lock |
 //! | `bench/` | the benchmark binary |
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test rig reports by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test rig reports by panicking"
+)]
 
 pub mod rig;
 pub mod servers;

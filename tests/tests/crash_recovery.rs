@@ -58,7 +58,11 @@ struct Call {
     told: Option<(LeafIndex, String)>,
 }
 
-async fn ask(client: &Client, asked: &Asked, key: &IdempotencyKey) -> Result<(LeafIndex, String), ClientError> {
+async fn ask(
+    client: &Client,
+    asked: &Asked,
+    key: &IdempotencyKey,
+) -> Result<(LeafIndex, String), ClientError> {
     match asked {
         Asked::Sign { kid, digest } => {
             let request = SignRequest::new(kid.parse().unwrap(), &Digest::Sha256(*digest));
@@ -67,7 +71,8 @@ async fn ask(client: &Client, asked: &Asked, key: &IdempotencyKey) -> Result<(Le
         }
         Asked::Append { stream, order } => {
             let payload = RawValue::from_string(format!("{{\"order\":{order}}}")).unwrap();
-            let event = NewEvent::new("order.paid".parse().unwrap(), payload).stream(Some(stream.parse().unwrap()));
+            let event =
+                NewEvent::new("order.paid".parse().unwrap(), payload).stream(Some(stream.parse().unwrap()));
             let reply = client.append_event(&event, key).await?.value;
             Ok((reply.index().unwrap(), format!("\"hash\":\"{}\"", reply.hash)))
         }
@@ -75,7 +80,13 @@ async fn ask(client: &Client, asked: &Asked, key: &IdempotencyKey) -> Result<(Le
 }
 
 /// One caller: asks until told to stop or until the service is gone.
-async fn caller(client: Arc<Client>, mut dice: Dice, name: String, stop: Arc<AtomicBool>, acks: Arc<AtomicU64>) -> Vec<Call> {
+async fn caller(
+    client: Arc<Client>,
+    mut dice: Dice,
+    name: String,
+    stop: Arc<AtomicBool>,
+    acks: Arc<AtomicU64>,
+) -> Vec<Call> {
     let mut calls = Vec::new();
     for turn in 0u64.. {
         if stop.load(Ordering::Relaxed) {
@@ -118,7 +129,8 @@ async fn load_and_kill(world: &World, daemon: Daemon, dice: &mut Dice, round: u6
         .map(|number| {
             let client = Arc::clone(&clients[usize::try_from(number % 4).unwrap()]);
             let dice = Dice(dice.roll(u64::MAX));
-            let task = caller(client, dice, format!("r{round}-c{number}"), Arc::clone(&stop), Arc::clone(&acks));
+            let task =
+                caller(client, dice, format!("r{round}-c{number}"), Arc::clone(&stop), Arc::clone(&acks));
             tokio::spawn(task)
         })
         .collect();
@@ -229,6 +241,8 @@ fn nothing_acknowledged_is_ever_lost() {
     assert_eq!(open_intents(&world), 0);
     let verdict = world.verify(&["ledger", world.path("archive").to_str().unwrap()]);
     assert!(verdict.status.success(), "{}", String::from_utf8_lossy(&verdict.stdout));
-    println!("{rounds} kills: {kept} acknowledged and kept, {settled} lost answers settled; leaves {counts:?}");
+    println!(
+        "{rounds} kills: {kept} acknowledged and kept, {settled} lost answers settled; leaves {counts:?}"
+    );
     assert!(kept > rounds && settled > 0, "the load was too light to prove anything");
 }

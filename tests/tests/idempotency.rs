@@ -28,7 +28,11 @@ fn a_retry_gets_the_same_bytes_also_for_randomised_algorithms_and_across_a_resta
     let daemon = Daemon::start(&world);
     for (kid, reply) in kids.iter().zip(&first) {
         assert_eq!(sign(&world, kid, DIGEST, &format!("k-{kid}")).body, reply.body, "{kid} after a crash");
-        assert_ne!(sign(&world, kid, DIGEST, &format!("k2-{kid}")).body, reply.body, "{kid}: another key, another leaf");
+        assert_ne!(
+            sign(&world, kid, DIGEST, &format!("k2-{kid}")).body,
+            reply.body,
+            "{kid}: another key, another leaf"
+        );
     }
     assert!(daemon.stop().success());
     let counts = evidence::count_chained(&evidence::leaves(&world.path("archive"), &world.registry()));
@@ -44,7 +48,12 @@ fn a_retry_while_the_first_attempt_runs_waits_for_its_answer() {
         let bodies: Vec<String> = std::thread::scope(|scope| {
             let calls: Vec<_> = (0..8).map(|_| scope.spawn(|| sign(&world, "pss", DIGEST, &key))).collect();
             let replies = calls.into_iter().map(|call| call.join().unwrap());
-            replies.map(|reply| { assert_eq!(reply.status, 200, "{}", reply.body); reply.body }).collect()
+            replies
+                .map(|reply| {
+                    assert_eq!(reply.status, 200, "{}", reply.body);
+                    reply.body
+                })
+                .collect()
         });
         assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "round {round}");
     }
@@ -59,7 +68,8 @@ fn an_event_retried_is_the_same_event() {
     let daemon = Daemon::start(&world);
     let append = |order: u32| {
         let body = format!("{{\"eventType\":\"order.paid\",\"payload\":{{\"order\":{order}}}}}");
-        call(&world, Some(&world.orders), &Ask::post("/v1/events", body).header("idempotency-key", "e-1")).unwrap()
+        call(&world, Some(&world.orders), &Ask::post("/v1/events", body).header("idempotency-key", "e-1"))
+            .unwrap()
     };
     let first = append(1);
     assert_eq!(first.status, 201, "{}", first.body);

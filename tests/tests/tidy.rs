@@ -1,7 +1,12 @@
 //! House rules, each a test: who may import whom, which function may be called from where, and that the
 //! documents point at things that exist. A rule that cannot be a type is a line here.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "a failed unwrap is the test's failure")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a failed unwrap is the test's failure"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +19,14 @@ fn root() -> PathBuf {
 /// Package name → names of everything it links outside tests, transitively.
 fn linked() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--locked", "--format-version", "1", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args([
+            "metadata",
+            "--locked",
+            "--format-version",
+            "1",
+            "--filter-platform",
+            "x86_64-unknown-linux-gnu",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
@@ -28,9 +40,11 @@ fn linked() -> BTreeMap<String, BTreeSet<String>> {
         .collect();
     let mut edges: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for node in metadata["resolve"]["nodes"].as_array().unwrap() {
-        let normal = node["deps"].as_array().unwrap().iter().filter(|dep| {
-            dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
-        });
+        let normal = node["deps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|dep| dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null()));
         edges.insert(node["id"].as_str().unwrap(), normal.map(|dep| dep["pkg"].as_str().unwrap()).collect());
     }
     name_of
@@ -69,7 +83,10 @@ fn crates_import_only_what_the_architecture_allows() {
             assert!(!ours.contains(&"chancery-proxy"), "{name} imports the proxy");
         }
         if links.contains("rocksdb") {
-            assert!(name == "chancery-ledger" || ours.contains(&"chancery-ledger"), "{name} brings its own RocksDB");
+            assert!(
+                name == "chancery-ledger" || ours.contains(&"chancery-ledger"),
+                "{name} brings its own RocksDB"
+            );
         }
         if links.iter().any(|link| link.starts_with("aws-sdk-") || link == "aws-config") {
             assert!(
@@ -91,13 +108,17 @@ fn the_verifier_links_neither_database_nor_cloud_nor_runtime() {
         assert!(!banned, "chancery-verify links {link}");
     }
     for link in &linked["chancery-format"] {
-        assert!(!["tokio", "rocksdb", "ureq", "hyper", "aws-lc-rs"].contains(&link.as_str()), "format links {link}");
+        assert!(
+            !["tokio", "rocksdb", "ureq", "hyper", "aws-lc-rs"].contains(&link.as_str()),
+            "format links {link}"
+        );
     }
 }
 
 /// Every file git knows, relative to the root.
 fn tracked() -> Vec<String> {
-    let output = Command::new("git").args(["ls-files", "-co", "--exclude-standard"]).current_dir(root()).output();
+    let output =
+        Command::new("git").args(["ls-files", "-co", "--exclude-standard"]).current_dir(root()).output();
     let output = output.unwrap();
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
@@ -116,16 +137,22 @@ fn sources() -> Vec<(String, String)> {
 }
 
 fn callers(call: &str) -> Vec<String> {
-    let calls = |text: &str| text.lines().any(|line| line.contains(call) && !line.trim_start().starts_with("//"));
+    let calls =
+        |text: &str| text.lines().any(|line| line.contains(call) && !line.trim_start().starts_with("//"));
     sources().into_iter().filter(|(_, text)| calls(text)).map(|(path, _)| path).collect()
 }
 
 #[test]
 fn proof_types_are_made_where_their_names_say() {
     assert_eq!(callers("Intent::new("), ["proxy/src/admission.rs"]);
-    for (call, folder) in [("DurableHead::after_sync(", "ledger/src/"), ("DurableIntent::after_sync(", "ledger/src/")] {
+    for (call, folder) in
+        [("DurableHead::after_sync(", "ledger/src/"), ("DurableIntent::after_sync(", "ledger/src/")]
+    {
         let callers = callers(call);
-        assert!(!callers.is_empty() && callers.iter().all(|path| path.starts_with(folder)), "{call} in {callers:?}");
+        assert!(
+            !callers.is_empty() && callers.iter().all(|path| path.starts_with(folder)),
+            "{call} in {callers:?}"
+        );
     }
     assert_eq!(callers("DurableIntent::skipped_for_software("), ["proxy/src/signing.rs"]);
 }
@@ -134,7 +161,8 @@ fn proof_types_are_made_where_their_names_say() {
 fn the_clock_and_randomness_are_born_in_few_places() {
     for call in ["SystemTime::now()"] {
         for path in callers(call) {
-            let allowed = ["clock.rs", "daemon.rs", "proxy/src/init/dev/certificates.rs", "telemetry.rs", "main.rs"];
+            let allowed =
+                ["clock.rs", "daemon.rs", "proxy/src/init/dev/certificates.rs", "telemetry.rs", "main.rs"];
             assert!(
                 allowed.iter().any(|name| path.ends_with(name)) || path.starts_with("proxy/client/"),
                 "{call} in {path}"
@@ -155,9 +183,27 @@ fn nothing_is_left_for_later_without_saying_why() {
 #[test]
 fn the_layout_tells_the_story() {
     let allowed = [
-        "proxy", "ledger", "verifier", "hsm", "deploy", "runbooks", "tests", ".ci", "Cargo.toml", "Cargo.lock",
-        "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "Makefile", ".gitignore",
-        ".gitattributes", "rustfmt.toml", "clippy.toml", "deny.toml",
+        "proxy",
+        "ledger",
+        "verifier",
+        "hsm",
+        "deploy",
+        "runbooks",
+        "tests",
+        ".ci",
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "LICENSE",
+        "Makefile",
+        ".gitignore",
+        ".gitattributes",
+        "rustfmt.toml",
+        "clippy.toml",
+        "deny.toml",
     ];
     for path in tracked() {
         let top = path.split('/').next().unwrap();

@@ -148,8 +148,9 @@ impl NodeSource for ArchiveNodes<'_> {
     fn node(&self, level: u8, index: u64) -> Result<Hash, NodeError> {
         let (tile_level, above) = (level / 8, level % 8);
         let first = index << above;
-        let nodes: Vec<Hash> =
-            (first..first + (1 << above)).map(|at| self.tile_node(tile_level, at)).collect::<Result<_, _>>()?;
+        let nodes: Vec<Hash> = (first..first + (1 << above))
+            .map(|at| self.tile_node(tile_level, at))
+            .collect::<Result<_, _>>()?;
         tile::perfect_root(&nodes).ok_or_else(|| ProofError::OutOfRange.into())
     }
 }
@@ -161,14 +162,16 @@ impl ArchiveNodes<'_> {
             return Ok(*hash);
         }
         let number = index / WIDTH;
-        let nodes = if tile_level < LEVELS && self.inventory.tiles(tile_level).binary_search(&number).is_ok() {
+        let nodes = if tile_level < LEVELS && self.inventory.tiles(tile_level).binary_search(&number).is_ok()
+        {
             self.read_tile(tile_level, number)?
         } else if tile_level == 0 {
             self.read_entries(index)?
         } else {
             let first = index * WIDTH;
             let below = (first..first + WIDTH).map(|at| self.tile_node(tile_level - 1, at));
-            let root = tile::tile_root(&below.collect::<Result<Vec<_>, _>>()?).ok_or(ProofError::OutOfRange)?;
+            let root =
+                tile::tile_root(&below.collect::<Result<Vec<_>, _>>()?).ok_or(ProofError::OutOfRange)?;
             self.known.borrow_mut().insert((tile_level, index), root);
             return Ok(root);
         };
@@ -198,8 +201,8 @@ impl ArchiveNodes<'_> {
         let name = path.ok_or_else(missing)?.to_string();
         let bytes = self.evidence.open(&name, BUNDLE_BYTES_MAX).map_err(|error| unread(&name, &error))?;
         let leaves = tile::decode_bundle(&bytes).map(|entry| entry.map(merkle::leaf_hash));
-        leaves.collect::<Result<_, _>>().map_err(|error| {
-            Finding::file(Kind::BundleMalformed, name, error.to_string())
-        })
+        leaves
+            .collect::<Result<_, _>>()
+            .map_err(|error| Finding::file(Kind::BundleMalformed, name, error.to_string()))
     }
 }

@@ -176,7 +176,9 @@ fn oddity_finding(name: String, oddity: Oddity) -> Finding {
             let message = "has more than one version with different bytes; the first one written was read";
             Finding::file(Kind::OverwrittenObject, name, message)
         }
-        Oddity::Repeated => Finding::file(Kind::RepeatedObject, name, "was written twice with the same bytes"),
+        Oddity::Repeated => {
+            Finding::file(Kind::RepeatedObject, name, "was written twice with the same bytes")
+        }
         Oddity::Deleted => Finding::file(Kind::DeletedObject, name, "carries a delete marker"),
         Oddity::Multipart => {
             Finding::file(Kind::MultipartObject, name, "has a version that came by multipart upload")

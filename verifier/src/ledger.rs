@@ -16,8 +16,8 @@ mod registries;
 mod signatures;
 mod tree;
 
-use chancery_format::note::NOTE_BYTES_MAX;
 use chancery_format::TreeHead;
+use chancery_format::note::NOTE_BYTES_MAX;
 
 pub(crate) use self::bundle::{BUNDLE_BYTES_MAX, unread};
 pub(crate) use self::notes::{SignedHead, verify_head};
@@ -61,7 +61,8 @@ pub fn verify(
     let last = last_good_checkpoint(evidence, trust, &inventory, &mut findings);
     let since = options.since.as_deref().and_then(|note| read_since(trust, note, last, &mut findings));
     let Some(last) = last else {
-        findings.push(Finding::new(Kind::NoCheckpoint, "no checkpoint that can be trusted: nothing to check"));
+        findings
+            .push(Finding::new(Kind::NoCheckpoint, "no checkpoint that can be trusted: nothing to check"));
         return Report::new(findings, checked);
     };
     inventory.missing(last.size.0, &mut findings);

@@ -126,9 +126,9 @@ enum Stop {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = match &cli.command {
-        Command::Ledger { common, .. } | Command::Receipt { common, .. } | Command::Consistency { common, .. } => {
-            common.json
-        }
+        Command::Ledger { common, .. }
+        | Command::Receipt { common, .. }
+        | Command::Consistency { common, .. } => common.json,
     };
     let report = match run(cli.command) {
         Ok(report) => report,

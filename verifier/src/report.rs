@@ -167,7 +167,9 @@ impl Report {
         let verdict = match self.exit_code() {
             0 => "VALID".to_owned(),
             1 => format!("NOT VALID: {} errors, {} missing", self.findings.bad(), self.findings.missing()),
-            _ => format!("UNDECIDED: evidence is missing or unreadable in {} places", self.findings.missing()),
+            _ => {
+                format!("UNDECIDED: evidence is missing or unreadable in {} places", self.findings.missing())
+            }
         };
         let _ = writeln!(text, "{verdict}");
         text

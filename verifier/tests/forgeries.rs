@@ -27,7 +27,9 @@ fn expect(archive: &Archive, kind: Kind, index: Option<u64>) {
         let report = archive.verify_with(&Options { strict, ..Options::default() });
         assert_eq!(report.exit_code(), 1, "{}", report.to_text());
         let found = report.findings().listed().iter().any(|finding| {
-            finding.kind == kind && finding.weight == Weight::Bad && (index.is_none() || finding.index == index)
+            finding.kind == kind
+                && finding.weight == Weight::Bad
+                && (index.is_none() || finding.index == index)
         });
         assert!(found, "no {kind} at {index:?} in\n{}", report.to_text());
     }
@@ -123,10 +125,21 @@ fn names_that_are_not_theirs() {
     forged(Kind::ReservedEvent, add("order.paid", USER, "chancery", "{}"));
     forged(Kind::ReservedEvent, add("ledger.renamed", USER, "orders", "{}"));
     forged(Kind::PayloadInvalid, add("signer.retired", "chancery", "chancery", "{}"));
-    forged(Kind::PayloadInvalid, add("registry.published", "chancery", "chancery", r#"{"sha256":"x","version":2}"#));
+    forged(
+        Kind::PayloadInvalid,
+        add("registry.published", "chancery", "chancery", r#"{"sha256":"x","version":2}"#),
+    );
     forged(Kind::PayloadInvalid, add("signing.signature.issued", USER, "orders", "{}"));
     forged(Kind::PayloadInvalid, add("signing.signature.failed", USER, "orders", "{}"));
-    forged(Kind::LedgerOpened, add("ledger.opened", "chancery", "chancery", r#"{"formatVersion":1,"origin":"log.example/chancery"}"#));
+    forged(
+        Kind::LedgerOpened,
+        add(
+            "ledger.opened",
+            "chancery",
+            "chancery",
+            r#"{"formatVersion":1,"origin":"log.example/chancery"}"#,
+        ),
+    );
     forged(Kind::SignerUnknown, add("signer.retired", "chancery", "chancery", r#"{"signer_kid":"nobody"}"#));
     let id = |id: u64| {
         move |w: &mut Writer| {
@@ -248,14 +261,22 @@ fn lives_of_keys_that_ledger_and_registry_tell_differently() {
     expect(&with(&|w| w.record("orders-v1").activated_index = None), Kind::SignerState, index(2));
     expect(&with(&|w| w.record("orders-v1").retired_index = Some(9)), Kind::SignerState, None);
     expect(&with(&|w| w.record("orders-v2").retired_index = Some(14)), Kind::SignerState, index(14));
-    expect(&with(&|w| w.records.retain(|record| record.signer_kid.as_str() != "orders-v1")), Kind::SignerUnknown, index(2));
+    expect(
+        &with(&|w| w.records.retain(|record| record.signer_kid.as_str() != "orders-v1")),
+        Kind::SignerUnknown,
+        index(2),
+    );
     let other = TestKey::new("orders", "other", SignatureAlgorithm::Ed25519);
     expect(
         &with(&|w| w.record("orders-v1").public_key_pem = other.public_key_pem()),
         Kind::SignerMismatch,
         index(2),
     );
-    expect(&with(&|w| w.record("orders-v1").kid = Some("other".parse().unwrap())), Kind::SignerMismatch, index(2));
+    expect(
+        &with(&|w| w.record("orders-v1").kid = Some("other".parse().unwrap())),
+        Kind::SignerMismatch,
+        index(2),
+    );
     expect(
         &with(&|w| w.record("legacy-rsa-v1").algorithm = SignatureAlgorithm::RsaSha256),
         Kind::SignerMismatch,
@@ -285,7 +306,8 @@ fn a_registry_older_than_a_retirement_is_a_warning() {
 fn foreign_registries() {
     let good = small();
     let with = |origin: &str, key: &TestKey| {
-        let ledger = LedgerSection { origin: origin.parse().unwrap(), vkeys: vec![key.vkey_for(origin).vkey()] };
+        let ledger =
+            LedgerSection { origin: origin.parse().unwrap(), vkeys: vec![key.vkey_for(origin).vkey()] };
         let registry = SignersRegistry::new(ledger, good.records.clone()).unwrap();
         Archive { signers: registry.to_json().unwrap(), ..good.archive() }
     };

@@ -48,9 +48,11 @@ fn names(finding: &Finding, file: &str) -> bool {
 fn assert_found(report: &Report, files: &[&str], what: &dyn std::fmt::Display) {
     assert_ne!(report.exit_code(), 0, "{what}: not found");
     for file in files {
-        let named = report.findings().listed().iter().any(|finding| {
-            finding.weight != Weight::Warning && names(finding, file)
-        });
+        let named = report
+            .findings()
+            .listed()
+            .iter()
+            .any(|finding| finding.weight != Weight::Warning && names(finding, file));
         assert!(named, "{what}: {file} not named in\n{}", report.to_text());
     }
 }
@@ -68,7 +70,11 @@ fn check_flips(archive: &Archive, flips: &[Flip]) {
         let mut archive = archive.clone();
         *archive.files.get_mut(&flip.file).unwrap().get_mut(flip.at).unwrap() ^= 1 << flip.bit;
         let report = ledger::verify(&archive, &trust, &options, &mut Silent);
-        assert_found(&report, &[&flip.file], &format_args!("{} byte {} bit {}", flip.file, flip.at, flip.bit));
+        assert_found(
+            &report,
+            &[&flip.file],
+            &format_args!("{} byte {} bit {}", flip.file, flip.at, flip.bit),
+        );
     });
 }
 

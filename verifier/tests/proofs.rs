@@ -58,7 +58,10 @@ fn receipts_are_refused_by_name() {
     };
     let removed = without(&|w| w.records.retain(|record| record.signer_kid.as_str() != "orders-v1"));
     assert_eq!(only_kind(&removed), Kind::SignerUnknown);
-    assert_eq!(only_kind(&without(&|w| w.record("orders-v1").retired_index = Some(3))), Kind::SignerNotActive);
+    assert_eq!(
+        only_kind(&without(&|w| w.record("orders-v1").retired_index = Some(3))),
+        Kind::SignerNotActive
+    );
     let other = TestKey::new("orders", "orders-v9", SignatureAlgorithm::Ed25519);
     let replaced = without(&|w| w.record("orders-v1").public_key_pem = other.public_key_pem());
     assert_eq!(only_kind(&replaced), Kind::SignatureInvalid);
@@ -151,7 +154,8 @@ impl Folder {
     #[track_caller]
     fn expect(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        let (told, wrong) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+        let (told, wrong) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{told}{wrong}");
         told
     }
@@ -194,7 +198,10 @@ fn the_program_s_exit_codes_and_json() {
     let good = json(0);
     assert_eq!((&good["valid"], &good["findings"]), (&true.into(), &serde_json::json!([])));
     assert_eq!(good["checked"]["entries"], writer.next_index());
-    assert_eq!((&good["checked"]["signatures"], &good["checked"]["macsNotVerifiable"]), (&4.into(), &1.into()));
+    assert_eq!(
+        (&good["checked"]["signatures"], &good["checked"]["macsNotVerifiable"]),
+        (&4.into(), &1.into())
+    );
     assert_eq!(good["checked"]["signatureMode"], "batch");
     assert_eq!(good["checked"]["root"], writer.head().root.to_hex());
 
@@ -218,7 +225,11 @@ fn a_large_ledger_needs_little_memory_and_all_workers() {
     writer.activate("orders", "orders-v1", SignatureAlgorithm::Ed25519);
     writer.publish();
     for n in 0..66_000u32 {
-        if n % 8 == 0 { writer.sign("orders-v1", "orders", &n.to_be_bytes()) } else { writer.event("orders/many") };
+        if n % 8 == 0 {
+            writer.sign("orders-v1", "orders", &n.to_be_bytes())
+        } else {
+            writer.event("orders/many")
+        };
         if n % 10_000 == 0 {
             writer.epoch();
         }
@@ -227,7 +238,8 @@ fn a_large_ledger_needs_little_memory_and_all_workers() {
     let archive = writer.archive();
     assert!(archive.files.contains_key("tile/1/000"));
     let folder = Folder::new(&archive);
-    let told = folder.expect(0, &["ledger", "archive", "--signers", "signers.json", "--threads", "4", "--json"]);
+    let told =
+        folder.expect(0, &["ledger", "archive", "--signers", "signers.json", "--threads", "4", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(told["checked"]["signatures"], 8_250);
     assert_eq!(told["checked"]["tiles"], 66_003 / 256 + 1);

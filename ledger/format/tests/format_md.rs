@@ -28,7 +28,9 @@ fn id(block: &str) {
 
 fn tree(block: &str) {
     let mut lines = block.lines();
-    let leaves = word(lines.next().unwrap(), "leaves").split(' ').map(|leaf| hex::decode(leaf.trim_matches('"')).unwrap());
+    let leaves = word(lines.next().unwrap(), "leaves")
+        .split(' ')
+        .map(|leaf| hex::decode(leaf.trim_matches('"')).unwrap());
     let leaves: Vec<Vec<u8>> = leaves.collect();
     for line in lines {
         let (size, root) = word(line, "size").split_once(' ').unwrap();
@@ -66,7 +68,9 @@ fn every_example_of_the_format_is_true() {
 #[test]
 fn every_event_type_of_the_code_is_described() {
     use chancery_format::entry::event_type::*;
-    for kind in [ISSUED, FAILED, ABANDONED, OPENED, ACTIVATED, RETIRED, REGISTRY, REFUSED, POLICY, KILL_SWITCH] {
+    for kind in
+        [ISSUED, FAILED, ABANDONED, OPENED, ACTIVATED, RETIRED, REGISTRY, REFUSED, POLICY, KILL_SWITCH]
+    {
         assert!(FORMAT.contains(&format!("`{kind}`")), "{kind}");
     }
 }

@@ -284,7 +284,11 @@ impl Client {
         Self::trusting(address, authority.certificate.clone(), identity)
     }
 
-    fn trusting(address: SocketAddr, authority: CertificateDer<'static>, identity: Option<&Identity>) -> Self {
+    fn trusting(
+        address: SocketAddr,
+        authority: CertificateDer<'static>,
+        identity: Option<&Identity>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -302,7 +306,9 @@ impl Client {
     /// The client of a folder made by `chanceryd init --dev`.
     pub(crate) fn of_folder(address: SocketAddr, folder: &std::path::Path, name: &str) -> Self {
         let read = |file: String| std::fs::read(folder.join(file)).unwrap();
-        let chain = CertificateDer::pem_slice_iter(&read(format!("{name}.crt"))).collect::<Result<Vec<_>, _>>().unwrap();
+        let chain = CertificateDer::pem_slice_iter(&read(format!("{name}.crt")))
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap();
         let identity = Identity {
             chain,
             key: PrivateKeyDer::from_pem_slice(&read(format!("{name}.key"))).unwrap(),

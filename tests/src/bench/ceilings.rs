@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::signature::{self, Ed25519KeyPair, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey};
+use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use bytes::Bytes;
 use chancery_format::canonical::ObjectWriter;
 use chancery_format::committed::DurableIntent;
@@ -45,13 +45,26 @@ pub(crate) fn primitives(table: &mut Table) {
     let ed = Ed25519KeyPair::generate().unwrap();
     let signed = ed.sign(&digest);
     let public = UnparsedPublicKey::new(&signature::ED25519, ed.public_key().as_ref().to_vec());
-    table.add("Ed25519 sign", micros(|| { std::hint::black_box(ed.sign(&digest)); }), "µs");
+    table.add(
+        "Ed25519 sign",
+        micros(|| {
+            std::hint::black_box(ed.sign(&digest));
+        }),
+        "µs",
+    );
     table.add("Ed25519 verify", micros(|| public.verify(&digest, signed.as_ref()).unwrap()), "µs");
     let rng = aws_lc_rs::rand::SystemRandom::new();
     let ec = EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
     let signed = ec.sign(&rng, &digest).unwrap();
-    let public = UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_ASN1, ec.public_key().as_ref().to_vec());
-    table.add("P-256 sign", micros(|| { std::hint::black_box(ec.sign(&rng, &digest).unwrap()); }), "µs");
+    let public =
+        UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_ASN1, ec.public_key().as_ref().to_vec());
+    table.add(
+        "P-256 sign",
+        micros(|| {
+            std::hint::black_box(ec.sign(&rng, &digest).unwrap());
+        }),
+        "µs",
+    );
     table.add("P-256 verify", micros(|| public.verify(&digest, signed.as_ref()).unwrap()), "µs");
     let mut file = tempfile::tempfile_in(".").unwrap();
     let block = [1u8; 4096];
@@ -63,7 +76,8 @@ pub(crate) fn primitives(table: &mut Table) {
 }
 
 fn roll(folder: &std::path::Path) -> Roll {
-    Roll::create(roll_options(folder.join("ledger"), "log.example/bench".parse().unwrap(), "ledger-v1")).unwrap()
+    Roll::create(roll_options(folder.join("ledger"), "log.example/bench".parse().unwrap(), "ledger-v1"))
+        .unwrap()
 }
 
 fn draft(number: u64) -> EventDraft {
@@ -95,7 +109,10 @@ pub(crate) fn intent(kid: &str, number: u64) -> Intent {
         stream: "spiffe://demo.example/service/orders".parse().unwrap(),
         purpose: None,
         metadata: None,
-        policy: PolicyRef { rule: "grant/spiffe://demo.example/service/orders".into(), sha256: Hash([3; 32]) },
+        policy: PolicyRef {
+            rule: "grant/spiffe://demo.example/service/orders".into(),
+            sha256: Hash([3; 32]),
+        },
         release: Rung::Durable,
         replay: None,
     })
@@ -122,7 +139,8 @@ pub(crate) async fn ledger_alone(table: &mut Table, seconds: Duration) {
     let roll = roll(folder.path());
     let (started, before, mut entries) = (Instant::now(), own_cpu(), 0u64);
     while started.elapsed() < seconds {
-        let signed = |number| Outcome::signed(intent("ed", entries + number), SignatureBytes::new(vec![7; 64]));
+        let signed =
+            |number| Outcome::signed(intent("ed", entries + number), SignatureBytes::new(vec![7; 64]));
         for committed in roll.enrol_outcomes((0..64).map(signed).collect()).await {
             committed.unwrap();
         }
@@ -134,7 +152,8 @@ pub(crate) async fn ledger_alone(table: &mut Table, seconds: Duration) {
 }
 
 fn server_tls(world: &World) -> Arc<ServerConfig> {
-    let identity = Identity { certificate: world.path("server.crt"), key: world.path("server.key"), serial: 1 };
+    let identity =
+        Identity { certificate: world.path("server.crt"), key: world.path("server.key"), serial: 1 };
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(world.authority.pem.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -174,7 +193,10 @@ pub(crate) async fn echo(table: &mut Table, seconds: Duration) {
     });
     let before = own_cpu();
     let tls = wire::tls(&world, Some(&world.orders));
-    let body = Arc::new(|_, _| "{\"kid\":\"ed\",\"digest\":\"0000000000000000000000000000000000000000000000000000000000000000\"}".to_owned());
+    let body = Arc::new(|_, _| {
+        "{\"kid\":\"ed\",\"digest\":\"0000000000000000000000000000000000000000000000000000000000000000\"}"
+            .to_owned()
+    });
     let load = drive(port, tls, "/", 128, seconds, body).await;
     // The warm-up's share of CPU counts as requests too.
     let share = seconds.as_secs_f64() / (seconds.as_secs_f64() + 0.3);
@@ -210,7 +232,8 @@ pub(crate) async fn slow_device(table: &mut Table, seconds: Duration) {
                 while Instant::now() < end {
                     let intent = DurableIntent::skipped_for_software(intent("ed", caller));
                     let outcome = ring.seal(intent, None, Instant::now() + Duration::from_secs(10)).await;
-                    signed += u64::from(matches!(outcome.result(), chancery_format::OutcomeResult::Signed(_)));
+                    signed +=
+                        u64::from(matches!(outcome.result(), chancery_format::OutcomeResult::Signed(_)));
                 }
                 signed
             })
@@ -221,5 +244,9 @@ pub(crate) async fn slow_device(table: &mut Table, seconds: Duration) {
     for caller in callers {
         signed += caller.await.unwrap();
     }
-    table.add("slow device, 2 sessions of 5 ms, rate", signed as f64 / started.elapsed().as_secs_f64(), "signs/s");
+    table.add(
+        "slow device, 2 sessions of 5 ms, rate",
+        signed as f64 / started.elapsed().as_secs_f64(),
+        "signs/s",
+    );
 }

@@ -46,7 +46,9 @@ pub(crate) async fn drive(
     let warm = Instant::now() + Duration::from_millis(300);
     let end = warm + seconds;
     let tasks: Vec<_> = (0..callers)
-        .map(|caller| tokio::spawn(call_until(port, Arc::clone(&tls), path, caller, (warm, end), Arc::clone(&body))))
+        .map(|caller| {
+            tokio::spawn(call_until(port, Arc::clone(&tls), path, caller, (warm, end), Arc::clone(&body)))
+        })
         .collect();
     let mut micros = Vec::new();
     for task in tasks {

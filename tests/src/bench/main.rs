@@ -5,7 +5,12 @@
 //! `CHANCERY_BENCH_SECONDS` sets the length of one point (2), `CHANCERY_BENCH_ENTRIES` the size of the
 //! verified ledger (1,000,000).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_precision_loss, reason = "a benchmark reports by panicking; figures are shown, not computed with")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a benchmark reports by panicking; figures are shown, not computed with"
+)]
 
 mod ceilings;
 mod load;

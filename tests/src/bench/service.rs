@@ -27,13 +27,21 @@ fn digest(caller: u64, turn: u64) -> String {
 
 fn single(kid: &'static str) -> Body {
     Arc::new(move |caller, turn| {
-        format!("{{\"kid\":\"{kid}\",\"digest\":\"{}\",\"digestAlgorithm\":\"sha256\"}}", digest(caller, turn))
+        format!(
+            "{{\"kid\":\"{kid}\",\"digest\":\"{}\",\"digestAlgorithm\":\"sha256\"}}",
+            digest(caller, turn)
+        )
     })
 }
 
 fn batch(kid: &'static str) -> Body {
     Arc::new(move |caller, turn| {
-        let item = |number| format!("{{\"kid\":\"{kid}\",\"digest\":\"{}\",\"digestAlgorithm\":\"sha256\"}}", digest(caller, turn << 16 | number));
+        let item = |number| {
+            format!(
+                "{{\"kid\":\"{kid}\",\"digest\":\"{}\",\"digestAlgorithm\":\"sha256\"}}",
+                digest(caller, turn << 16 | number)
+            )
+        };
         let items: Vec<String> = (0..256).map(item).collect();
         format!("{{\"items\":[{}]}}", items.join(","))
     })
@@ -50,7 +58,8 @@ impl Bench<'_> {
     fn point(&self, table: &mut Table, name: &str, path: &'static str, callers: u64, body: Body) {
         let tls = wire::tls(self.world, Some(&self.world.orders));
         let before = self.daemon.cpu();
-        let load = self.runtime.block_on(drive(self.world.service_port, tls, path, callers, self.seconds, body));
+        let load =
+            self.runtime.block_on(drive(self.world.service_port, tls, path, callers, self.seconds, body));
         let cpu = (self.daemon.cpu() - before).as_secs_f64() * 1e6 / load.requests as f64;
         table.add(format!("{name}, {callers} callers, rate"), load.rate(), "requests/s");
         table.add(format!("{name}, {callers} callers, p50"), load.percentile(0.50), "ms");
@@ -73,7 +82,9 @@ pub(crate) fn software(runtime: &Runtime, table: &mut Table, seconds: Duration) 
     let tls = wire::tls(&world, Some(&world.orders));
     let load = runtime.block_on(drive(world.service_port, tls, "/v1/sign/batch", 4, seconds, batch("ed")));
     table.add("software Ed25519, batch of 256, rate", load.rate() * 256.0, "signs/s");
-    let event = Arc::new(|caller, turn| format!("{{\"eventType\":\"order.paid\",\"payload\":{{\"order\":{turn},\"caller\":{caller}}}}}"));
+    let event = Arc::new(|caller, turn| {
+        format!("{{\"eventType\":\"order.paid\",\"payload\":{{\"order\":{turn},\"caller\":{caller}}}}}")
+    });
     bench.point(table, "events", "/v1/events", 64, event);
     bench.point(table, "software P-256", "/v1/sign", 64, single("p256"));
     table.add("daemon memory after all", daemon.resident_kib() as f64 / 1024.0, "MiB");
@@ -89,10 +100,16 @@ pub(crate) fn software(runtime: &Runtime, table: &mut Table, seconds: Duration) 
 
     // What the disk costs: the same daemon with its ledger in memory, where a sync is free.
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
-    let world = World::new(&WorldOptions { ledger_directory: Some(memory.path().join("ledger")), ..options("skip") });
+    let world =
+        World::new(&WorldOptions { ledger_directory: Some(memory.path().join("ledger")), ..options("skip") });
     let daemon = Daemon::start(&world);
-    Bench { runtime, world: &world, daemon: &daemon, seconds }
-        .point(table, "software Ed25519 on tmpfs", "/v1/sign", 128, single("ed"));
+    Bench { runtime, world: &world, daemon: &daemon, seconds }.point(
+        table,
+        "software Ed25519 on tmpfs",
+        "/v1/sign",
+        128,
+        single("ed"),
+    );
 }
 
 /// SoftHSM2, two sessions, an intent before each use.

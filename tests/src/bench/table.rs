@@ -34,7 +34,10 @@ impl Table {
     /// The aims of the design, as ratios within this run.
     pub(crate) fn ratios(&mut self) {
         let get = |name: &str| self.get(name);
-        let cost = get("echo CPU per request") + get("Ed25519 sign") + get("Ed25519 verify") + get("ledger CPU per outcome");
+        let cost = get("echo CPU per request")
+            + get("Ed25519 sign")
+            + get("Ed25519 verify")
+            + get("ledger CPU per outcome");
         let ceiling = 2e6 / cost;
         let single = get("software Ed25519, 128 callers, rate");
         let intents = get("software Ed25519 with intents, 128 callers, rate");
@@ -42,15 +45,35 @@ impl Table {
         let rows = [
             ("signs/s at 128 ÷ additive ceiling", single / ceiling, "≥ 0.7"),
             ("the same with an intent per signature", intents / ceiling, "-"),
-            ("durable ÷ sync off (ledger on tmpfs)", single / get("software Ed25519 on tmpfs, 128 callers, rate"), "≥ 0.85"),
+            (
+                "durable ÷ sync off (ledger on tmpfs)",
+                single / get("software Ed25519 on tmpfs, 128 callers, rate"),
+                "≥ 0.85",
+            ),
             ("batch of 256 ÷ single calls", get("software Ed25519, batch of 256, rate") / single, "≥ 1.6"),
-            ("p99 ÷ p50 at 128", get("software Ed25519, 128 callers, p99") / get("software Ed25519, 128 callers, p50"), "≤ 3"),
+            (
+                "p99 ÷ p50 at 128",
+                get("software Ed25519, 128 callers, p99") / get("software Ed25519, 128 callers, p50"),
+                "≤ 3",
+            ),
             ("unloaded p50 ÷ sync", get("software Ed25519, 1 callers, p50") / get("sync of 4 KiB"), "≤ 2.5"),
-            ("ledger alone, groups of 256, entries/s ÷ 50,000", get("ledger alone, groups of 256") / 50_000.0, "≥ 1"),
+            (
+                "ledger alone, groups of 256, entries/s ÷ 50,000",
+                get("ledger alone, groups of 256") / 50_000.0,
+                "≥ 1",
+            ),
             ("HSM-bound rate ÷ (sessions ÷ latency)", slow, "≥ 0.95"),
-            ("verify time, batches ÷ one by one", get("verify, batches") / get("verify, one by one"), "≤ 0.4"),
+            (
+                "verify time, batches ÷ one by one",
+                get("verify, batches") / get("verify, one by one"),
+                "≤ 0.4",
+            ),
             ("verifier's peak memory ÷ 32 MiB", get("verify, peak memory") / 32.0, "≤ 1"),
-            ("daemon's memory, last ÷ first", get("daemon memory after all") / get("daemon memory at start of load"), "0.9 – 1.1"),
+            (
+                "daemon's memory, last ÷ first",
+                get("daemon memory after all") / get("daemon memory at start of load"),
+                "0.9 – 1.1",
+            ),
         ];
         for (name, value, aim) in rows {
             self.ratio(name, value, aim);
@@ -68,8 +91,12 @@ impl Table {
         for (name, value, aim) in &self.ratios {
             println!("{name:<66} {value:>14.2} {aim}");
         }
-        let rows: serde_json::Map<String, serde_json::Value> =
-            self.rows.iter().chain(&self.ratios).map(|(name, value, _)| (name.clone(), (*value).into())).collect();
+        let rows: serde_json::Map<String, serde_json::Value> = self
+            .rows
+            .iter()
+            .chain(&self.ratios)
+            .map(|(name, value, _)| (name.clone(), (*value).into()))
+            .collect();
         let json = serde_json::to_string_pretty(&rows).unwrap();
         std::fs::create_dir_all("target").unwrap();
         std::fs::write("target/bench.json", json + "\n").unwrap();

@@ -50,7 +50,9 @@ fn verify(archive: &std::path::Path, signers: &std::path::Path, strict: bool) ->
         let mut peak = 0;
         while let Ok(text) = std::fs::read_to_string(&status) {
             let line = text.lines().find(|line| line.starts_with("VmHWM:"));
-            let Some(kib) = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()) else { break };
+            let Some(kib) = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()) else {
+                break;
+            };
             peak = peak.max(kib);
             std::thread::sleep(Duration::from_millis(20));
         }

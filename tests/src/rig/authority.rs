@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
+    SerialNumber,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -40,7 +41,13 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    fn issue(&self, folder: &Path, file: &str, serial: u64, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    fn issue(
+        &self,
+        folder: &Path,
+        file: &str,
+        serial: u64,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let mut params = CertificateParams::default();
         params.serial_number = Some(SerialNumber::from(serial));
@@ -49,8 +56,11 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let identity =
-            Identity { certificate: folder.join(format!("{file}.crt")), key: folder.join(format!("{file}.key")), serial };
+        let identity = Identity {
+            certificate: folder.join(format!("{file}.crt")),
+            key: folder.join(format!("{file}.key")),
+            serial,
+        };
         std::fs::write(&identity.certificate, certificate.pem()).unwrap();
         write_secret(&identity.key, &key.serialize_pem());
         identity

@@ -57,8 +57,18 @@ pub fn count_chained(leaves: &[Vec<u8>]) -> BTreeMap<String, u64> {
     for (index, leaf) in leaves.iter().enumerate() {
         let event = AuditEvent::parse(leaf).unwrap();
         let head = heads.get(event.stream).copied();
-        assert_eq!(event.seq, head.map_or(0, |(seq, _)| seq + 1), "leaf {index}: gap or fork in {}", event.stream);
-        assert_eq!(event.prev_hash, head.map(|(_, hash)| hash), "leaf {index}: broken chain in {}", event.stream);
+        assert_eq!(
+            event.seq,
+            head.map_or(0, |(seq, _)| seq + 1),
+            "leaf {index}: gap or fork in {}",
+            event.stream
+        );
+        assert_eq!(
+            event.prev_hash,
+            head.map(|(_, hash)| hash),
+            "leaf {index}: broken chain in {}",
+            event.stream
+        );
         heads.insert(event.stream.to_owned(), (event.seq, event.hash));
         *counts.entry(event.event_type.to_owned()).or_insert(0) += 1;
     }

@@ -25,7 +25,9 @@ pub fn binary(name: &str) -> PathBuf {
     }
     let me = std::env::current_exe().unwrap();
     let found = me.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{name} is not built; run `make test`, or cargo build --workspace --bins first"))
+    found.unwrap_or_else(|| {
+        panic!("{name} is not built; run `make test`, or cargo build --workspace --bins first")
+    })
 }
 
 /// Asks `probe` until it gives something, for at most [`STEP_MAX`].
@@ -63,5 +65,11 @@ pub fn roll_options(
 ) -> chancery_ledger::RollOptions {
     let fatal = |fatal: &chancery_ledger::Fatal| panic!("the ledger stopped: {fatal:?}");
     let kid = signer_kid.parse().unwrap();
-    chancery_ledger::RollOptions::new(directory, origin, kid, std::sync::Arc::new(WallClock), std::sync::Arc::new(fatal))
+    chancery_ledger::RollOptions::new(
+        directory,
+        origin,
+        kid,
+        std::sync::Arc::new(WallClock),
+        std::sync::Arc::new(fatal),
+    )
 }

@@ -84,7 +84,9 @@ pub fn tls(world: &World, identity: Option<&Identity>) -> Arc<ClientConfig> {
     Arc::new(match identity {
         Some(identity) => {
             let chain = vec![CertificateDer::from_pem_file(&identity.certificate).unwrap()];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&identity.key).unwrap()).unwrap()
+            builder
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&identity.key).unwrap())
+                .unwrap()
         }
         None => builder.with_no_client_auth(),
     })
@@ -97,7 +99,8 @@ pub fn call(world: &World, identity: Option<&Identity>, ask: &Ask<'_>) -> Result
     socket.set_nodelay(true).unwrap();
     let connection = ClientConnection::new(tls(world, identity), "localhost".try_into().unwrap()).unwrap();
     let mut stream = StreamOwned::new(connection, socket);
-    let mut request = format!("{} {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n", ask.method, ask.path);
+    let mut request =
+        format!("{} {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n", ask.method, ask.path);
     for (name, value) in &ask.headers {
         request += &format!("{name}: {value}\r\n");
     }

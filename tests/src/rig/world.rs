@@ -74,11 +74,23 @@ impl World {
         let tokens = world.path("tokens");
         std::fs::create_dir(&tokens).unwrap();
         let configuration = world.path("softhsm2.conf");
-        let text = format!("directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n", tokens.display());
+        let text = format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+            tokens.display()
+        );
         std::fs::write(&configuration, text).unwrap();
         write_secret(&world.path("hsm.pin"), "123456");
         let token = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", "chancery", "--so-pin", "12345678", "--pin", "123456"])
+            .args([
+                "--init-token",
+                "--free",
+                "--label",
+                "chancery",
+                "--so-pin",
+                "12345678",
+                "--pin",
+                "123456",
+            ])
             .env("SOFTHSM2_CONF", &configuration)
             .output()
             .unwrap();
@@ -101,7 +113,8 @@ impl World {
         let orders = authority.client(folder.path(), "orders", 2, ORDERS);
         std::fs::write(folder.path().join("ca.crt"), &authority.pem).unwrap();
         std::fs::write(folder.path().join("ca.crl"), authority.revocation_list(&[])).unwrap();
-        let environment = vec![("DEV_ALLOW_EPHEMERAL".into(), "true".into()), ("CHANCERY_ENABLE".into(), "on".into())];
+        let environment =
+            vec![("DEV_ALLOW_EPHEMERAL".into(), "true".into()), ("CHANCERY_ENABLE".into(), "on".into())];
         let (service_port, ops_port) = (free_port(), free_port());
         let world = Self { folder, service_port, ops_port, authority, orders, environment, hsm_kids: &[] };
         world.write_config(options);
@@ -115,9 +128,18 @@ impl World {
 
     fn config(&self, options: &WorldOptions) -> String {
         let dir = self.folder.path().display().to_string();
-        let ledger = options.ledger_directory.as_ref().map_or(format!("{dir}/ledger"), |path| path.display().to_string());
+        let ledger = options
+            .ledger_directory
+            .as_ref()
+            .map_or(format!("{dir}/ledger"), |path| path.display().to_string());
         let keys: String = KEYS.iter().map(|(kid, algorithm)| key_table(kid, algorithm)).collect();
-        let kids: Vec<String> = KEYS.iter().skip(1).map(|(kid, _)| *kid).chain(self.hsm_kids.iter().copied()).map(|kid| format!("\"{kid}\"")).collect();
+        let kids: Vec<String> = KEYS
+            .iter()
+            .skip(1)
+            .map(|(kid, _)| *kid)
+            .chain(self.hsm_kids.iter().copied())
+            .map(|kid| format!("\"{kid}\""))
+            .collect();
         let text = format!(
             "environment = \"development\"\n\n\
              [listeners.service]\naddress = \"127.0.0.1:{}\"\ncertificate_file = \"{{dir}}/server.crt\"\n\
@@ -132,8 +154,15 @@ impl World {
              operations = [\"sign\", \"verify\", \"mac\", \"events\", \"read\", \"keys\"]\n\
              streams = [\"{ORDERS}\", \"orders/*\"]\nread_payloads = true\nrate_per_second = {}\nburst = {}\n\n\
              [kill_switch]\nfile = \"{{dir}}/halt\"\n{}",
-            self.service_port, self.ops_port, options.ledger, options.archive, options.intents, kids.join(", "),
-            options.rate, options.rate, options.more,
+            self.service_port,
+            self.ops_port,
+            options.ledger,
+            options.archive,
+            options.intents,
+            kids.join(", "),
+            options.rate,
+            options.rate,
+            options.more,
         );
         text.replace("{dir}", &dir)
     }

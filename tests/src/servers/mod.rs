@@ -30,4 +30,4 @@ pub use error::ServerError;
 pub use fault_proxy::{Fault, FaultProxy, RequestHead};
 pub use install::{cache_dir, install_once};
 pub use process::{Server, free_port};
-pub use store::ObjectStore;
+pub use store::{ObjectStore, python_with_cryptography};

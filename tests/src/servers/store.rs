@@ -1,5 +1,6 @@
 //! Object stores that enforce Object Lock, each written by others than the rest.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -45,9 +46,17 @@ impl ObjectStore {
     }
 }
 
+fn ministack_environment() -> Result<PathBuf, ServerError> {
+    environment("ministack", Pythons { min: 11, max: 13 }, include_str!("requirements/ministack.txt"))
+}
+
+/// A Python with the package `cryptography`: what the reference verifier runs on.
+pub fn python_with_cryptography() -> Result<PathBuf, ServerError> {
+    Ok(ministack_environment()?.join("bin/python"))
+}
+
 fn ministack() -> Result<Server, ServerError> {
-    let pythons = Pythons { min: 11, max: 13 };
-    let venv = environment("ministack", pythons, include_str!("requirements/ministack.txt"))?;
+    let venv = ministack_environment()?;
     let (dir, port) = (data_dir("ministack")?, free_port()?);
     let mut command = Command::new(venv.join("bin/ministack"));
     command

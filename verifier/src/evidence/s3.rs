@@ -15,8 +15,8 @@ mod xml;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-pub use self::client::{S3Config, S3ConfigError};
 use self::client::Client;
+pub use self::client::{S3Config, S3ConfigError};
 use self::versions::{Marker, Version};
 use super::{Evidence, EvidenceError, Listed, Oddity};
 

@@ -191,8 +191,11 @@ impl Reader<'_> {
     }
 
     fn compare_tile(&mut self, own: &[Hash], tile: &[Hash]) {
-        let differing: Vec<u64> =
-            (self.task.first()..).zip(own.iter().zip(tile)).filter(|(_, (a, b))| a != b).map(|(i, _)| i).collect();
+        let differing: Vec<u64> = (self.task.first()..)
+            .zip(own.iter().zip(tile))
+            .filter(|(_, (a, b))| a != b)
+            .map(|(i, _)| i)
+            .collect();
         let Some(first) = differing.first() else { return };
         let message = match differing.len() {
             1 => "hash of this entry differs from the entry's".to_owned(),

@@ -253,18 +253,23 @@ impl<'a> EventReader<'a> {
         let record = &self.trust.signer(id).record;
         let operation = if record.algorithm.is_mac() { "mac" } else { "sign" };
         if payload.algorithm != record.algorithm.as_str() || payload.operation != operation {
-            let message = format!("{} does not do {} {}", payload.signer_kid, payload.operation, payload.algorithm);
+            let message =
+                format!("{} does not do {} {}", payload.signer_kid, payload.operation, payload.algorithm);
             self.tell(Kind::SignerMismatch, message);
             return None;
         }
         if record.kid.as_ref().is_some_and(|kid| kid.as_str() != payload.kid) {
-            self.tell(Kind::SignerMismatch, format!("{} is not a key of {}", payload.signer_kid, payload.kid));
+            self.tell(
+                Kind::SignerMismatch,
+                format!("{} is not a key of {}", payload.signer_kid, payload.kid),
+            );
         }
         let signature = match record.algorithm {
             SignatureAlgorithm::Ed25519 => match signature.try_into() {
                 Ok(bytes) => Signature::Ed25519(bytes),
                 Err(_) => {
-                    let message = format!("signature of {} does not verify: not 64 bytes", payload.signer_kid);
+                    let message =
+                        format!("signature of {} does not verify: not 64 bytes", payload.signer_kid);
                     self.tell(Kind::SignatureInvalid, message);
                     return None;
                 }

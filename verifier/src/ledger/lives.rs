@@ -122,7 +122,8 @@ impl Lives {
                 if let Some(at) = claimed.filter(|at| *at < size)
                     && told.is_none()
                 {
-                    let message = format!("the registry has {} {word} here, the ledger does not", signer.name());
+                    let message =
+                        format!("the registry has {} {word} here, the ledger does not", signer.name());
                     let finding = Finding::entry(Kind::SignerState, at, message);
                     findings.push(finding.missing_if(self.incomplete));
                 }

@@ -72,7 +72,8 @@ pub(crate) fn read_registries(
             }
         }
     }
-    for version in inventory.registry_notes.iter().filter(|v| inventory.registries.binary_search(v).is_err()) {
+    for version in inventory.registry_notes.iter().filter(|v| inventory.registries.binary_search(v).is_err())
+    {
         let message = format!("its note {} is there", registry_signature_name(*version));
         findings.push(Finding::file(Kind::MissingFile, registry_name(*version), message));
     }

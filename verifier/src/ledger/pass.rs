@@ -396,7 +396,8 @@ impl<'a> Pass<'a> {
             }
         }
         let Some(last) = head.size.0.checked_sub(1) else { return };
-        let stands = |signer: &Option<SignerId>| signer.is_none_or(|id| self.lives.ledger_key_stands(id, last));
+        let stands =
+            |signer: &Option<SignerId>| signer.is_none_or(|id| self.lives.ledger_key_stands(id, last));
         if known && !target.signed.signers.iter().any(stands) {
             let message = "none of the ledger keys that signed it was active";
             self.findings.push(Finding::file(Kind::CheckpointSigner, name, message));
@@ -410,7 +411,9 @@ impl<'a> Pass<'a> {
         self.checked.continues_older = Some(verdict == Verdict::Entries);
         if verdict != Verdict::Entries {
             let message = match verdict {
-                Verdict::Unknown => format!("entries below {} are missing: it cannot be compared", since.size),
+                Verdict::Unknown => {
+                    format!("entries below {} are missing: it cannot be compared", since.size)
+                }
                 _ => format!("the first {} entries are not those of the older checkpoint", since.size),
             };
             let finding = Finding::new(Kind::NotConsistent, message);

@@ -43,9 +43,10 @@ impl<'a> Plan<'a> {
             return None;
         }
         let number = self.size / WIDTH;
-        let (before, from) = self.inventory.tails_of(number).split_at(
-            self.inventory.tails_of(number).partition_point(|tail| *tail < self.size),
-        );
+        let (before, from) = self
+            .inventory
+            .tails_of(number)
+            .split_at(self.inventory.tails_of(number).partition_point(|tail| *tail < self.size));
         Some(BundleTask {
             number,
             width: self.size % WIDTH,
@@ -78,7 +79,9 @@ mod tests {
             ..Inventory::default()
         };
         let told: Vec<_> = Plan::new(&inventory, 1029)
-            .map(|task| (task.number, task.width, task.has_entries, task.has_tile, task.after_gap, task.tails))
+            .map(|task| {
+                (task.number, task.width, task.has_entries, task.has_tile, task.after_gap, task.tails)
+            })
             .collect();
         assert_eq!(
             told,

@@ -116,7 +116,8 @@ pub(crate) fn verify(trust: &Trust, job: &SignatureJob) -> SignatureReport {
             find_bad(key, *strict, &job.indices, items, &mut bad);
         }
         (Work::Other(items), Some(key)) => {
-            let fails = |(digest, bytes): &([u8; 32], Box<[u8]>)| !key.verify(&Digest::Sha256(*digest), bytes);
+            let fails =
+                |(digest, bytes): &([u8; 32], Box<[u8]>)| !key.verify(&Digest::Sha256(*digest), bytes);
             bad = job.indices.iter().zip(items).filter(|(_, item)| fails(item)).map(|(i, _)| *i).collect();
         }
         (_, None) => bad.clone_from(&job.indices),

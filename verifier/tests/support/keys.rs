@@ -84,7 +84,8 @@ impl TestKey {
             Secret::Rsa(key) => {
                 let pss = self.algorithm == SignatureAlgorithm::RsaPssSha256;
                 let mut signature = vec![0; key.public_modulus_len()];
-                let padding: &'static dyn aws_lc_rs::signature::RsaEncoding = if pss { &RSA_PSS_SHA256 } else { &RSA_PKCS1_SHA256 };
+                let padding: &'static dyn aws_lc_rs::signature::RsaEncoding =
+                    if pss { &RSA_PSS_SHA256 } else { &RSA_PKCS1_SHA256 };
                 key.sign(padding, &random, message, &mut signature).unwrap();
                 signature
             }

@@ -63,7 +63,10 @@ impl Archive {
 
 impl Evidence for Archive {
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<(), EvidenceError> {
-        self.files.keys().filter(|name| name.starts_with(prefix)).for_each(|name| each(Listed::Object(name.clone())));
+        self.files
+            .keys()
+            .filter(|name| name.starts_with(prefix))
+            .for_each(|name| each(Listed::Object(name.clone())));
         Ok(())
     }
 

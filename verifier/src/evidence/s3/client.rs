@@ -72,9 +72,8 @@ impl S3Config {
         if bucket.is_empty() {
             return Err(bad());
         }
-        let first = |names: [&str; 2]| {
-            names.into_iter().filter_map(&variable).find(|value| !value.is_empty())
-        };
+        let first =
+            |names: [&str; 2]| names.into_iter().filter_map(&variable).find(|value| !value.is_empty());
         let keys = (
             first(["AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"]),
             first(["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"]),
@@ -87,9 +86,9 @@ impl S3Config {
             _ => return Err(S3ConfigError::HalfCredentials),
         };
         let ca_bundle = match first(["AWS_CA_BUNDLE", "AWS_CA_BUNDLE"]) {
-            Some(path) => Some(std::fs::read(&path).map_err(|error| {
-                S3ConfigError::CaBundle(format!("{path}: {error}"))
-            })?),
+            Some(path) => Some(
+                std::fs::read(&path).map_err(|error| S3ConfigError::CaBundle(format!("{path}: {error}")))?,
+            ),
             None => None,
         };
         Ok(Self {
@@ -147,9 +146,9 @@ impl Client {
         }
         let body = self.request("", &query, PAGE_BYTES_MAX)?;
         let text = String::from_utf8(body).ok();
-        text.as_deref().and_then(parse_page).ok_or_else(|| {
-            EvidenceError::Unreadable("the server's list of versions is not one".to_owned())
-        })
+        text.as_deref()
+            .and_then(parse_page)
+            .ok_or_else(|| EvidenceError::Unreadable("the server's list of versions is not one".to_owned()))
     }
 
     /// One version of one object; the current one if `version` is `None`.
@@ -194,7 +193,8 @@ impl Client {
             404 => return Err(Failure::Final(EvidenceError::NotFound)),
             status @ (429 | 500..) => return Err(Failure::Passing(format!("the server answers {status}"))),
             status => {
-                let message = format!("the server answers {status}; are bucket, region and credentials right?");
+                let message =
+                    format!("the server answers {status}; are bucket, region and credentials right?");
                 return Err(Failure::Final(EvidenceError::Unreadable(message)));
             }
         }

@@ -121,7 +121,8 @@ mod tests {
     fn a_page_is_read() {
         let page = parse_page(PAGE).unwrap();
         assert_eq!(page.markers, ["a/x"]);
-        let keys: Vec<_> = page.versions.iter().map(|(key, v)| (key.as_str(), v.id.as_str(), v.size)).collect();
+        let keys: Vec<_> =
+            page.versions.iter().map(|(key, v)| (key.as_str(), v.id.as_str(), v.size)).collect();
         assert_eq!(keys, [("a/x", "v1", 12), ("a/y&z", "null", 0)]);
         assert_eq!(page.versions.iter().map(|(_, v)| v.is_multipart()).collect::<Vec<_>>(), [false, true]);
         assert_eq!(page.next, Some(Marker { key: "a/y&z".into(), version: Some("v9".into()) }));

@@ -1,0 +1,132 @@
+//! The archive of a real daemon under attack: each file flipped somewhere, truncated, removed, copied to
+//! another name, swapped with its neighbour; a foreign registry. `chancery-verify` never says valid, and the
+//! reference verifier, which shares no code with it, agrees. (Every byte of a ledger: `verifier/tests`.)
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use chancery_tests::rig::wire::{Ask, call};
+use chancery_tests::rig::{Daemon, World, WorldOptions, binary, wait_for};
+use chancery_tests::servers::python_with_cryptography;
+
+const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+/// A small ledger: every algorithm, several streams and epochs, and enough leaves for full tiles if asked.
+fn ledger(events: u32) -> World {
+    let world = World::new(&WorldOptions::default());
+    let daemon = Daemon::start(&world);
+    let post = |path: &'static str, body: String| {
+        let reply = call(&world, Some(&world.orders), &Ask::post(path, body)).unwrap();
+        assert!(reply.status < 300, "{}", reply.body);
+    };
+    wait_for("first epoch", || world.path("archive/checkpoint/000000000000").exists().then_some(()));
+    for kid in ["ed", "p256", "rsa", "pss"] {
+        post(
+            "/v1/sign",
+            format!("{{\"kid\":\"{kid}\",\"digest\":\"{DIGEST}\",\"digestAlgorithm\":\"sha256\"}}"),
+        );
+    }
+    let item = |order: u32| {
+        format!(
+            "{{\"eventType\":\"order.paid\",\"payload\":{{\"order\":{order}}},\"stream\":\"orders/{}\"}}",
+            order % 3
+        )
+    };
+    if events > 0 {
+        post(
+            "/v1/events/batch",
+            format!("{{\"items\":[{}]}}", (0..events).map(item).collect::<Vec<_>>().join(",")),
+        );
+    }
+    wait_for("second epoch", || world.path("archive/checkpoint/000000000001").exists().then_some(()));
+    assert!(daemon.stop().success());
+    world
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Writes over a file although it is read-only, as an attacker with the disk would.
+fn put(path: &Path, bytes: &[u8]) {
+    std::fs::remove_file(path).unwrap_or_default();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Exit code and output of our verifier.
+fn ours(archive: &Path, signers: &Path) -> (i32, String) {
+    let mut command = Command::new(binary("chancery-verify"));
+    let output =
+        command.arg("ledger").arg(archive).arg("--signers").arg(signers).arg("--json").output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// Exit code and output of the reference verifier.
+fn theirs(python: &Path, archive: &Path, signers: &Path) -> (i32, String) {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/verify.py");
+    let mut command = Command::new(python);
+    let output = command.arg(program).arg(archive).arg("--signers").arg(signers).output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr),
+    )
+}
+
+#[test]
+fn both_verifiers_accept_the_good_and_refuse_each_kind_of_damage() {
+    let world = ledger(300);
+    let (archive, signers) = (world.path("archive"), world.path("signers.json"));
+    let python = python_with_cryptography().unwrap();
+    let both = |what: &str, good: bool| {
+        let (code, output) = ours(&archive, &signers);
+        assert_eq!(code == 0, good, "{what}: {output}");
+        let (code, output) = theirs(&python, &archive, &signers);
+        assert_eq!(code == 0, good, "{what}, reference: {output}");
+    };
+    both("untouched", true);
+    let files = files(&archive);
+    for (number, path) in files.iter().enumerate() {
+        let name = path.display();
+        let good = std::fs::read(path).unwrap();
+        let mut flipped = good.clone();
+        let at = flipped.len() * (number + 1) / (files.len() + 2);
+        flipped[at] ^= 1;
+        put(path, &flipped);
+        both(&format!("{name} flipped at {at}"), false);
+        put(path, &good[..good.len() - 1]);
+        both(&format!("{name} truncated"), false);
+        std::fs::remove_file(path).unwrap();
+        both(&format!("{name} removed"), false);
+        put(path, &good);
+        let copy = path.with_extension("copy");
+        put(&copy, &good);
+        both(&format!("{name} copied"), false);
+        std::fs::remove_file(copy).unwrap();
+        let other = &files[(number + 1) % files.len()];
+        let theirs = std::fs::read(other).unwrap();
+        if theirs != good {
+            put(path, &theirs);
+            put(other, &good);
+            both(&format!("{name} swapped with {}", other.display()), false);
+            put(path, &good);
+            put(other, &theirs);
+        }
+    }
+    both("restored", true);
+    let foreign = ledger(0);
+    let (code, output) = ours(&archive, &foreign.path("signers.json"));
+    assert_eq!(code, 1, "foreign registry: {output}");
+    assert_ne!(theirs(&python, &archive, &foreign.path("signers.json")).0, 0);
+}
