@@ -9,8 +9,6 @@
 //! last column is this process's resident memory. A line of `fdatasync` per second on the same directory
 //! comes first: read the rates beside it, since disks differ and share.
 
-#![expect(clippy::disallowed_methods, reason = "a measurement needs the real clock")]
-
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

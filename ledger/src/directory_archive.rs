@@ -153,9 +153,7 @@ fn walk(root: &Path, folder: &str, names: &mut Smallest<'_>) -> io::Result<()> {
 fn said(name: &str, error: &io::Error) -> ArchiveError {
     match error.kind() {
         io::ErrorKind::NotFound => ArchiveError::NotFound(name.to_owned()),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            ArchiveError::Refused(format!("{name}: {error}"))
-        }
+        io::ErrorKind::PermissionDenied => ArchiveError::Refused(format!("{name}: {error}")),
         // Also a full disk: room may be made without telling us.
         _ => ArchiveError::Unavailable(format!("{name}: {error}")),
     }

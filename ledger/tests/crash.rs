@@ -22,7 +22,7 @@
 //!
 //! After every row the whole roll is audited, and the roll that failed answers nothing but `Fatal`.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod support;
 

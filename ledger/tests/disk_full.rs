@@ -2,7 +2,7 @@
 //!
 //! Uses a real file system of a few MiB, mounted for the test.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod support;
 

@@ -246,7 +246,8 @@ async fn an_intent_whose_caller_went_away_is_closed_as_unused() {
     options.disk = disk.clone();
     let roll = Roll::create(options).unwrap();
     let arrivals = || disk.arrivals.load(std::sync::atomic::Ordering::SeqCst);
-    let (before, closed) = (arrivals(), disk.gate.lock().unwrap());
+    let before = arrivals();
+    disk.close();
     let call = tokio::spawn({
         let roll = roll.clone();
         async move { roll.enrol_intent(intent("r", Some(replay("k", 1)))).await }
@@ -254,7 +255,7 @@ async fn an_intent_whose_caller_went_away_is_closed_as_unused() {
     tokio::task::block_in_place(|| wait_until("the intent is being written", || arrivals() > before));
     call.abort();
     drop(call.await);
-    drop(closed);
+    disk.open();
     // Ends once the orphan's outcome ended the attempt.
     let Ok(retry) = roll.enrol_intent(intent("r-2", Some(replay("k", 1)))).await else { panic!() };
     if let Enrolled::Already(outcome) = &retry {

@@ -7,7 +7,7 @@
 //!
 //! A history is reproduced from the seed proptest prints (`PROPTEST_RNG_SEED`), and shrunk by it.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod support;
 

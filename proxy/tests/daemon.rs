@@ -28,6 +28,8 @@ fn chanceryd(arguments: &[&str]) -> Command {
     {
         command.env_remove(name);
     }
+    // These instances keep software keys.
+    command.env("DEV_ALLOW_EPHEMERAL", "true");
     command.args(arguments);
     command
 }

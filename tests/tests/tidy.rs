@@ -1,12 +1,7 @@
 //! House rules, each a test: who may import whom, which function may be called from where, and that the
 //! documents point at things that exist. A rule that cannot be a type is a line here.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "a failed unwrap is the test's failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -3,6 +3,11 @@
 //! The proof comes from a file, or is derived from an archive's tiles and entries. Both checkpoints must
 //! be signed by the ledger the registry names. Equal sizes need no proof; the roots must be the same.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "serde_json's objects insert what is assigned to a missing member"
+)]
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 

@@ -1,5 +1,10 @@
 //! One receipt, verified with the registry alone.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "serde_json's objects insert what is assigned to a missing member"
+)]
+
 use chancery_format::receipt::ReceiptError;
 use chancery_format::{AuditEvent, Receipt};
 use serde_json::{Value, json};

@@ -103,6 +103,11 @@ impl NoteVerifier {
         &self.name
     }
 
+    /// The raw Ed25519 key.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.key.to_bytes()
+    }
+
     /// The four bytes that stand before each signature.
     pub const fn key_id(&self) -> [u8; 4] {
         self.key_id

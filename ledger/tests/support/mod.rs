@@ -165,15 +165,26 @@ impl Disk for FaultyDisk {
 /// A disk whose commits wait at a gate, so that a test can decide what is in one batch.
 #[derive(Debug, Default)]
 pub(crate) struct GatedDisk {
-    pub(crate) gate: Mutex<()>,
+    closed: std::sync::atomic::AtomicBool,
     pub(crate) arrivals: AtomicU64,
     pub(crate) commits: AtomicU64,
+}
+
+impl GatedDisk {
+    /// Holds every commit until the gate opens.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Disk for GatedDisk {
     fn commit(&self, write: &mut dyn FnMut() -> Result<(), DiskError>) -> Result<(), DiskError> {
         self.arrivals.fetch_add(1, Ordering::SeqCst);
-        let _open = self.gate.lock().unwrap();
+        wait_until("the gate is open", || !self.closed.load(Ordering::SeqCst));
         self.commits.fetch_add(1, Ordering::SeqCst);
         write()
     }

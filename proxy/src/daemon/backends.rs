@@ -72,8 +72,8 @@ fn open(backend: &BackendConfig, config: &Config, variables: &Variables) -> Resu
             Ok(Opened::Pkcs11(Arc::new(opened)))
         }
         BackendKind::Software { directory, .. } => {
-            // The configuration names the backend, which is the permission; an explicit no withdraws it.
-            let allowed = variables.flag("DEV_ALLOW_EPHEMERAL") != Some(false);
+            // Naming the backend is not enough: keys that anyone with the disk can copy need a second word.
+            let allowed = variables.flag("DEV_ALLOW_EPHEMERAL") == Some(true);
             let production = config.environment == Environment::Production;
             let allowed = DevelopmentOnly::check(allowed, production)
                 .map_err(|error| failed(error.to_string(), false))?;

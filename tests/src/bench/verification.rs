@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use chancery_format::checkpoint::Checkpoint;
-use chancery_format::entry::{SignatureBytes, ledger_opened, signer_activated};
+use chancery_format::entry::{SignatureBytes, signer_activated};
 use chancery_format::note::{NoteVerifier, assemble};
 use chancery_format::registry::{KeyState, LedgerSection, SignerRecord};
 use chancery_format::{Outcome, PublicKey, SignatureAlgorithm, SignersRegistry};
@@ -82,13 +82,13 @@ async fn build(folder: &std::path::Path, entries: u64) -> SignersRegistry {
         description: String::new(),
     };
     let records = vec![record("ledger", &ledger, 1), record("ed", &key, 2)];
-    let mut events = vec![(ledger_opened(&origin), None)];
-    events.extend(records.iter().map(|record| {
+    // Entry 0, `ledger.opened`, was made with the ledger.
+    let activated = records.iter().map(|record| {
         let kid = record.kid.as_ref().unwrap();
         let pem = record.public_key_pem.as_deref();
         (signer_activated(kid, &record.signer_kid, record.algorithm, pem, &record.purpose), None)
-    }));
-    for committed in roll.enrol_events(events).await {
+    });
+    for committed in roll.enrol_events(activated.collect()).await {
         committed.unwrap();
     }
     for first in (0..entries.saturating_sub(3)).step_by(1_000) {

@@ -22,6 +22,7 @@ pub struct TestKey {
 }
 
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a handful of keys in a test")]
 enum Secret {
     Ed25519(SigningKey),
     P256(Arc<EcdsaKeyPair>),
