@@ -1,200 +1,200 @@
 #!/usr/bin/env python3
-"""An independent verifier of an archived ledger, written from FORMAT.md alone.
-
-    verify.py ARCHIVE --signers signers.json
-
-Exit 0 valid, 1 bad, 2 usage, 3 evidence missing. Needs the package `cryptography` and nothing of ours.
-"""
-import base64, functools, hashlib, json, os, re, sys
-
+"""verify.py ARCHIVE --signers signers.json: an independent verifier, written from ledger/format/FORMAT.md alone.
+Exit 0 valid, 1 bad, 2 usage, 3 evidence missing. Needs the package `cryptography` and nothing of ours."""
+import base64, contextlib, datetime, decimal, functools, hashlib, json, os, pathlib, re, sys
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-FINDINGS, MISSING = [], []
-bad = lambda place, why: FINDINGS.append(f"{place}: {why}")
+MEMBERS = {*"actor eventType hash id payload prevHash seq signer_kid stream ts version".split()}
+MORE = {"manifestSignatureId", "metadata"}
+OUTCOME = re.compile(r"signing\.signature\.(issued|failed|abandoned)")
+OWN = re.compile(r"(signing|signer|ledger|kill_switch)\..*|registry\.published|request\.refused|policy\.loaded")
+TILE = re.compile(r"tile/(entries|[0-7])/((?:x\d{3}/)*\d{3})(?:\.p/([1-9]\d{0,2}))?")
+WRONG = (ValueError, KeyError, TypeError, AttributeError, InvalidSignature, RecursionError)
+HASHED, PSS = utils.Prehashed(hashes.SHA256()), padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+HOW = {"ed25519": [], "ecdsa-p256-sha256": [ec.ECDSA(HASHED)],
+       "rsa-sha256": [padding.PKCS1v15(), HASHED], "rsa-pss-sha256": [PSS, HASHED]}
 sha256 = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
-PLAIN = {"actor": 256, "eventType": 128, "id": 128, "stream": 256}
-ORDER = ["actor", "eventType", "hash", "id", "manifestSignatureId", "metadata", "payload", "prevHash", "seq",
-         "signer_kid", "stream", "ts", "version"]
-
-def refuse(when, why):
-    if when:
+pem_key = lambda pem: serialization.load_pem_public_key(pem.encode())
+def need(condition, why):
+    if not condition:
         raise ValueError(why)
-
 def b64(text):
     raw = base64.b64decode(text, validate=True)
-    refuse(base64.b64encode(raw).decode() != text, "second spelling of base64")
+    need(base64.b64encode(raw).decode() == text, "second spelling of base64")
     return raw
 
-def no_duplicates(pairs):
-    refuse(len({name for name, _ in pairs}) != len(pairs), "duplicate member")
-    return dict(pairs)
+def canonical(value):  # RFC 8785
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
+        return "{" + ",".join(canonical(name) + ":" + canonical(value[name]) for name in names) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(canonical, value)) + "]"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return json.dumps(value, ensure_ascii=False)
+    text = repr(float(value)).removesuffix(".0") if value else "0"
+    return format(decimal.Decimal(text), "f") if 1e-6 <= abs(value) < 1e21 else re.sub("e([+-])0", r"e\1", text)
 
-def open_note(note, keys):
-    """The signed text, if a known key signed it and none of the known ones fails."""
-    text, _, lines = note.rpartition("\n\n")
-    refuse(not lines.endswith("\n") or any(c < " " and c != "\n" for c in note), "not a note")
-    text, known = text + "\n", 0
+def open_note(raw, keys):  # the text of a note that known keys signed, and nobody else
+    text, blank, lines = raw.decode().rpartition("\n\n")
+    need(blank and lines.endswith("\n") and not any(c < " " and c != "\n" for c in text + lines), "not a note")
     for line in lines[:-1].split("\n"):
         dash, name, material = line.split(" ")
-        material = b64(material)
-        refuse(dash != "\u2014" or len(material) < 5, "not a signature line")
-        if (name, material[:4]) in keys:
-            keys[name, material[:4]].verify(material[4:], text.encode())
-            known += 1
-    refuse(known != 1, "not signed by exactly one known key")
-    return text
+        key_id, signature = b64(material)[:4], b64(material)[4:]
+        need(dash == "\u2014" and (name, key_id) in keys, "signed by a key the registry does not know")
+        keys[name, key_id].verify(signature, (text + "\n").encode())
+    return text + "\n"
+def path(number, before=""):
+    return (path(number // 1000, "x") + "/" if number > 999 else "") + f"{before}{number % 1000:03}"
+def cut(bundle, width):  # the leaves of a bundle, each with its length before it
+    leaves, at = [], 0
+    while at < len(bundle):
+        start, at = at, at + 2 + int.from_bytes(bundle[at:at + 2], "big")
+        leaves.append(bundle[start:at])
+    need(at == len(bundle) and len(leaves) == width, f"does not hold {width} whole leaves")
+    return leaves
 
-def verify_signature(algorithm, pem, digest, signature):
-    key = serialization.load_pem_public_key(pem.encode())
-    prehashed = utils.Prehashed(hashes.SHA256())
-    how = {"ed25519": [], "ecdsa-p256-sha256": [ec.ECDSA(prehashed)], "rsa-sha256": [padding.PKCS1v15(), prehashed],
-           "rsa-pss-sha256": [padding.PSS(padding.MGF1(hashes.SHA256()), 32), prehashed]}
-    key.verify(signature, digest, *how[algorithm])
+def push(levels, node, level=0):  # adds a leaf to an RFC 6962 tree, kept as the complete nodes of each level
+    levels[level].append(node)
+    if len(levels[level]) % 2 == 0:
+        push(levels, sha256(b"\1", *levels[level][-2:]), level + 1)
+def root(levels):
+    alone = [nodes[-1] for nodes in levels if len(nodes) % 2] or [sha256()]
+    return functools.reduce(lambda right, left: sha256(b"\1", left, right), alone)
 
-class Tree:
-    """RFC 6962 by levels: the complete nodes of each level not yet joined, and the full tiles they make."""
-
-    def __init__(self):
-        self.size, self.edge, self.tiles = 0, [], {}
-
-    def push(self, node, level=0):
-        if level == 0:
-            self.size += 1
-        if level % 8 == 0:
-            self.tiles.setdefault(level // 8, []).append(node)
-        self.edge += [None] * (level + 1 - len(self.edge))
-        if self.edge[level] is None:
-            self.edge[level] = node
-        else:
-            left, self.edge[level] = self.edge[level], None
-            self.push(sha256(b"\1", left, node), level + 1)
-
-    def root(self):
-        nodes = [node for node in self.edge if node is not None]
-        return functools.reduce(lambda right, left: sha256(b"\1", left, right), nodes) if nodes else sha256()
-
-def tile_path(index):
-    groups = [f"{index % 1000:03}"]
-    while index >= 1000:
-        index //= 1000
-        groups.insert(0, f"x{index % 1000:03}")
-    return "/".join(groups)
-
-def read_leaf(raw, index, state):
-    event = json.loads(raw, object_pairs_hook=no_duplicates)
-    refuse(list(event) != [name for name in ORDER if name in event] or set(ORDER) - set(event) - {"manifestSignatureId", "metadata"}, "members")
-    member = b'"hash":"%s",' % event["hash"].encode()
-    refuse(not re.fullmatch("[0-9a-f]{64}", event["hash"]) or sha256(raw.replace(member, b"", 1)).hex() != event["hash"], "hash does not match content")
-    for name, most in PLAIN.items():
-        refuse(not re.fullmatch(r'[!#-\[\]-~]{1,%d}' % most, event[name]), name)
-    seq, link = state["streams"].get(event["stream"], (-1, None))
-    refuse(event["seq"] != seq + 1 or event["prevHash"] != link or event["version"] != 1, "does not continue its stream")
-    state["streams"][event["stream"]] = (event["seq"], event["hash"])
-    payload, kind = event["payload"], event["eventType"]
-    refuse(kind == "ledger.opened" and (index != 0 or payload["origin"] != state["origin"]), "wrong opening")
-    if kind == "signer.activated":
-        known = state["signers"][payload["signer_kid"]]
-        same = [known.get("public_key_pem"), known["algorithm"], known["activatedIndex"]]
-        refuse(same != [payload.get("public_key_pem"), payload["algorithm"], index], "not the key of the registry")
-        state["active"].add(payload["signer_kid"])
-    if kind == "signer.retired":
-        state["active"].remove(payload["signer_kid"])
-    if kind == "registry.published":
-        state["published"][payload["version"]] = payload["sha256"]
-    if kind == "signing.signature.issued":
-        known = state["signers"][payload["signer_kid"]]
-        refuse(payload["signer_kid"] not in state["active"] or index >= known.get("compromisedSince", 1 << 64), "signer is not active here")
-        refuse(payload["algorithm"] != known["algorithm"] or payload["digestAlgorithm"] != "sha256", "algorithm")
-        if known["algorithm"] != "hmac-sha256":
-            verify_signature(known["algorithm"], known["public_key_pem"], bytes.fromhex(payload["digest"]), b64(payload["signature"]))
-
-def main(archive, signers):
-    with open(signers, "rb") as file:
-        registry = json.load(file, object_pairs_hook=no_duplicates)
-    origin, keys = registry["ledger"]["origin"], {}
-    for vkey in registry["ledger"]["vkeys"]:
-        name, _, material = vkey.split("+", 2)
-        public = b64(material)[1:]
-        keys[name, sha256(name.encode(), b"\n\1", public)[:4]] = Ed25519PublicKey.from_public_bytes(public)
-    found = {os.path.relpath(os.path.join(at, name), archive) for at, _, names in os.walk(archive) for name in names}
-    objects = {}
-
-    def read(name):
-        if name not in found:
-            MISSING.append(name)
-            return b""
-        objects[name] = True
-        with open(os.path.join(archive, name), "rb") as file:
-            return file.read()
-
-    heads = {}
-    for epoch in range(sum(name.startswith("checkpoint/") for name in found)):
-        name = f"checkpoint/{epoch:012}"
+class Verifier:
+    def __init__(self, archive, registry):
+        self.archive, self.origin = archive, registry["ledger"]["origin"]
+        self.bad, self.missing, self.claimed = [], [], set()
+        self.streams, self.life, self.published, self.keys = {}, {}, {}, {}
+        self.tag = "{0:.8}-{1}-8000-".format(tag := sha256(self.origin.encode())[:6].hex(), tag[8:])
+        self.signers = {signer["signer_kid"]: signer for signer in registry["signers"]}
+        raw = [b64(vkey.split("+", 2)[2])[1:] for vkey in registry["ledger"]["vkeys"]]
+        for key in raw:
+            key_id = sha256(self.origin.encode(), b"\n\1", key)[:4]
+            self.keys[self.origin, key_id] = Ed25519PublicKey.from_public_bytes(key)
+        ed25519 = {kid: signer for kid, signer in self.signers.items() if signer["algorithm"] == "ed25519"}
+        self.ledger = {kid for kid in ed25519 if pem_key(ed25519[kid]["public_key_pem"]).public_bytes_raw() in raw}
+        walk = [(at, name) for at, _, names in os.walk(archive) for name in names]
+        self.found = {os.path.relpath(os.path.join(*found), archive) for found in walk}
+    def read(self, name):
+        self.claimed.add(name)
+        if name not in self.found:
+            return self.missing.append(f"{name}: missing")
+        return pathlib.Path(self.archive, name).read_bytes()
+    @contextlib.contextmanager
+    def place(self, name):
         try:
-            lines = open_note(read(name).decode(), keys).split("\n")
-            refuse(lines[0] != origin or len(lines) != 4 or str(int(lines[1])) != lines[1] or int(lines[1]) <= max(heads, default=-1), "not the next checkpoint")
-            heads[int(lines[1])] = b64(lines[2])
-        except (ValueError, InvalidSignature) as error:
-            bad(name, error or "signature")
-    size, tree = max(heads, default=0), Tree()
-    if not heads:
-        MISSING.append("checkpoint/000000000000")
-    state = {"streams": {}, "active": set(), "published": {}, "origin": origin,
-             "signers": {signer["signer_kid"]: signer for signer in registry["signers"]}}
-    tails = {}
-    for head in heads:
-        if head % 256:
-            tails.setdefault(head // 256, {})[head % 256] = read(f"tile/entries/{tile_path(head // 256)}.p/{head % 256}")
-    for number in range((size + 255) // 256):
-        width = min(256, size - number * 256)
-        name = "tile/entries/" + tile_path(number)
-        bundle, at, count = read(name) if width == 256 else tails[number][width], 0, 0
-        for width_of_tail, tail in tails.get(number, {}).items():
-            if not tail or not bundle.startswith(tail):
-                bad(f"{name}.p/{width_of_tail}", "is not the beginning of its bundle")
-        while at < len(bundle):
-            length = int.from_bytes(bundle[at:at + 2], "big")
-            raw, at, index = bundle[at + 2:at + 2 + length], at + 2 + length, tree.size
-            if at > len(bundle):
-                bad(name, "truncated")
-                break
-            try:
-                read_leaf(raw, index, state)
-            except (ValueError, KeyError, TypeError, AttributeError, InvalidSignature) as error:
-                bad(f"leaf {index}", repr(error))
-            tree.push(sha256(b"\0", raw))
-            count += 1
-            if tree.size in heads and heads[tree.size] != tree.root():
-                bad(f"size {tree.size}", "root differs from the checkpoint's")
-        if count != width:
-            bad(name, f"holds {count} leaves, not {width}")
-    for level, nodes in tree.tiles.items():
-        for number in range(len(nodes) // 256):
-            name = f"tile/{level}/{tile_path(number)}"
-            if read(name) != b"".join(nodes[number * 256:number * 256 + 256]):
-                bad(name, "does not hold the tree's hashes")
-    for version in range(1, max([*state["published"], 0]) + 2):
-        name = f"registry/{version:08}.json"
-        if version in state["published"] or name in found or name + ".sig" in found:
-            digest = sha256(read(name)).hex()
-            try:
-                text = open_note(read(name + ".sig").decode(), keys)
-                refuse(text != f"{origin}/signers\n{version}\n{digest}\n" or digest != state["published"].get(version, digest), "not the announced version")
-            except (ValueError, InvalidSignature) as error:
-                bad(name, error or "signature")
-    for name in sorted(found - set(objects)):
-        bad(name, "nothing of the ledger has this name")
-    for line in FINDINGS[:100] + [f"{name}: missing" for name in MISSING[:100]]:
-        print(line)
-    print(f"{tree.size} leaves, {len(heads)} checkpoints, {len(FINDINGS)} bad, {len(MISSING)} missing")
-    present = [finding for finding in FINDINGS if not any(finding.startswith(name) for name in MISSING)]
-    return 0 if not FINDINGS and not MISSING else 1 if present else 3
+            yield
+        except WRONG as error:
+            self.bad.append(f"{name}: {error or type(error).__name__}")
+    def checkpoints(self):
+        epochs = [int(name[11:]) for name in self.found if re.fullmatch(r"checkpoint/\d{12}", name)]
+        heads, count = {}, max(epochs, default=0) + 1
+        for name in [f"checkpoint/{epoch:012}" for epoch in range(count)]:
+            if (note := self.read(name)) is not None:
+                with self.place(name):
+                    origin, size, head, end = open_note(note, self.keys).split("\n")
+                    need(origin == self.origin and end == "" and str(int(size)) == size, "not of this ledger")
+                    need(int(size) > max(heads, default=-1), "sizes do not grow")
+                    heads[int(size)] = b64(head)
+        self.gap = len(heads) != count
+        return heads
+    def leaves(self, heads, size):  # every leaf, tail, root and tile, in order; False if it must stop
+        tails = {at: self.read(f"tile/entries/{path(at // 256)}.p/{at % 256}") for at in heads if at % 256}
+        bundles = [self.read("tile/entries/" + path(n)) for n in range(size // 256)] + [tails.get(size)]
+        places = [(level, n) for level in range(8) for n in range(size >> 8 * level + 8)]
+        tiles, tree = {at: self.read(f"tile/{at[0]}/{path(at[1])}") for at in places}, [[] for _ in range(64)]
+        for start in range(0, size, 256):
+            name, leaves = f"tile/entries/{path(start // 256)}", None
+            with self.place(name) if bundles[start // 256] is not None else contextlib.suppress(TypeError):
+                leaves = cut(bundles[start // 256], min(256, size - start))
+            if leaves is None:
+                return False
+            for at in [at for at in heads if start < at < start + 256]:
+                if tails[at] not in (None, b"".join(leaves[:at - start])):
+                    self.bad.append(f"{name}.p/{at - start}: differs from its bundle")
+            for index, leaf in enumerate(leaves, start):
+                push(tree, sha256(b"\0", leaf[2:]))
+                with self.place(f"leaf {index}"):
+                    self.leaf(leaf[2:], index)
+                    need(heads.get(index + 1, b"") in (b"", root(tree)), "root is not the checkpoint's")
+        for level, n in places:
+            if tiles[level, n] not in (None, b"".join(tree[8 * level][n * 256:n * 256 + 256])):
+                self.bad.append(f"tile/{level}/{path(n)}: not the tree's hashes")
+        return True
+    def leaf(self, raw, index):
+        event = json.loads(raw, parse_constant=lambda _: need(False, "not a number"))
+        need(canonical(event).encode() == raw and MEMBERS <= {*event} <= MEMBERS | MORE, "not canonical")
+        need(sha256(raw.replace(b'"hash":"%s",' % event["hash"].encode(), b"", 1)).hex() == event["hash"], "hash")
+        for name, most in (("actor", 256), ("eventType", 128), ("id", 128), ("stream", 256)):
+            need(re.fullmatch(r"[!#-\[\]-~]{1,%d}" % most, event[name]), name)
+        need(re.fullmatch(r"\d{4}(-\d\d){2}T(\d\d:){2}\d\d\.\d{3}Z", event["ts"]), "ts")
+        datetime.datetime.fromisoformat(event["ts"])
+        seq, link = self.streams.get(event["stream"], (-1, None))
+        self.streams[event["stream"]] = (event["seq"], event["hash"])
+        need((event["seq"], event["prevHash"], event["version"]) == (seq + 1, link, 1), "breaks its stream")
+        kind, payload, id = event["eventType"], event["payload"], event["id"]
+        own, outcome = OWN.fullmatch(kind), OUTCOME.fullmatch(kind)
+        right = f"{self.tag}{0x8000 | index >> 48:04x}-{index & (1 << 48) - 1:012x}"
+        need(id == right or not own and not re.fullmatch(self.tag + "[89ab][0-9a-f]{3}-[0-9a-f]{12}", id), "id")
+        ours = [event["stream"] == "chancery", event["actor"] == "chancery"]
+        need(all(ours) and not outcome or not any(ours) and (outcome or not own), "reserved name")
+        need(event["signer_kid"] in self.ledger, "does not stand under a ledger key")
+        opening = ("ledger.opened", self.origin, 1)
+        need(kind != opening[0] if index else (kind, payload["origin"], payload["formatVersion"]) == opening, "opening")
+        if kind == "registry.published":
+            need(payload["version"] == len(self.published) + 1, "registry versions count up by one")
+            self.published[payload["version"]] = payload["sha256"]
+        if kind in ("signer.activated", "signer.retired", "signing.signature.issued"):
+            self.use(kind, payload, payload["signer_kid"], self.signers[payload["signer_kid"]], index)
+    def use(self, kind, payload, name, signer, index):  # what an event says about a key
+        if kind == "signer.activated":
+            told = [payload.get("public_key_pem"), payload["algorithm"], payload["kid"], index]
+            known = [signer.get("public_key_pem"), signer["algorithm"], signer.get("kid", payload["kid"])]
+            need(told == [*known, signer.get("activatedIndex")] and name not in self.life, "not as in the registry")
+            self.life[name] = None
+        elif kind == "signer.retired":
+            need(self.life[name] is None and signer.get("retiredIndex", index) == index, "not as in the registry")
+            self.life[name] = index
+        else:
+            need(self.life[name] is None and index < signer.get("compromisedSince", index + 1), "not active here")
+            need((payload["algorithm"], payload["digestAlgorithm"]) == (signer["algorithm"], "sha256"), "algorithm")
+            digest, signature = bytes.fromhex(payload["digest"]), b64(payload["signature"])
+            mac = signer["algorithm"] == "hmac-sha256"
+            need(digest.hex() == payload["digest"] and payload["operation"] == ("mac" if mac else "sign"), "use")
+            mac or pem_key(signer["public_key_pem"]).verify(signature, digest, *HOW[signer["algorithm"]])
+    def registries(self):
+        found = [int(name[9:17]) for name in self.found if re.fullmatch(r"registry/\d{8}\.json(\.sig)?", name)]
+        for version in sorted({*found, *self.published}):
+            file, note = self.read(name := f"registry/{version:08}.json"), self.read(f"{name}.sig")
+            digest = sha256(file or b"").hex()
+            with self.place(name):
+                need(file is None or self.published.get(version, digest) == digest, "not what was published")
+                text = None if file is None or note is None else open_note(note, self.keys)
+                need(text in (None, f"{self.origin}/signers\n{version}\n{digest}\n"), "its note does not sign it")
+            if version not in self.published:
+                self.missing.append(f"{name}: no entry publishes it")
+    def run(self):
+        heads = self.checkpoints()
+        size = max(heads, default=0)
+        whole, _ = self.leaves(heads, size), self.registries()
+        for name in sorted(self.found - self.claimed):
+            level, number, width = match.groups() if (match := TILE.fullmatch(name)) else ("", "", "")
+            at, entries = int(re.sub(r"\D", "", number) or 0), level == "entries"
+            end = at * 256 + int(width or 256) if entries else (at + 1) << 8 * int(level or 0) + 8
+            named = number and path(at) == number and int(width or 0) < 256 and (entries or not width)
+            (self.missing if named and (end > size or self.gap) else self.bad).append(f"{name}: not covered")
+        for name, signer in self.signers.items() if whole else ():
+            if signer.get("activatedIndex", size) < size and name not in self.life or \
+                    signer.get("retiredIndex", size) < size and self.life.get(name) is None:
+                self.bad.append(f"signer {name}: the ledger does not tell what the registry does")
+        print(*self.bad[:1000], *self.missing[:1000], f"{size} leaves, {len(heads)} checkpoints", sep="\n")
+        return 1 if self.bad else 3 if self.missing or not heads else 0
 
 if __name__ == "__main__":
     if len(sys.argv) != 4 or sys.argv[2] != "--signers":
-        print(__doc__)
-        sys.exit(2)
-    sys.exit(main(sys.argv[1], sys.argv[3]))
+        sys.exit(print(__doc__) or 2)
+    sys.exit(Verifier(sys.argv[1], json.loads(pathlib.Path(sys.argv[3]).read_bytes())).run())
