@@ -63,7 +63,6 @@ def push(levels, node, level=0):  # adds a leaf to an RFC 6962 tree, kept as the
 def root(levels):
     alone = [nodes[-1] for nodes in levels if len(nodes) % 2] or [sha256()]
     return functools.reduce(lambda right, left: sha256(b"\1", left, right), alone)
-
 class Verifier:
     def __init__(self, archive, registry):
         self.archive, self.origin = archive, registry["ledger"]["origin"]
@@ -172,7 +171,8 @@ class Verifier:
             file, note = self.read(name := f"registry/{version:08}.json"), self.read(f"{name}.sig")
             digest = sha256(file or b"").hex()
             with self.place(name):
-                need(file is None or self.published.get(version, digest) == digest, "not what was published")
+                said = file is not None and (self.published.get(version, digest), json.loads(file)["ledger"]["origin"])
+                need(said in (False, (digest, self.origin)), "not what was published")
                 text = None if file is None or note is None else open_note(note, self.keys)
                 need(text in (None, f"{self.origin}/signers\n{version}\n{digest}\n"), "its note does not sign it")
             if version not in self.published:
