@@ -66,7 +66,7 @@ pub(crate) fn primitives(table: &mut Table) {
         "µs",
     );
     table.add("P-256 verify", micros(|| public.verify(&digest, signed.as_ref()).unwrap()), "µs");
-    let mut file = tempfile::tempfile_in(".").unwrap();
+    let mut file = tempfile::tempfile_in("target").unwrap();
     let block = [1u8; 4096];
     let sync = micros(|| {
         file.write_all(&block).unwrap();
@@ -121,7 +121,7 @@ pub(crate) fn intent(kid: &str, number: u64) -> Intent {
 /// Durable entries per second without a service around, at several group sizes.
 pub(crate) async fn ledger_alone(table: &mut Table, seconds: Duration) {
     for group in [1u64, 16, 64, 256, 1024] {
-        let folder = tempfile::tempdir_in(".").unwrap();
+        let folder = tempfile::tempdir_in("target").unwrap();
         let roll = roll(folder.path());
         let (started, mut entries) = (Instant::now(), 0u64);
         while started.elapsed() < seconds {
@@ -135,7 +135,7 @@ pub(crate) async fn ledger_alone(table: &mut Table, seconds: Duration) {
         table.add(format!("ledger alone, groups of {group}"), rate, "entries/s");
         roll.close().await;
     }
-    let folder = tempfile::tempdir_in(".").unwrap();
+    let folder = tempfile::tempdir_in("target").unwrap();
     let roll = roll(folder.path());
     let (started, before, mut entries) = (Instant::now(), own_cpu(), 0u64);
     while started.elapsed() < seconds {

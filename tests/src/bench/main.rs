@@ -29,6 +29,7 @@ fn number(variable: &str, default: u64) -> u64 {
 fn main() {
     let seconds = Duration::from_secs(number("CHANCERY_BENCH_SECONDS", 2));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    std::fs::create_dir_all("target").unwrap();
     let mut table = Table::new();
     ceilings::primitives(&mut table);
     runtime.block_on(ceilings::ledger_alone(&mut table, seconds));

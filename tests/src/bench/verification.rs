@@ -19,7 +19,7 @@ use crate::table::Table;
 
 /// Builds, archives, verifies.
 pub(crate) fn million(runtime: &Runtime, table: &mut Table, entries: u64) {
-    let folder = tempfile::tempdir_in(".").unwrap();
+    let folder = tempfile::tempdir_in("target").unwrap();
     let registry = runtime.block_on(build(folder.path(), entries));
     let signers = folder.path().join("signers.json");
     std::fs::write(&signers, registry.to_json().unwrap()).unwrap();
