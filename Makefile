@@ -24,7 +24,7 @@ check: ## Run all that must hold: format, lints, dependency policy, secret scan,
 	@.ci/check
 
 bench: ## Measure, beside the ceilings of the same run; prints a table, leaves JSON in target/bench.json
-	@$(WITH) .ci/release && cargo run --locked --release -p chancery-tests --bin chancery-bench
+	@$(WITH) bash tests/bench.sh
 
 soak: ## Kill the daemon 1,000 times under load; nothing acknowledged may be lost
 	@$(WITH) cargo build --locked --workspace --bins --tests

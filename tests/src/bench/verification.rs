@@ -113,6 +113,7 @@ async fn build(folder: &std::path::Path, entries: u64) -> SignersRegistry {
 }
 
 fn archive(roll: &Roll, folder: &std::path::Path, entries: u64) {
+    std::fs::create_dir(folder.join("archive")).unwrap();
     let archive = Arc::new(DirectoryArchive::new(folder.join("archive")));
     let shipper = Shipper::start(roll.clone(), archive, ShipperOptions::new(Arc::new(WallClock), 1)).unwrap();
     shipper.ship_now();
