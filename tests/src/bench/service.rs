@@ -18,7 +18,8 @@ fn options(intents: &'static str) -> WorldOptions {
             .into(),
         intents,
         // One address makes every connection here; the bounds against floods are not what is measured.
-        more: "\n[limits]\nhandshakes_per_address_per_second = 100000\nconnections_per_address_max = 4096\n".into(),
+        more: "\n[limits]\nhandshakes_per_address_per_second = 100000\nconnections_per_address_max = 4096\n"
+            .into(),
         ..WorldOptions::default()
     }
 }
