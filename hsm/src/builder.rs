@@ -8,8 +8,8 @@ use chancery_format::{Kid, PublicKey, SignatureAlgorithm};
 
 use crate::keyring::{Key, KeyInfo, Keyring};
 use crate::kill_switch::KillSwitch;
-use crate::self_check::SelfCheck;
-use crate::signer::{Backend, SignerError, SignerHandle};
+use crate::self_check::{SelfCheck, Together};
+use crate::signer::{Backend, Cost, SignerError, SignerHandle};
 use crate::workers::Lane;
 
 /// Default for how many requests may wait for one backend: with the slowest devices seen (12 signatures
@@ -224,7 +224,9 @@ fn add_key(ring: &mut Keyring, spec: KeySpec) -> Result<(), KeyringError> {
         backend: spec.backend,
         public_key: handle.public_key().cloned(),
     };
-    let key = Arc::new(Key { info, handle, lane, check });
+    let in_process = lane.backend.cost() == Cost::Inline;
+    let raw = info.public_key.as_ref().filter(|_| in_process).and_then(PublicKey::ed25519_raw);
+    let key = Arc::new(Key { info, handle, lane, check, together: raw.and_then(Together::new) });
     ring.by_kid.insert(spec.kid, Arc::clone(&key));
     ring.by_signer_kid.insert(spec.signer_kid, key);
     Ok(())

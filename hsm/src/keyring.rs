@@ -26,7 +26,7 @@ use chancery_format::{
 use crate::builder::KeyringBuilder;
 use crate::health::BackendHealth;
 use crate::kill_switch::KillSwitch;
-use crate::self_check::SelfCheck;
+use crate::self_check::{SelfCheck, Together};
 use crate::signer::{SealInput, SignerError, SignerHandle};
 use crate::workers::{Duty, Lane, OwnedInput};
 
@@ -63,6 +63,8 @@ pub(crate) struct Key {
     pub(crate) lane: Arc<Lane>,
     /// `None` exactly for MAC keys.
     pub(crate) check: Option<SelfCheck>,
+    /// For Ed25519 keys that live in this process.
+    pub(crate) together: Option<Together>,
 }
 
 /// All keys of the appliance. Made by [`Keyring::builder`]; shared by reference.
@@ -254,9 +256,12 @@ impl Key {
     ) -> Result<Vec<u8>, SignerError> {
         let again = input.duplicate();
         let signature = self.lane.sign(&self.handle, input, deadline, duty).await?;
-        let holds = match &self.check {
-            Some(check) => check.holds(again.borrow(), &signature),
-            None => {
+        let holds = match (&self.check, &self.together, &again) {
+            (Some(check), Some(together), OwnedInput::Digest(Digest::Sha256(digest))) => {
+                together.holds(check, *digest, &signature).await
+            }
+            (Some(check), ..) => check.holds(again.borrow(), &signature),
+            (None, ..) => {
                 let repeated = self.lane.sign(&self.handle, again, deadline, duty).await;
                 let repeated = repeated.map_err(after_first_use)?;
                 signature.len() == MAC_BYTES && same(&signature, &repeated)

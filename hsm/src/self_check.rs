@@ -3,8 +3,9 @@
 //! Verification runs on aws-lc-rs with the public key parsed once, when the keyring is built: about
 //! 40 µs for Ed25519, 70 for P-256, 20 to 80 for RSA. Auditors verify with other code (the format crate),
 //! so an error in either shows. Where theirs is stricter, so is this: a point `R` of small order, which
-//! only whoever holds the private key can bring about, is no Ed25519 signature here either. MAC keys have no public half and no [`SelfCheck`]; the keyring asks the
-//! device a second time instead and compares.
+//! only whoever holds the private key can bring about, is no Ed25519 signature here either. Ed25519 keys
+//! that live in this process are checked several at a time (`together.rs`). MAC keys have no public half
+//! and no [`SelfCheck`]; the keyring asks the device a second time instead and compares.
 
 use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::signature::{
@@ -13,7 +14,10 @@ use aws_lc_rs::signature::{
 };
 use chancery_format::{Digest, PublicKey, SignatureAlgorithm};
 
+pub(crate) use self::together::Together;
 use crate::signer::SealInput;
+
+mod together;
 
 /// A public key that does not parse under its algorithm. Operator's fault: the device or the registry
 /// holds something else than configured.
@@ -46,9 +50,14 @@ impl SelfCheck {
     /// for Ed25519 only, as nothing else signs one.
     pub fn holds(&self, input: SealInput<'_>, signature: &[u8]) -> bool {
         if self.algorithm == SignatureAlgorithm::Ed25519 {
-            return !has_small_order(signature) && self.key.verify_sig(input.bytes(), signature).is_ok();
+            return self.verifies(input.bytes(), signature);
         }
         input.digest().is_ok_and(|digest| self.holds_digest(digest, signature))
+    }
+
+    /// Ed25519, over a message.
+    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        !has_small_order(signature) && self.key.verify_sig(message, signature).is_ok()
     }
 
     fn holds_digest(&self, digest: &Digest, signature: &[u8]) -> bool {

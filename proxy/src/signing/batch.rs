@@ -12,6 +12,7 @@ use chancery_format::committed::{Committed, OutcomeKind};
 use chancery_format::entry::ReplayKey;
 use chancery_format::{DurableIntent, Outcome};
 use chancery_ledger::Enrolled;
+use futures_util::future::join_all;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
@@ -147,13 +148,13 @@ async fn seal_all(
     let runtime = tokio::runtime::Handle::current();
     for (lanes, work) in by_lanes {
         for chunk in spread(work, lanes.width()) {
-            let work = seal_chunk(Arc::clone(chancery), chunk, deadline);
+            let shared = Arc::clone(chancery);
             match lanes {
                 Lanes::Cores => {
                     let runtime = runtime.clone();
-                    chunks.spawn_blocking(move || runtime.block_on(work))
+                    chunks.spawn_blocking(move || runtime.block_on(compute(shared, chunk, deadline)))
                 }
-                Lanes::Sessions(_) => chunks.spawn(work),
+                Lanes::Sessions(_) => chunks.spawn(ask_device(shared, chunk, deadline)),
             };
         }
     }
@@ -174,7 +175,21 @@ fn spread<T>(work: Vec<T>, width: usize) -> Vec<Vec<T>> {
     hands
 }
 
-async fn seal_chunk(
+/// Keys of this process: all under way at once, so that their signatures are checked together.
+async fn compute(
+    chancery: Arc<Chancery>,
+    chunk: Vec<(usize, DurableIntent)>,
+    deadline: Instant,
+) -> Vec<(usize, Outcome)> {
+    let seal = |(position, intent)| {
+        let sealed = chancery.keyring.seal(intent, None, deadline);
+        async move { (position, sealed.await) }
+    };
+    join_all(chunk.into_iter().map(seal)).await
+}
+
+/// Keys of a device: one after the other, so that a batch cannot fill the device's queue.
+async fn ask_device(
     chancery: Arc<Chancery>,
     chunk: Vec<(usize, DurableIntent)>,
     deadline: Instant,

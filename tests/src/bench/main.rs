@@ -3,7 +3,9 @@
 //! Rates of one machine drift by a factor of two within the hour, so everything that matters is a ratio
 //! within one run. Prints one table and leaves the same figures in `target/bench.json`.
 //! `CHANCERY_BENCH_SECONDS` sets the length of one point (2), `CHANCERY_BENCH_ENTRIES` the size of the
-//! verified ledger (1,000,000).
+//! verified ledger (1,000,000). Arguments name the parts to run, all without: `cryptography`, `ledger`,
+//! `echo`, `device`, `software`, `softhsm`, `verification`; `point` alone is one point at
+//! `CHANCERY_BENCH_CALLERS` (128), for a profiler.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,6 +24,8 @@ use std::time::Duration;
 
 use table::Table;
 
+const PARTS: [&str; 7] = ["cryptography", "ledger", "echo", "device", "software", "softhsm", "verification"];
+
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -31,13 +35,24 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     std::fs::create_dir_all("target").unwrap();
     let mut table = Table::new();
-    ceilings::primitives(&mut table);
-    runtime.block_on(ceilings::ledger_alone(&mut table, seconds));
-    runtime.block_on(ceilings::echo(&mut table, seconds));
-    runtime.block_on(ceilings::slow_device(&mut table, seconds));
-    service::software(&runtime, &mut table, seconds);
-    service::softhsm(&runtime, &mut table, seconds);
-    verification::million(&runtime, &mut table, number("CHANCERY_BENCH_ENTRIES", 1_000_000));
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    if chosen == ["point"] {
+        return service::point(&runtime, &mut table, seconds, number("CHANCERY_BENCH_CALLERS", 128));
+    }
+    for part in PARTS {
+        if !chosen.is_empty() && !chosen.iter().any(|name| name == part) {
+            continue;
+        }
+        match part {
+            "cryptography" => ceilings::primitives(&mut table),
+            "ledger" => runtime.block_on(ceilings::ledger_alone(&mut table, seconds)),
+            "echo" => runtime.block_on(ceilings::echo(&mut table, seconds)),
+            "device" => runtime.block_on(ceilings::slow_device(&mut table, seconds)),
+            "software" => service::software(&runtime, &mut table, seconds),
+            "softhsm" => service::softhsm(&runtime, &mut table, seconds),
+            _ => verification::million(&runtime, &mut table, number("CHANCERY_BENCH_ENTRIES", 1_000_000)),
+        }
+    }
     table.ratios();
     table.finish();
 }

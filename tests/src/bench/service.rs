@@ -71,6 +71,14 @@ impl Bench<'_> {
     }
 }
 
+/// One point and nothing else, for a profiler: software Ed25519 at this many callers.
+pub(crate) fn point(runtime: &Runtime, table: &mut Table, seconds: Duration, callers: u64) {
+    let world = World::new(&options("skip"));
+    let daemon = Daemon::start(&world);
+    let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
+    bench.point(table, "software Ed25519", "/v1/sign", callers, single("ed"));
+}
+
 /// Software Ed25519 in every shape: alone, loaded, in batches, with intents, and without a disk.
 pub(crate) fn software(runtime: &Runtime, table: &mut Table, seconds: Duration) {
     let world = World::new(&options("skip"));
