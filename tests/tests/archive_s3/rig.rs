@@ -125,8 +125,8 @@ impl Rig {
     }
 
     /// Puts without lock or condition, as an attacker would.
-    pub(crate) fn overwrite(&self, name: &str, bytes: &'static [u8]) {
-        let body = ByteStream::from_static(bytes);
+    pub(crate) fn overwrite(&self, name: &str, bytes: impl Into<Vec<u8>>) {
+        let body = ByteStream::from(bytes.into());
         self.wait(self.raw.put_object().bucket(&self.bucket).key(Self::key(name)).body(body).send()).unwrap();
     }
 
@@ -144,6 +144,9 @@ impl Rig {
     }
 }
 
+/// Access key and secret of every store.
+pub(crate) const KEY: &str = "test";
+
 fn credentials() -> Credentials {
-    Credentials::builder().access_key_id("test").secret_access_key("test").provider_name("tests").build()
+    Credentials::builder().access_key_id(KEY).secret_access_key(KEY).provider_name("tests").build()
 }
