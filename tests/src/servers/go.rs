@@ -30,7 +30,7 @@ pub fn go_reference() -> Result<PathBuf, ServerError> {
             .env("GOCACHE", cache.join("build"))
             .env("GOMODCACHE", cache.join("modules"))
             // Modules are written so that deleting the cache is possible for whoever owns it.
-            .env("GOFLAGS", "-mod=readonly -modcacherw -trimpath -buildvcs=false")
+            .env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false")
             .env("GOTOOLCHAIN", "local")
             .env("GOWORK", "off")
             .env("CGO_ENABLED", "0");

@@ -60,7 +60,8 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    fn by(reply: &Reply) -> Self {
+    /// From an answer that must hold a signature.
+    pub(crate) fn by(reply: &Reply) -> Self {
         assert_eq!(reply.status, 200, "{}", reply.body);
         let json = reply.json();
         let text = |name: &str| json[name].as_str().unwrap().to_owned();

@@ -12,6 +12,7 @@ on_each!(
     a_good_bucket_is_valid_and_a_foreign_registry_refused,
     a_store_that_stumbles_hides_or_lies_is_told,
     what_is_laid_over_the_bucket_is_found,
+    a_listing_of_many_pages_is_read_to_its_end,
 );
 
 const BUNDLE: &str = "tile/entries/000";
@@ -97,4 +98,15 @@ fn what_is_laid_over_the_bucket_is_found(rig: &Rig) {
             "uncovered-file tile/entries/777",
         ]
     );
+}
+
+fn a_listing_of_many_pages_is_read_to_its_end(rig: &Rig) {
+    let world = archived(rig);
+    let auditor = Auditor::of(rig, &world);
+    let first = "checkpoint/000000000000";
+    // A page holds 1,000 versions: all other names are beyond it, and so is the version to read.
+    rig.flood(first, &rig.archive().get(first).unwrap().unwrap(), 1_100);
+    assert_eq!(auditor.finds(0), [format!("repeated-object {first}")]);
+    rig.overwrite(first, b"forged");
+    assert_eq!(auditor.finds(1), [format!("overwritten-object {first}")]);
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chancery_tests::rig::{Daemon, World, evidence, wait_for};
-use chancery_tests::servers::{Fault, FaultProxy};
+use chancery_tests::servers::{Fault, FaultProxy, RequestHead};
 
-use crate::appliance::{self, Auditor, Callers, EPOCH_MS, sign, stop_archived, wait_for_epochs};
+use crate::appliance::{self, Auditor, Callers, EPOCH_MS, Told, sign, stop_archived, wait_for_epochs};
 use crate::rig::Rig;
 
 /// Five minutes where an epoch takes ten seconds are thirty epochs.
@@ -15,6 +15,7 @@ const OUTAGE: Duration = Duration::from_millis(30 * EPOCH_MS);
 
 on_each!(
     an_outage_delays_the_archive_and_nothing_else,
+    a_daemon_stopped_in_an_outage_finishes_its_epoch_later,
     too_many_unarchived_entries_close_admission,
     too_old_unarchived_entries_close_admission,
 );
@@ -77,7 +78,7 @@ fn an_outage_delays_the_archive_and_nothing_else(rig: &Rig) {
 }
 
 /// Every signature that was handed out is in the bucket, once, where its receipt says.
-fn assert_archived(rig: &Rig, world: &World, told: &[appliance::Told]) {
+fn assert_archived(rig: &Rig, world: &World, told: &[Told]) {
     let copy = world.path("mirror");
     appliance::mirror(rig, &copy);
     let leaves = evidence::leaves(&copy, &world.registry());
@@ -88,6 +89,30 @@ fn assert_archived(rig: &Rig, world: &World, told: &[appliance::Told]) {
     }
     let counts = evidence::count_chained(&leaves);
     assert_eq!(counts["signing.signature.issued"], told.len() as u64, "{counts:?}");
+}
+
+fn a_daemon_stopped_in_an_outage_finishes_its_epoch_later(rig: &Rig) {
+    let mut proxy = rig.proxy();
+    let world = appliance::world(rig, &proxy, "");
+    let auditor = Auditor::of(rig, &world);
+    let mut daemon = Daemon::start(&world);
+    wait_for_epochs(&daemon, 1);
+    let of_checkpoint = |head: &RequestHead| head.method == "PUT" && head.target.contains("checkpoint/");
+    proxy.rule(move |head| if of_checkpoint(head) { Fault::Close } else { Fault::Pass });
+    let told: Vec<_> = (0..5).map(|number| Told::by(&sign(&world, number))).collect();
+    wait_for_failures(&daemon, 1);
+    let found = auditor.finds(3);
+    assert!(found.iter().all(|found| found.starts_with("uncovered-file tile/entries/000.p/")), "{found:?}");
+    assert!(daemon.stop().success(), "an epoch that is not shipped is no reason to fail");
+
+    proxy.refuse_connections();
+    daemon = Daemon::spawn(&world);
+    assert_eq!(daemon.wait().code(), Some(4), "waiting may help: {}", daemon.log_tail());
+    restore(&mut proxy);
+    daemon = Daemon::start(&world);
+    stop_archived(daemon);
+    assert_eq!(auditor.finds(0), [""; 0]);
+    assert_archived(rig, &world, &told);
 }
 
 fn too_many_unarchived_entries_close_admission(rig: &Rig) {

@@ -130,6 +130,20 @@ impl Rig {
         self.wait(self.raw.put_object().bucket(&self.bucket).key(Self::key(name)).body(body).send()).unwrap();
     }
 
+    /// Puts the same bytes so many times more, some at once.
+    pub(crate) fn flood(&self, name: &str, bytes: &[u8], times: usize) {
+        let put = |_| {
+            let body = ByteStream::from(bytes.to_vec());
+            let request = self.raw.put_object().bucket(&self.bucket).key(Self::key(name)).body(body);
+            self.runtime.spawn(request.send())
+        };
+        let mut numbers = 0..times;
+        while !numbers.is_empty() {
+            let puts: Vec<_> = numbers.by_ref().take(16).map(put).collect();
+            puts.into_iter().for_each(|put| drop(self.wait(put).unwrap().unwrap()));
+        }
+    }
+
     /// Lays a delete marker over the name.
     pub(crate) fn delete(&self, name: &str) {
         self.wait(self.raw.delete_object().bucket(&self.bucket).key(Self::key(name)).send()).unwrap();
