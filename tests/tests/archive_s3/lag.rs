@@ -53,7 +53,7 @@ fn an_outage_delays_the_archive_and_nothing_else(rig: &Rig) {
     proxy.all(Fault::Reply(503, "SlowDown"));
     proxy.listen().unwrap();
     wait_for_failures(&daemon, 1);
-    proxy.all(Fault::Close);
+    proxy.all(Fault::Hang);
     wait_for("the end of the outage", || (began.elapsed() >= OUTAGE).then_some(()));
     callers.go_on_for(100);
     let missed = callers.told() - told;
