@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::error::ServerError;
+use super::process::free_port;
 
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -95,7 +96,7 @@ impl FaultProxy {
                 stopping: AtomicBool::new(false),
                 requests: AtomicU64::new(0),
             }),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
             acceptor: None,
         };
         proxy.listen()?;
@@ -141,7 +142,6 @@ impl FaultProxy {
     /// Listens again, on the same address.
     pub fn listen(&mut self) -> Result<(), ServerError> {
         let listener = TcpListener::bind(self.address).map_err(ServerError::io("binding the fault proxy"))?;
-        self.address = listener.local_addr().map_err(ServerError::io("binding the fault proxy"))?;
         self.shared.stopping.store(false, Ordering::SeqCst);
         let shared = Arc::clone(&self.shared);
         self.acceptor = Some(std::thread::spawn(move || accept(&listener, &shared)));
