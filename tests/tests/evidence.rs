@@ -1,6 +1,7 @@
 //! The archive of a real daemon under attack: each file flipped somewhere, truncated, removed, copied to
 //! another name, swapped with its neighbour; a foreign registry. `chancery-verify` never says valid, and the
-//! reference verifier, which shares no code with it, agrees. (Every byte of a ledger: `verifier/tests`.)
+//! reference verifier, which shares no code with it, agrees. So does, about the tree alone, the Go team's
+//! own code of transparency logs. (Every byte of a ledger: `verifier/tests`.)
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
@@ -9,7 +10,7 @@ use std::process::Command;
 
 use chancery_tests::rig::wire::{Ask, call};
 use chancery_tests::rig::{Daemon, World, WorldOptions, binary, wait_for};
-use chancery_tests::servers::python_with_cryptography;
+use chancery_tests::servers::{go_reference, python_with_cryptography};
 
 const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -76,8 +77,12 @@ fn ours(archive: &Path, signers: &Path) -> (i32, String) {
 /// Exit code and output of the reference verifier.
 fn theirs(python: &Path, archive: &Path, signers: &Path) -> (i32, String) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/verify.py");
-    let mut command = Command::new(python);
-    let output = command.arg(program).arg(archive).arg("--signers").arg(signers).output().unwrap();
+    told_by(Command::new(python).arg(program), archive, signers)
+}
+
+/// Exit code and output of a program that takes our verifier's arguments.
+fn told_by(command: &mut Command, archive: &Path, signers: &Path) -> (i32, String) {
+    let output = command.arg(archive).arg("--signers").arg(signers).output().unwrap();
     (
         output.status.code().unwrap(),
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr),
@@ -129,4 +134,58 @@ fn both_verifiers_accept_the_good_and_refuse_each_kind_of_damage() {
     let (code, output) = ours(&archive, &foreign.path("signers.json"));
     assert_eq!(code, 1, "foreign registry: {output}");
     assert_ne!(theirs(&python, &archive, &foreign.path("signers.json")).0, 0);
+}
+
+/// What the tree is made of, relative to the archive: checkpoints, hash tiles, full bundles and the last tail.
+fn tree(archive: &Path) -> Vec<PathBuf> {
+    let all = files(archive).into_iter().map(|path| path.strip_prefix(archive).unwrap().to_path_buf());
+    let is_tail = |path: &PathBuf| path.to_string_lossy().contains(".p/");
+    let (tails, mut tree): (Vec<_>, Vec<_>) =
+        all.filter(|path| path.starts_with("checkpoint") || path.starts_with("tile")).partition(is_tail);
+    let size = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().parse::<u64>().unwrap();
+    // Tails of one bundle grow; an older bundle's are superseded by the full one.
+    tree.extend(tails.into_iter().max_by_key(|path| (path.parent().unwrap().to_path_buf(), size(path))));
+    tree
+}
+
+#[test]
+fn the_go_teams_code_accepts_the_good_tree_and_refuses_each_kind_of_damage() {
+    let world = ledger(600);
+    let (archive, signers) = (world.path("archive"), world.path("signers.json"));
+    let program = go_reference().unwrap();
+    let go = |signers: &Path| told_by(&mut Command::new(&program), &archive, signers);
+    let expect = |code: i32, what: &str| {
+        let (told, output) = go(&signers);
+        assert_eq!(told, code, "{what}: {output}");
+        output
+    };
+    let report = expect(0, "untouched");
+    let records: u64 = report.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(records > 600, "{report}");
+    let tree = tree(&archive);
+    for part in
+        ["checkpoint/000000000000", "tile/0/000", "tile/0/001", "tile/entries/000", "tile/entries/001"]
+    {
+        assert!(tree.iter().any(|path| path == Path::new(part)), "no {part} in {tree:?}");
+    }
+    for relative in &tree {
+        let (path, name) = (archive.join(relative), relative.display());
+        let good = std::fs::read(&path).unwrap();
+        for at in [0, good.len() / 2, good.len() - 1] {
+            let mut flipped = good.clone();
+            flipped[at] ^= 1;
+            put(&path, &flipped);
+            expect(1, &format!("{name} flipped at {at}"));
+        }
+        put(&path, &good[..good.len() - 1]);
+        expect(1, &format!("{name} truncated"));
+        if !relative.starts_with("checkpoint") {
+            std::fs::remove_file(&path).unwrap();
+            expect(3, &format!("{name} removed"));
+        }
+        put(&path, &good);
+    }
+    assert_eq!(expect(0, "restored"), report);
+    let (code, output) = go(&ledger(0).path("signers.json"));
+    assert_eq!(code, 1, "foreign registry: {output}");
 }

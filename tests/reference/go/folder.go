@@ -51,8 +51,8 @@ func (f *folder) tile(tile tlog.Tile) ([]byte, error) {
 		return f.leaves(tile)
 	}
 	var data []byte
-	for i := range int64(tile.W) {
-		below := tlog.Tile{H: tileHeight, L: tile.L - 1, N: tile.N<<tileHeight + i, W: 1 << tileHeight}
+	for i := 0; i < tile.W; i++ {
+		below := tlog.Tile{H: tileHeight, L: tile.L - 1, N: tile.N<<tileHeight + int64(i), W: 1 << tileHeight}
 		hashes, err := f.tile(below)
 		if err != nil {
 			return nil, err
@@ -85,7 +85,7 @@ func (f *folder) leaves(tile tlog.Tile) ([]byte, error) {
 		return nil, err
 	}
 	var data []byte
-	for range tile.W {
+	for i := 0; i < tile.W; i++ {
 		if len(bundle) < 2 || len(bundle) < 2+int(binary.BigEndian.Uint16(bundle)) {
 			return nil, fmt.Errorf("bundle %d is truncated", tile.N)
 		}

@@ -147,8 +147,7 @@ func checkBundle(tiles *folder, number int64, last tlog.Tree, reader tlog.HashRe
 	if err != nil {
 		return err
 	}
-	width := min(256, last.N-number*256)
-	for id := number * 256; id < number*256+width; id++ {
+	for id := number * 256; id < last.N && id < (number+1)*256; id++ {
 		if len(bundle) < 2 || len(bundle) < 2+int(binary.BigEndian.Uint16(bundle)) {
 			return fmt.Errorf("%s: truncated at record %d", name, id)
 		}

@@ -58,6 +58,13 @@ impl Daemon {
         get(self.ops_port, path)
     }
 
+    /// A value of `/metrics`; of a metric without labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let (_, text) = self.ops("/metrics").expect("the ops listener answers");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+
     /// SIGKILL, and wait until it is gone.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

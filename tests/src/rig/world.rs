@@ -63,8 +63,7 @@ impl World {
     /// A folder with certificates and configuration, and an initialised ledger.
     pub fn new(options: &WorldOptions) -> Self {
         let world = Self::uninitialised(options);
-        let output = world.chanceryd(&["init", "--generate-keys", "--config"]);
-        assert!(output.status.success(), "init: {}", String::from_utf8_lossy(&output.stderr));
+        world.initialise();
         world
     }
 
@@ -100,8 +99,7 @@ impl World {
         options.more += &softhsm_tables();
         world.hsm_kids = &["hsm-ed", "hsm-p256"];
         world.write_config(&options);
-        let output = world.chanceryd(&["init", "--generate-keys", "--config"]);
-        assert!(output.status.success(), "init: {}", String::from_utf8_lossy(&output.stderr));
+        world.initialise();
         world
     }
 
@@ -119,6 +117,12 @@ impl World {
         let world = Self { folder, service_port, ops_port, authority, orders, environment, hsm_kids: &[] };
         world.write_config(options);
         world
+    }
+
+    /// `chanceryd init`.
+    pub fn initialise(&self) {
+        let output = self.chanceryd(&["init", "--generate-keys", "--config"]);
+        assert!(output.status.success(), "init: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Writes the configuration anew.

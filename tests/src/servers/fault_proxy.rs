@@ -3,26 +3,29 @@
 //! One request per connection (it asks both sides to close), bodies of known length or ended by closing. A
 //! rule looks at each request's head and says what happens to it; the default rule passes everything.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::ServerError;
+use super::process::free_port;
 
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection may be silent, and so how long a hang lasts at most.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How often a hanging connection looks whether it still has to.
+const HANG_LOOK: Duration = Duration::from_millis(50);
 
 /// What happens to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// It is passed on and the reply comes back.
     Pass,
-    /// It is taken and never answered; the server does not see it.
+    /// It is taken and not answered; the server does not see it. The next rule closes the connection.
     Hang,
     /// The connection is closed at once; the server does not see it.
     Close,
@@ -64,9 +67,16 @@ type Rule = Box<dyn FnMut(&RequestHead) -> Fault + Send>;
 
 struct Shared {
     upstream: SocketAddr,
-    rule: Mutex<Rule>,
+    /// The rule and how many there were before it.
+    rule: Mutex<(u64, Rule)>,
     stopping: AtomicBool,
     requests: AtomicU64,
+}
+
+impl Shared {
+    fn rule(&self) -> MutexGuard<'_, (u64, Rule)> {
+        self.rule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A running proxy. Dropping it stops it.
@@ -82,11 +92,11 @@ impl FaultProxy {
         let mut proxy = Self {
             shared: Arc::new(Shared {
                 upstream,
-                rule: Mutex::new(Box::new(|_| Fault::Pass)),
+                rule: Mutex::new((0, Box::new(|_| Fault::Pass))),
                 stopping: AtomicBool::new(false),
                 requests: AtomicU64::new(0),
             }),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
             acceptor: None,
         };
         proxy.listen()?;
@@ -110,7 +120,8 @@ impl FaultProxy {
 
     /// The rule from now on.
     pub fn rule(&self, rule: impl FnMut(&RequestHead) -> Fault + Send + 'static) {
-        *self.shared.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
+        let mut current = self.shared.rule();
+        *current = (current.0 + 1, Box::new(rule));
     }
 
     /// The same for every request from now on.
@@ -131,7 +142,6 @@ impl FaultProxy {
     /// Listens again, on the same address.
     pub fn listen(&mut self) -> Result<(), ServerError> {
         let listener = TcpListener::bind(self.address).map_err(ServerError::io("binding the fault proxy"))?;
-        self.address = listener.local_addr().map_err(ServerError::io("binding the fault proxy"))?;
         self.shared.stopping.store(false, Ordering::SeqCst);
         let shared = Arc::clone(&self.shared);
         self.acceptor = Some(std::thread::spawn(move || accept(&listener, &shared)));
@@ -168,10 +178,13 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     client.set_read_timeout(Some(SILENCE_MAX))?;
     let Some((head, body_start)) = read_head(&mut client)? else { return Ok(()) };
     shared.requests.fetch_add(1, Ordering::Relaxed);
-    let fault = (shared.rule.lock().unwrap_or_else(PoisonError::into_inner))(&head);
+    let (number, fault) = {
+        let mut rule = shared.rule();
+        (rule.0, (rule.1)(&head))
+    };
     match fault {
         Fault::Close => Ok(()),
-        Fault::Hang => hang(client),
+        Fault::Hang => hang(client, || shared.rule().0 == number),
         Fault::Reply(status, code) => {
             let body = format!(
                 "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>made up</Message></Error>"
@@ -190,10 +203,17 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
 }
 
-/// Reads whatever still comes and says nothing, until the client gives up.
-fn hang(mut client: TcpStream) -> std::io::Result<()> {
-    let mut sink = [0; 8192];
-    while client.read(&mut sink)? > 0 {}
+/// Reads whatever still comes and says nothing, until the client gives up or `go_on` says no.
+fn hang(mut client: TcpStream, go_on: impl Fn() -> bool) -> std::io::Result<()> {
+    client.set_read_timeout(Some(HANG_LOOK))?;
+    let (mut sink, deadline) = ([0; 8192], Instant::now() + SILENCE_MAX);
+    while go_on() && Instant::now() < deadline {
+        match client.read(&mut sink) {
+            Ok(0) => break,
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+    }
     Ok(())
 }
 
@@ -208,8 +228,8 @@ fn answer(mut client: TcpStream, head: &RequestHead, status: u16, body: &str) ->
         client.write_all(body.as_bytes())?;
     }
     client.shutdown(Shutdown::Write)?;
-    client.set_read_timeout(Some(Duration::from_secs(2)))?;
-    hang(client)
+    let deadline = Instant::now() + Duration::from_secs(2);
+    hang(client, || Instant::now() < deadline)
 }
 
 /// Passes one request on and at most `reply_bytes` of the reply back.

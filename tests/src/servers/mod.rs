@@ -13,14 +13,16 @@
 //!
 //! A machine needs, besides cargo: `python3` with `venv` (Debian: `python3 python3-venv`), a CPython 3.12 or
 //! 3.13 for LocalStack — looked for in `CHANCERY_PYTHON`, on the PATH, and below pyenv's `versions` — and
-//! PyPI through pip. Everything lands in `$CHANCERY_CACHE/servers` (default: `chancery` in the user's cache
-//! folder), in a folder named by the hash of its recipe, under a lock so that parallel tests install once.
-//! Deleting the folder is always safe.
+//! PyPI through pip; for [`go_reference`] `go`, 1.19 or newer, and Go's module proxy. Everything lands in
+//! `$CHANCERY_CACHE/servers` (default: `chancery` in the user's cache folder), in a folder named by the hash
+//! of its recipe, under a lock so that parallel tests install once; Go's own caches in `$CHANCERY_CACHE/go`.
+//! Deleting either is always safe.
 //!
 //! [`FaultProxy`] stands between a client and one of them and breaks what it is told to.
 
 mod error;
 mod fault_proxy;
+mod go;
 mod install;
 mod process;
 mod python;
@@ -28,6 +30,7 @@ mod store;
 
 pub use error::ServerError;
 pub use fault_proxy::{Fault, FaultProxy, RequestHead};
+pub use go::go_reference;
 pub use install::{cache_dir, install_once};
 pub use process::{Server, free_port};
 pub use store::{ObjectStore, python_with_cryptography};

@@ -30,6 +30,10 @@ rm -rf "$dir"
 /// Time a server has to answer; it may share two cores with a build.
 const START_SECONDS: u64 = 120;
 
+/// Ports for servers: all below those that Linux hands out by itself, 32768 and up.
+const FIRST_PORT: u16 = 10_000;
+const PORTS: u32 = 22_000;
+
 /// A running server. Dropping it stops it and removes its data.
 #[derive(Debug)]
 pub struct Server {
@@ -41,10 +45,20 @@ pub struct Server {
     log: PathBuf,
 }
 
-/// A port that was free a moment ago.
+/// A port nobody listens on, another one each time. Connections and listeners that ask for any port get
+/// none of these, so it is still free when its server starts.
 pub fn free_port() -> Result<u16, ServerError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ServerError::io("binding a port"))?;
-    listener.local_addr().map(|address| address.port()).map_err(ServerError::io("reading a port"))
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run beside each other begin at different places.
+    let first = std::process::id().wrapping_mul(997);
+    for _ in 0..PORTS {
+        let nth = first.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = FIRST_PORT.saturating_add(u16::try_from(nth).unwrap_or(0));
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(ServerError::Missing(format!("no port from {FIRST_PORT} on is free")))
 }
 
 /// A new folder for a server's data, removed with the server.

@@ -1,9 +1,10 @@
 //! The archive against servers that enforce Object Lock independently of each other.
 //!
 //! Every story runs on two of them, and on a third with `--features ceph`. What none of them shows (a store
-//! that drops locks, repeats itself or breaks down) a proxy in between does.
+//! that drops locks, repeats itself or breaks down) a proxy in between does. The last stories are the whole
+//! appliance's: `chanceryd` archives, `chancery-verify` reads, each over the wire.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
 /// One test per store for each story.
 macro_rules! on_each {
@@ -27,7 +28,10 @@ macro_rules! on_each {
     )+ };
 }
 
+mod appliance;
+mod audits;
 mod bucket;
+mod lag;
 mod locks;
 mod outages;
 mod races;

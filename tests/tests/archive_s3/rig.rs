@@ -125,9 +125,23 @@ impl Rig {
     }
 
     /// Puts without lock or condition, as an attacker would.
-    pub(crate) fn overwrite(&self, name: &str, bytes: &'static [u8]) {
-        let body = ByteStream::from_static(bytes);
+    pub(crate) fn overwrite(&self, name: &str, bytes: impl Into<Vec<u8>>) {
+        let body = ByteStream::from(bytes.into());
         self.wait(self.raw.put_object().bucket(&self.bucket).key(Self::key(name)).body(body).send()).unwrap();
+    }
+
+    /// Puts the same bytes so many times more, some at once.
+    pub(crate) fn flood(&self, name: &str, bytes: &[u8], times: usize) {
+        let put = |_| {
+            let body = ByteStream::from(bytes.to_vec());
+            let request = self.raw.put_object().bucket(&self.bucket).key(Self::key(name)).body(body);
+            self.runtime.spawn(request.send())
+        };
+        let mut numbers = 0..times;
+        while !numbers.is_empty() {
+            let puts: Vec<_> = numbers.by_ref().take(16).map(put).collect();
+            puts.into_iter().for_each(|put| drop(self.wait(put).unwrap().unwrap()));
+        }
     }
 
     /// Lays a delete marker over the name.
@@ -144,6 +158,9 @@ impl Rig {
     }
 }
 
+/// Access key and secret of every store.
+pub(crate) const KEY: &str = "test";
+
 fn credentials() -> Credentials {
-    Credentials::builder().access_key_id("test").secret_access_key("test").provider_name("tests").build()
+    Credentials::builder().access_key_id(KEY).secret_access_key(KEY).provider_name("tests").build()
 }

@@ -198,7 +198,9 @@ impl Client {
                 return Err(Failure::Final(EvidenceError::Unreadable(message)));
             }
         }
-        response.body_mut().with_config().limit(bytes_max as u64).read_to_vec().map_err(|error| match error {
+        // ureq refuses a body as long as its limit, too; ours is the last that is allowed.
+        let limit = bytes_max as u64 + 1;
+        response.body_mut().with_config().limit(limit).read_to_vec().map_err(|error| match error {
             ureq::Error::BodyExceedsLimit(_) => Failure::Final(EvidenceError::TooLarge(bytes_max)),
             error => passing(error),
         })
