@@ -60,7 +60,8 @@ pub struct RollLimits {
     /// Bytes of all write buffers together. Small enough to be reached within the first hundred thousand
     /// entries, so that memory does not grow afterwards. 32 MiB.
     pub write_buffer_bytes: usize,
-    /// Bytes of the cache of blocks, indexes and filters. 16 MiB.
+    /// Bytes of the cache of blocks, indexes and filters. Small, so that it is full early and memory does
+    /// not grow afterwards; behind it stands the system's page cache. 4 MiB.
     pub block_cache_bytes: usize,
     /// Table files held open. 256.
     pub open_files_max: i32,
@@ -80,7 +81,7 @@ impl Default for RollLimits {
             reads_max: 32,
             page_entries_max: 1000,
             write_buffer_bytes: 32 << 20,
-            block_cache_bytes: 16 << 20,
+            block_cache_bytes: 4 << 20,
             open_files_max: 256,
         }
     }

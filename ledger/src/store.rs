@@ -15,7 +15,7 @@ use chancery_format::tile::FullTile;
 use chancery_format::{Hash, LeafIndex, StreamName, TreeHead, TreeSize};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode,
-    Direction, IteratorMode, LogLevel, Options, WriteBatch, WriteOptions,
+    Direction, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::disk::{Disk, DiskError};
@@ -92,7 +92,10 @@ impl Store {
     /// Rows from `key` on, at most `limit`.
     fn rows_from(&self, family: Family, key: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
         let mode = IteratorMode::From(key, Direction::Forward);
-        let rows = self.db.iterator_cf(self.family(family)?, mode).take(limit);
+        let mut reading = ReadOptions::default();
+        // Runs are read once, to be archived or shown, and would push out what look-ups need.
+        reading.fill_cache(false);
+        let rows = self.db.iterator_cf_opt(self.family(family)?, reading, mode).take(limit);
         rows.map(|row| row.map_err(Into::into)).collect()
     }
 
@@ -348,6 +351,8 @@ fn database_options(create: bool, limits: &RollLimits) -> Options {
     options.set_allow_concurrent_memtable_write(false);
     // Spreads write-back of table files, so that a log sync does not wait behind a flush.
     options.set_bytes_per_sync(1 << 20);
+    // Of each file a compaction reads; the default of 2 MiB makes the first large one show in memory.
+    options.set_compaction_readahead_size(256 << 10);
     // Our own log says what matters; RocksDB's stays small.
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(2);

@@ -15,11 +15,6 @@ use chancery_proxy::tls::Tls;
 use chancery_proxy::{openapi, telemetry};
 use clap::{Args, Parser, Subcommand};
 
-/// Requests allocate some forty small pieces each; the system's allocator would spend a tenth of the
-/// processor on them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Signs digests for services and keeps a ledger of every signature.
 #[derive(Debug, Parser)]
 #[command(name = "chanceryd", version, max_term_width = 110, after_help = EXAMPLES)]

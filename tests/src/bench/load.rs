@@ -45,25 +45,57 @@ pub(crate) async fn drive(
 ) -> Load {
     let warm = Instant::now() + Duration::from_millis(300);
     let end = warm + seconds;
-    let tasks: Vec<_> = (0..callers)
-        .map(|caller| {
-            tokio::spawn(call_until(port, Arc::clone(&tls), path, caller, (warm, end), Arc::clone(&body)))
-        })
-        .collect();
-    let mut micros = Vec::new();
-    for task in tasks {
-        micros.extend(task.await.unwrap());
-    }
+    let mut micros = run(port, tls, path, callers, body, Span { warm, end, turns: u64::MAX }).await;
     micros.sort_unstable();
     Load { requests: micros.len() as u64, elapsed: seconds, micros }
 }
 
-async fn call_until(
+/// Lets each of `callers` make so many requests, however long they take.
+pub(crate) async fn drive_turns(
+    port: u16,
+    tls: Arc<ClientConfig>,
+    path: &'static str,
+    callers: u64,
+    turns: u64,
+    body: Body,
+) {
+    let warm = Instant::now();
+    let end = warm + Duration::from_secs(3_600);
+    let made = run(port, tls, path, callers, body, Span { warm, end, turns }).await;
+    assert_eq!(made.len() as u64, callers * turns, "not done within an hour");
+}
+
+/// When to start measuring and when to stop.
+#[derive(Clone, Copy)]
+struct Span {
+    warm: Instant,
+    end: Instant,
+    turns: u64,
+}
+
+async fn run(
+    port: u16,
+    tls: Arc<ClientConfig>,
+    path: &'static str,
+    callers: u64,
+    body: Body,
+    span: Span,
+) -> Vec<u32> {
+    let call = |caller| tokio::spawn(call(port, Arc::clone(&tls), path, caller, span, Arc::clone(&body)));
+    let tasks: Vec<_> = (0..callers).map(call).collect();
+    let mut micros = Vec::new();
+    for task in tasks {
+        micros.extend(task.await.unwrap());
+    }
+    micros
+}
+
+async fn call(
     port: u16,
     tls: Arc<ClientConfig>,
     path: &'static str,
     caller: u64,
-    (warm, end): (Instant, Instant),
+    Span { warm, end, turns }: Span,
     body: Body,
 ) -> Vec<u32> {
     let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -72,7 +104,7 @@ async fn call_until(
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
     let mut micros = Vec::new();
-    for turn in 0.. {
+    for turn in 0..turns {
         let started = Instant::now();
         if started >= end {
             break;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chancery_tests::rig::{Daemon, World, WorldOptions, wire};
 use tokio::runtime::Runtime;
 
-use crate::load::{Body, drive};
+use crate::load::{Body, drive, drive_turns};
 use crate::table::Table;
 
 /// Quiet enough that archiving and checkpoints run as in production.
@@ -86,9 +86,6 @@ pub(crate) fn software(runtime: &Runtime, table: &mut Table, seconds: Duration) 
     let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
     for callers in [1, 16, 64, 128, 256] {
         bench.point(table, "software Ed25519", "/v1/sign", callers, single("ed"));
-        if callers == 16 {
-            table.add("daemon memory at start of load", daemon.resident_kib() as f64 / 1024.0, "MiB");
-        }
     }
     let tls = wire::tls(&world, Some(&world.orders));
     let load = runtime.block_on(drive(world.service_port, tls, "/v1/sign/batch", 4, seconds, batch("ed")));
@@ -98,7 +95,6 @@ pub(crate) fn software(runtime: &Runtime, table: &mut Table, seconds: Duration) 
     });
     bench.point(table, "events", "/v1/events", 64, event);
     bench.point(table, "software P-256", "/v1/sign", 64, single("p256"));
-    table.add("daemon memory after all", daemon.resident_kib() as f64 / 1024.0, "MiB");
     drop(daemon);
 
     let world = World::new(&options("always"));
@@ -121,6 +117,42 @@ pub(crate) fn software(runtime: &Runtime, table: &mut Table, seconds: Duration) 
         128,
         single("ed"),
     );
+}
+
+/// Resident memory while the ledger grows to `entries`: events in batches of 256 from 4 callers, looked at
+/// from 10⁵ entries on, when every cache and buffer has been full once.
+pub(crate) fn memory(runtime: &Runtime, table: &mut Table, entries: u64) {
+    let world = World::new(&options("skip"));
+    let daemon = Daemon::start(&world);
+    let mut size = 0u64;
+    let (mut lowest, mut highest) = (f64::MAX, 0f64);
+    for milestone in [100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000] {
+        if milestone > entries {
+            break;
+        }
+        let batches = (milestone - size).div_ceil(256 * 4);
+        let tls = wire::tls(&world, Some(&world.orders));
+        runtime.block_on(drive_turns(world.service_port, tls, "/v1/events/batch", 4, batches, events()));
+        size += batches * 256 * 4;
+        let resident = daemon.resident_kib() as f64 / 1024.0;
+        table.add(format!("daemon memory at {milestone} entries"), resident, "MiB");
+        (lowest, highest) = (lowest.min(resident), highest.max(resident));
+    }
+    table.add("daemon memory, highest ÷ lowest", highest / lowest, "");
+}
+
+/// A batch of 256 small events.
+fn events() -> Body {
+    Arc::new(|caller, turn| {
+        let item = |number| {
+            format!(
+                "{{\"eventType\":\"order.paid\",\"payload\":{{\"order\":{}}}}}",
+                turn << 16 | caller << 8 | number
+            )
+        };
+        let items: Vec<String> = (0..256).map(item).collect();
+        format!("{{\"items\":[{}]}}", items.join(","))
+    })
 }
 
 /// SoftHSM2, two sessions, an intent before each use.
