@@ -12,7 +12,7 @@
 //! never a test silently passed over.
 //!
 //! A machine needs, besides cargo: `python3` with `venv` (Debian: `python3 python3-venv`), a CPython 3.12 or
-//! 3.13 for LocalStack — looked for in `CHANCERY_PYTHON`, on the PATH, and below pyenv's `versions` — and
+//! 3.13 for LocalStack — looked for in `CHANCERY_PYTHON`, on the PATH, and below pyenv's `versions`, else downloaded — and
 //! PyPI through pip; for [`go_reference`] `go`, 1.19 or newer, and Go's module proxy. Everything lands in
 //! `$CHANCERY_CACHE/servers` (default: `chancery` in the user's cache folder), in a folder named by the hash
 //! of its recipe, under a lock so that parallel tests install once; Go's own caches in `$CHANCERY_CACHE/go`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::error::ServerError;
-use super::install::{install_once, run};
+use super::install::{cache_dir, install_once, run};
 
 /// Resolves and installs in seconds what pip takes minutes for.
 const UV: &str = "uv==0.13.8";
@@ -21,8 +21,8 @@ pub(crate) struct Pythons {
 pub(crate) fn environment(name: &str, pythons: Pythons, requirements: &str) -> Result<PathBuf, ServerError> {
     let recipe = format!("{UV}\n{pythons:?}\n{requirements}");
     let dir = install_once(name, &recipe, |dir| {
-        let python = find(pythons)?;
         let uv = uv()?;
+        let python = find(pythons).map_or_else(|| download(&uv, pythons), Ok)?;
         let locked = dir.join("requirements.txt");
         std::fs::write(&locked, requirements).map_err(ServerError::io("writing requirements"))?;
         let venv = dir.join("venv");
@@ -53,8 +53,28 @@ fn uv() -> Result<PathBuf, ServerError> {
     Ok(dir.join("venv/bin/uv"))
 }
 
+/// Where the machine has no interpreter that will do (Debian 12 has 3.11 alone): one of uv's own builds, which
+/// come from GitHub.
+fn download(uv: &Path, Pythons { min, max }: Pythons) -> Result<PathBuf, ServerError> {
+    let wanted = format!("3.{max}");
+    let all = cache_dir().join("servers/pythons");
+    let uv = |arguments: &[&str]| {
+        let mut command = quiet(Command::new(uv));
+        command.args(arguments).arg(&wanted).env("UV_PYTHON_INSTALL_DIR", &all);
+        run(&mut command).map_err(|error| {
+            ServerError::Missing(format!(
+                "no CPython 3.{min} to 3.{max}: not in CHANCERY_PYTHON, on the PATH or below pyenv's versions, \
+                 and downloading one failed: {error}"
+            ))
+        })
+    };
+    uv(&["python", "install", "--no-bin"])?;
+    let found = uv(&["python", "find", "--managed-python"])?;
+    Ok(PathBuf::from(found.trim()))
+}
+
 /// The newest interpreter that will do.
-fn find(pythons: Pythons) -> Result<PathBuf, ServerError> {
+fn find(pythons: Pythons) -> Option<PathBuf> {
     let minors = || (pythons.min..=pythons.max).rev();
     let mut candidates: Vec<PathBuf> =
         std::env::var_os("CHANCERY_PYTHON").map(PathBuf::from).into_iter().collect();
@@ -66,12 +86,7 @@ fn find(pythons: Pythons) -> Result<PathBuf, ServerError> {
         (pythons.min..=pythons.max).contains(&minor).then_some(minor)
     };
     let found = candidates.iter().filter_map(|candidate| Some((usable(candidate)?, candidate.clone())));
-    found.max_by_key(|(minor, _)| *minor).map(|(_, path)| path).ok_or_else(|| {
-        let Pythons { min, max } = pythons;
-        ServerError::Missing(format!(
-            "no CPython 3.{min} to 3.{max}: looked at CHANCERY_PYTHON, at the PATH and below pyenv's versions"
-        ))
-    })
+    found.max_by_key(|(minor, _)| *minor).map(|(_, path)| path)
 }
 
 /// Interpreters that pyenv keeps off the PATH.
