@@ -28,10 +28,10 @@ bench: ## Measure, beside the ceilings of the same run; prints a table, leaves J
 
 soak: ## Kill the daemon 1,000 times under load; nothing acknowledged may be lost
 	@$(WITH) cargo build --locked --workspace --bins --tests
-	@$(WITH) CHANCERY_CRASH_ROUNDS=$${CHANCERY_CRASH_ROUNDS:-1000} cargo test --locked -p chancery-tests --test crash_recovery -- --nocapture
+	@$(WITH) CHANCERY_CRASH_ROUNDS=$${CHANCERY_CRASH_ROUNDS:-1000} cargo test --locked --workspace --test crash_recovery -- --nocapture
 
 fuzz: ## Mutate every input format, seeded and bounded (CHANCERY_FUZZ_ROUNDS, CHANCERY_FUZZ_SEED)
-	@$(WITH) cargo test --locked -p chancery-tests --test fuzz -- --nocapture
+	@$(WITH) cargo test --locked --workspace --test fuzz -- --nocapture
 
 build: ## Build the release binaries and link them into target/release
 	@$(WITH) .ci/release

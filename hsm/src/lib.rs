@@ -13,7 +13,7 @@
 //! | `kill_switch.rs` | no key use begins after a halt; a halt can wait for those under way |
 //! | `workers.rs` | bounded threads and queue per device; a passed deadline touches no key |
 //! | `health.rs` | an outage is known, refused at once, and ends by itself |
-//! | `self_check.rs` | every signature verified before it is believed |
+//! | `self_check.rs`, `self_check/together.rs` | every signature verified before it is believed; this process's own in groups |
 //! | `software.rs` | development keys in this process, behind a token production cannot have |
 //! | `key_files.rs` | their files: private, never replaced |
 //! | `conformance.rs` | one suite every backend's tests run |

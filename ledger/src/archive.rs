@@ -18,8 +18,8 @@ pub enum ArchiveError {
     /// The archive cannot be reached or failed for now. The put may have happened; retry.
     #[error("the archive is unavailable: {0}")]
     Unavailable(String),
-    /// The archive understood and said no: rights, retention settings, a full disk. Retrying does not help
-    /// until the operator acts; nothing was stored.
+    /// The archive said no: rights, a full disk, or a lock or content that is not the one asked for. Retrying
+    /// does not help until the operator acts. The object may be stored, and if its lock is wrong, it is.
     #[error("the archive refused: {0}")]
     Refused(String),
     /// An object of this name has other content. Another ledger writes here, or an older disk was restored;

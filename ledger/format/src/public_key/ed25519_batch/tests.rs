@@ -53,7 +53,10 @@ fn second_scalar_encoding(signature: &[u8; 64]) -> [u8; 64] {
 /// What only the holder of the private key can make: `R` with a small-order part. The cofactored equation
 /// holds, the plain one does not.
 fn with_torsion(signer: &SigningKey, digest: &[u8; 32], torsion: &EdwardsPoint) -> [u8; 64] {
-    let nonce = Scalar::from_bytes_mod_order_wide(&Sha512::digest(digest).into());
+    with_nonce(signer, digest, torsion, Scalar::from_bytes_mod_order_wide(&Sha512::digest(digest).into()))
+}
+
+fn with_nonce(signer: &SigningKey, digest: &[u8; 32], torsion: &EdwardsPoint, nonce: Scalar) -> [u8; 64] {
     let r = (EdwardsPoint::mul_base(&nonce) + torsion).compress().to_bytes();
     let hash =
         Sha512::new().chain_update(r).chain_update(signer.verifying_key().as_bytes()).chain_update(digest);
@@ -121,7 +124,9 @@ fn each_of_the_128_subsets_is_checked_by_itself() {
     terms[0].s += Scalar::ONE;
     terms[1].s -= Scalar::ONE;
     let bit = |subset: usize| 1u128 << subset;
-    for (both, alone) in (0..128).flat_map(|both| [1, 7, 64].map(|apart| (both, (both + apart) % 128))) {
+    for (both, alone) in
+        (0..128).flat_map(|both| [1, 7, 64, 121, 127].map(|apart| (both, (both + apart) % 128)))
+    {
         let cancelling = [bit(both).to_be_bytes(); 2];
         let telling = [(bit(both) | bit(alone)).to_be_bytes(), bit(both).to_be_bytes()];
         assert!(all_subsets_hold(&key, &terms, &cancelling), "{both}");
@@ -214,6 +219,10 @@ fn small_order_points_are_refused() {
         let small = torsion.compress().to_bytes();
         items[0].1[..32].copy_from_slice(&small);
         assert!(!assert_agree(&key, &items, "R of small order"));
+        // The key's holder can use a nonce of 0: where R is the identity, even the plain equation holds.
+        let (signer, key, mut items) = batch(size);
+        items[0].1 = with_nonce(&signer, &items[0].0, &torsion, Scalar::ZERO);
+        assert!(!assert_agree(&key, &items, "nonce of 0"));
         // Under a small-order key s = 0 and R = the identity hold for every eighth message at least.
         items.iter_mut().for_each(|(_, signature)| *signature = [0; 64]);
         items.iter_mut().for_each(|(_, signature)| signature[0] = 1);
