@@ -1,6 +1,6 @@
 //! One JSON object per line on standard error, written by a thread of its own.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -25,27 +25,9 @@ impl LogGuard {
     }
 }
 
-/// How long lines gather before they are written together: no reader of a log notices, and a write and a
-/// wake-up for each line would cost more than the line.
-const GATHER: Duration = Duration::from_millis(10);
-/// Bytes that are written without waiting for more.
+/// Lines that waited together are written together, up to so many bytes; the log's thread flushes as soon
+/// as its queue is empty.
 const WRITE_BYTES: usize = 64 << 10;
-
-/// Gives lines time to gather once all that waited are written.
-struct Gathering<W: Write>(BufWriter<W>);
-
-impl<W: Write> Write for Gathering<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    /// The log's thread calls this when its queue is empty.
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()?;
-        std::thread::sleep(GATHER);
-        Ok(())
-    }
-}
 
 /// Sends every line of this process to standard error. At most `lines_max` lines wait; further ones are
 /// dropped and counted, so that a stuck log pipe cannot stop signing.
@@ -65,7 +47,7 @@ fn subscriber<W: Write + Send + 'static>(
 ) -> (LogGuard, impl tracing::Subscriber + Send + Sync) {
     let builder =
         NonBlockingBuilder::default().buffered_lines_limit(lines_max).lossy(true).thread_name("log");
-    let (writer, worker) = builder.finish(Gathering(BufWriter::with_capacity(WRITE_BYTES, sink)));
+    let (writer, worker) = builder.finish(BufWriter::with_capacity(WRITE_BYTES, sink));
     let guard = LogGuard { dropped: writer.error_counter(), _worker: worker };
     let lines = fmt::layer()
         .json()
