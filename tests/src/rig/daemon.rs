@@ -99,10 +99,12 @@ impl Daemon {
         tail(&self.log)
     }
 
-    /// Resident memory in KiB.
-    pub fn resident_kib(&self) -> u64 {
+    /// Highest resident memory since the last call, in KiB.
+    pub fn peak_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        // proc(5): 5 starts the peak anew.
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
