@@ -138,9 +138,17 @@ const TABLE: &[Row] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_holds() {
-    for row in TABLE {
-        holds(*row).await;
+    let mut broken = Vec::new();
+    // A few at a time, each a task of its own, so that one that does not hold hides no other.
+    for rows in TABLE.chunks(4) {
+        let tasks: Vec<_> = rows.iter().map(|row| (row, tokio::spawn(holds(*row)))).collect();
+        for (row, task) in tasks {
+            if task.await.is_err() {
+                broken.push(row);
+            }
+        }
     }
+    assert!(broken.is_empty(), "{} of {} rows do not hold: {broken:#?}", broken.len(), TABLE.len());
 }
 
 /// One row: break, ask, die, look, ask again.
@@ -220,7 +228,7 @@ async fn broken_start(world: &Arc<World>, asked: Asked, fails: Fails) -> Option<
 async fn broken_request(world: &Arc<World>, row: Row, name: &str) -> Option<Answer> {
     let (asked, fails, told, daemon, _, retry) = row;
     let mut service = start_and_break(world, fails, told).await;
-    let waiting = if fails == KeyBusy { occupy(&service, asked).await } else { Vec::new() };
+    let waiting = if fails == KeyBusy { occupy(&service).await } else { Vec::new() };
     let first = service.ask(asked, 1, "k").await;
     assert_heard(&first, told, name);
     world.repair();
@@ -280,10 +288,10 @@ async fn start_and_break(world: &Arc<World>, fails: Fails, told: Told) -> Servic
 }
 
 /// Fills the device's session and the one place to wait for it.
-async fn occupy(service: &Service, asked: Asked) -> Vec<JoinHandle<Answer>> {
-    let first = service.begin(asked, 8);
+async fn occupy(service: &Service) -> Vec<JoinHandle<Answer>> {
+    let first = service.begin(Sign, 8);
     until(|| service.device().in_flight == 1).await;
-    let second = service.begin(asked, 9);
+    let second = service.begin(Sign, 9);
     until(|| service.device().queue_depth == 1).await;
     vec![first, second]
 }
