@@ -102,6 +102,7 @@ pub enum Fault {
 #[derive(Debug, Default)]
 pub struct Faults {
     fault: Mutex<Fault>,
+    once: Mutex<Option<Fault>>,
     changed: Condvar,
     asked: AtomicU64,
     inside: AtomicUsize,
@@ -112,6 +113,11 @@ impl Faults {
     pub fn set(&self, fault: Fault) {
         *self.lock() = fault;
         self.changed.notify_all();
+    }
+
+    /// For the next request alone.
+    pub fn set_once(&self, fault: Fault) {
+        *self.once.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
 
     /// Requests that reached the device so far.
@@ -126,6 +132,12 @@ impl Faults {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Fault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the next request alone meets, or else what all meet.
+    fn take(&self) -> Fault {
+        let once = self.once.lock().unwrap_or_else(PoisonError::into_inner).take();
+        once.unwrap_or_else(|| self.next())
     }
 
     /// The fault to act on, after any hanging is over.
@@ -210,7 +222,7 @@ impl SignerHandle for FaultyHandle {
         self.faults.asked.fetch_add(1, Ordering::AcqRel);
         self.faults.inside.fetch_add(1, Ordering::AcqRel);
         let _inside = Leave(&self.faults.inside);
-        match self.faults.next() {
+        match self.faults.take() {
             Fault::None | Fault::Hang => self.inner.sign(input, deadline),
             Fault::AwayBefore => Err(away(KeyUse::None)),
             Fault::AwayAfter => self.inner.sign(input, deadline).and(Err(away(KeyUse::Unknown))),

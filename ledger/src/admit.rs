@@ -13,6 +13,7 @@ use crate::sequencer::{
     Batch, EventItem, Fatal, IntentItem, IntentReply, Item, LeafItem, OutcomeItem, Record, RecordItem, Reply,
     Sequencer,
 };
+use crate::store::{Store, StoreError};
 
 /// What admission remembers about the batch it fills.
 struct Admission {
@@ -103,13 +104,18 @@ impl Sequencer {
         Ok(())
     }
 
+    /// Asks the store; a writer that cannot know what is there stops.
+    fn read<T>(&self, ask: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, Fatal> {
+        ask(&self.shared.store).map_err(|error| self.shared.stop(error))
+    }
+
     /// What a call with this key meets, if it can be answered by `wanted`.
     fn gate(&self, replay: Option<Replay>, wanted: Answer) -> Result<Gate, Fatal> {
         let Some(replay) = replay else { return Ok(Gate::Open) };
         if self.flights.is_running(replay.id) {
             return Ok(Gate::Running(replay));
         }
-        let record = self.shared.store.replay(replay.id)?;
+        let record = self.read(|store| store.replay(replay.id))?;
         Ok(match ReplayRecord::answers(record.as_ref(), replay.request_hash, wanted) {
             Earlier::None => Gate::Open,
             Earlier::Answers(index) => Gate::Answers(index),
@@ -121,7 +127,7 @@ impl Sequencer {
     fn id_is_taken(&self, id: Option<&EventId>, admission: &Admission) -> Result<bool, Fatal> {
         let Some(id) = id else { return Ok(false) };
         let ours = id.index(self.shared.origin_tag).is_some();
-        Ok(ours || admission.ids.contains(id) || self.shared.store.event_id(id.as_str())?.is_some())
+        Ok(ours || admission.ids.contains(id) || self.read(|store| store.event_id(id.as_str()))?.is_some())
     }
 
     fn admit_record(&self, item: RecordItem, admission: &mut Admission) -> Result<(), Fatal> {
@@ -139,7 +145,7 @@ impl Sequencer {
                 }
             }
             Record::Registry { version, json, note } => self.judge_registry(*version, json, note, pending)?,
-            Record::Epoch { epoch, size } => match self.shared.store.epoch(*epoch)? {
+            Record::Epoch { epoch, size } => match self.read(|store| store.epoch(*epoch))? {
                 None => Verdict::Write,
                 Some(planned) if planned == *size => Verdict::Done,
                 Some(_) => Verdict::Refuse(RollError::EpochConflict),
@@ -162,12 +168,12 @@ impl Sequencer {
         pending: &[RecordItem],
     ) -> Result<Verdict, Fatal> {
         let busy = pending.iter().any(|other| matches!(other.record, Record::Registry { .. }));
-        let stored = self.shared.store.registry(version)?;
+        let stored = self.read(|store| store.registry(version))?;
         Ok(match stored {
             Some((same, signed)) if same == json && signed == note => Verdict::Done,
             Some(_) => Verdict::Refuse(RollError::RegistryConflict),
             None if busy => Verdict::Refuse(RollError::RegistryConflict),
-            None if version == self.shared.store.last_registry()?.unwrap_or(0) + 1 => Verdict::Write,
+            None if version == self.read(Store::last_registry)?.unwrap_or(0) + 1 => Verdict::Write,
             None => Verdict::Refuse(RollError::RegistryConflict),
         })
     }

@@ -260,8 +260,8 @@ impl Sequencer {
 
     /// Makes one batch durable, proves it, and tells everyone who waits.
     ///
-    /// Recovery and creation pass here too. `batch` keeps what was not answered when this fails, so that
-    /// nobody is told anything before the roll is marked as stopped.
+    /// Recovery and creation pass here too. An error stops the roll where it is found, before the answers
+    /// that were waited for are dropped: whoever finds his gone is told the true reason.
     pub(crate) fn commit_batch(&mut self, batch: &mut Batch) -> Result<(), Fatal> {
         // Index, seq, prevHash, id and ts of each leaf, in order of arrival.
         let now = self.clock.now();
@@ -290,13 +290,13 @@ impl Sequencer {
             item.record.write(&mut writes)?;
         }
         writes.head(tree.head(), self.streams.count())?;
-        shared.store.commit(writes, self.sync)?;
+        shared.store.commit(writes, self.sync).map_err(|error| shared.stop(error))?;
 
         // Point of no return: the batch is on disk. Nothing below may refuse; an error stops the process.
         let head = DurableHead::after_sync(tree.head());
         let mut proven = Vec::with_capacity(placed.len());
         for leaf in placed {
-            proven.push(leaf.prove(&tree, &head)?);
+            proven.push(leaf.prove(&tree, &head, &shared)?);
         }
         self.settle(&head, tree, batch)?;
         self.wake(proven, batch);
@@ -312,7 +312,8 @@ impl Sequencer {
         hashes: &mut Vec<Hash>,
     ) -> Result<Option<Placed>, Fatal> {
         let draft = item.draft();
-        let link = self.streams.next(&draft.stream, &self.shared.store)?;
+        let link = self.streams.next(&draft.stream, &self.shared.store);
+        let link = link.map_err(|error| self.shared.stop(error))?;
         let id = EventId::from_index(self.shared.origin_tag, index);
         let (seq, prev_hash) = (link.seq, link.prev_hash);
         let place = Placement { id: &id, seq, prev_hash, signer_kid: &self.signer_kid, ts: now };
@@ -335,7 +336,8 @@ impl Sequencer {
 
     /// Brings memory up to the disk and shows readers the new head.
     fn settle(&mut self, head: &DurableHead, tree: BatchTree, batch: &Batch) -> Result<(), Fatal> {
-        let mark = |error: std::io::Error| Fatal::HighWater(error.to_string());
+        let shared = Arc::clone(&self.shared);
+        let mark = |error: std::io::Error| shared.stop(Fatal::HighWater(error.to_string()));
         self.high_water.raise(head.head()).map_err(mark)?;
         self.frontier = tree.into_frontier();
         self.streams.settle();
@@ -425,10 +427,10 @@ impl Placed {
     }
 
     /// The auditors' arithmetic, on every entry, before anyone is told.
-    fn prove(self, tree: &BatchTree, head: &DurableHead) -> Result<Proven, Fatal> {
+    fn prove(self, tree: &BatchTree, head: &DurableHead, shared: &Shared) -> Result<Proven, Fatal> {
         let Self { item, index, leaf } = self;
         let proof = tree.proof(index).unwrap_or_default();
-        let failed = |cause| Fatal::Proof { index, cause };
+        let failed = |cause| shared.stop(Fatal::Proof { index, cause });
         Ok(match item {
             LeafItem::Outcome { item, .. } => {
                 Proven::Outcome(item, Committed::verify(leaf, index, &proof, head).map_err(failed)?)

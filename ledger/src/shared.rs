@@ -84,6 +84,14 @@ impl Shared {
         }
     }
 
+    /// Stops the roll and hands the reason on. The writer calls it where it finds an error, so that the reason
+    /// stands before anybody's answer is dropped on the way out.
+    pub(crate) fn stop(&self, reason: impl Into<Fatal>) -> Fatal {
+        let fatal = reason.into();
+        self.die(fatal.clone());
+        fatal
+    }
+
     /// The error of every call from now on, if the roll has stopped.
     pub(crate) fn dead(&self) -> Option<RollError> {
         self.fatal.get().map(|fatal| RollError::Fatal(Arc::clone(fatal)))

@@ -112,14 +112,13 @@ impl Archiving {
         let (roll, to_start) = (roll.clone(), settings.clone());
         let started = tokio::task::spawn_blocking(move || start_shipper(&to_start, roll));
         let shipper = started.await.map_err(|error| ArchivingError::System(error.to_string()))??;
+        Ok(Some(Self::over(shipper, settings.lag_entries_max, settings.lag_age_max, metrics)))
+    }
+
+    /// Holds a running shipper to these bounds.
+    pub fn over(shipper: Shipper, entries_max: u64, age_max: Duration, metrics: Arc<Metrics>) -> Self {
         let watch = ArchiveWatch { status: shipper.subscribe(), lag: Mutex::default() };
-        Ok(Some(Self {
-            shipper: Arc::new(shipper),
-            watch: Arc::new(watch),
-            entries_max: settings.lag_entries_max,
-            age_max: settings.lag_age_max,
-            metrics,
-        }))
+        Self { shipper: Arc::new(shipper), watch: Arc::new(watch), entries_max, age_max, metrics }
     }
 
     /// What to report from.
