@@ -145,6 +145,15 @@ impl Running {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Waits until so many lines with this text are in the log, which has a thread of its own and may come
+    /// after what it tells of.
+    async fn until_logged(&self, text: &str, lines: usize) {
+        until(|| {
+            self.log().lines().filter(|line| line.ends_with('}') && line.contains(text)).count() >= lines
+        })
+        .await;
+    }
+
     async fn client(&self) -> Http {
         self.client_named("client").await
     }
@@ -291,7 +300,7 @@ async fn a_retry_after_a_restart_gets_the_same_bytes() {
     assert_eq!(running.terminated().await, Some(0));
 
     let running = instance.run();
-    assert!(running.log().contains("\"abandoned\":0"), "{}", running.log());
+    running.until_logged("\"abandoned\":0", 1).await;
     let mut client = running.client().await;
     for (kid, first) in ["orders", "invoices", "releases"].iter().zip(&first) {
         assert_eq!(client.sign(kid, &format!("k-{kid}")).await, (200, first.clone()));
@@ -346,7 +355,7 @@ async fn sigterm_loses_nothing_that_was_accepted() {
 
     let running = instance.run();
     // Whatever was begun was also finished: recovery has nothing to close.
-    assert!(running.log().contains("\"abandoned\":0"), "{}", running.log());
+    running.until_logged("\"abandoned\":0", 1).await;
     all_there(&running, tasks).await;
 }
 
@@ -436,7 +445,7 @@ async fn grants_reload_on_open_connections_and_a_broken_file_changes_nothing() {
         running.ops("/metrics").1.contains("chancery_reloads_total{result=\"error\",what=\"grants\"} 1")
     })
     .await;
-    assert!(running.log().contains("the old grants stay in force"), "{}", running.log());
+    running.until_logged("the old grants stay in force", 1).await;
     assert_eq!(client.sign("invoices", "d").await.0, 200);
 
     instance.edit("kids = [[", "kids = [\"orders\", ");
@@ -563,6 +572,7 @@ async fn what_is_seen_from_outside_is_well_formed_and_tells_no_secrets() {
     }
     assert_eq!(running.ops("/elsewhere").0, 404);
 
+    running.until_logged("\"message\":\"request\"", 2).await;
     let log = running.log();
     let mut requests = 0;
     for line in log.lines() {
