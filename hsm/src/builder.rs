@@ -58,6 +58,21 @@ pub enum KeyringError {
         /// The name it gave.
         backend: String,
     },
+    /// Keys of that backend cannot have that algorithm.
+    #[error(
+        "key \"{kid}\": backend \"{backend}\" has no {algorithm} keys; it has {}",
+        .offered.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(", ")
+    )]
+    AlgorithmNotOffered {
+        /// The key.
+        kid: Kid,
+        /// Its backend.
+        backend: String,
+        /// As configured.
+        algorithm: SignatureAlgorithm,
+        /// What there is.
+        offered: &'static [SignatureAlgorithm],
+    },
     /// The backend could not open the key.
     #[error("key \"{kid}\": {source}")]
     Open {
@@ -212,6 +227,15 @@ fn add_key(ring: &mut Keyring, spec: KeySpec) -> Result<(), KeyringError> {
     let Some(lane) = lane.map(Arc::clone) else {
         return Err(KeyringError::UnknownBackend { kid: spec.kid, backend: spec.backend });
     };
+    let offered = lane.backend.algorithms();
+    if !offered.contains(&spec.algorithm) {
+        return Err(KeyringError::AlgorithmNotOffered {
+            kid: spec.kid,
+            backend: spec.backend,
+            algorithm: spec.algorithm,
+            offered,
+        });
+    }
     let opened = lane.backend.open_key(&spec.label, spec.algorithm);
     let handle = opened.map_err(|source| KeyringError::Open { kid: spec.kid.clone(), source })?;
     let check = check_key(&spec, handle.as_ref())?;

@@ -19,6 +19,7 @@ use std::time::Instant;
 use chancery_format::checkpoint::Checkpoint;
 use chancery_format::entry::{Intent, KeyUse, Operation, SignatureBytes};
 use chancery_format::note::{self, NoteVerifier};
+use chancery_format::public_key::lower_s_secp256k1;
 use chancery_format::{
     Digest, DurableHead, DurableIntent, Hash, Kid, Origin, Outcome, PublicKey, SignatureAlgorithm,
 };
@@ -233,7 +234,7 @@ impl Keyring {
             MacMessage::Digest(digest) => OwnedInput::Digest(digest),
         };
         let expected = key.lane.sign(&key.handle, input, deadline, Duty::Request).await?;
-        Ok(expected.len() == MAC_BYTES && same(&expected, mac))
+        Ok(Some(expected.len()) == key.info.algorithm.signature_bytes() && same(&expected, mac))
     }
 }
 
@@ -255,7 +256,12 @@ impl Key {
         duty: Duty,
     ) -> Result<Vec<u8>, SignerError> {
         let again = input.duplicate();
-        let signature = self.lane.sign(&self.handle, input, deadline, duty).await?;
+        let algorithm = self.info.algorithm;
+        let mut signature = self.lane.sign(&self.handle, input, deadline, duty).await?;
+        if algorithm == SignatureAlgorithm::EcdsaSecp256k1Sha256 {
+            // What is no signature stays as it is and fails below.
+            signature = lower_s_secp256k1(&signature).unwrap_or(signature);
+        }
         let holds = match (&self.check, &self.together, &again) {
             (Some(check), Some(together), OwnedInput::Digest(Digest::Sha256(digest))) => {
                 together.holds(check, *digest, &signature).await
@@ -264,7 +270,7 @@ impl Key {
             (None, ..) => {
                 let repeated = self.lane.sign(&self.handle, again, deadline, duty).await;
                 let repeated = repeated.map_err(after_first_use)?;
-                signature.len() == MAC_BYTES && same(&signature, &repeated)
+                Some(signature.len()) == algorithm.signature_bytes() && same(&signature, &repeated)
             }
         };
         if holds {
@@ -280,8 +286,6 @@ impl Key {
         Err(error)
     }
 }
-
-const MAC_BYTES: usize = 32;
 
 /// The first computation used the key, so a failure of the second cannot say it was not.
 fn after_first_use(error: SignerError) -> SignerError {

@@ -8,6 +8,8 @@
 //! | file | promises |
 //! |---|---|
 //! | `signer.rs` | `Backend`, `SignerHandle`, `SignerError`: what a backend owes and how it may fail |
+//! | `birth.rs` | where a key comes from, as its device tells |
+//! | `device_log.rs` | a device's own record of its operations |
 //! | `keyring.rs` | `Keyring`: lookup, `seal`, checkpoints, verification |
 //! | `builder.rs` | `KeyringBuilder`: every configuration mistake found at start, all at once |
 //! | `kill_switch.rs` | no key use begins after a halt; a halt can wait for those under way |
@@ -23,8 +25,10 @@
 //! without bound, and to run on a key other than the registered one. It knows nothing of HTTP, of who
 //! may use which key, or of the ledger.
 
+pub mod birth;
 pub mod builder;
 pub mod conformance;
+pub mod device_log;
 pub mod health;
 mod key_files;
 pub mod keyring;
@@ -35,7 +39,9 @@ pub mod software;
 pub mod testing;
 mod workers;
 
+pub use birth::{Birth, Origin};
 pub use builder::{KeySpec, KeyringBuilder, KeyringError, KeyringErrors, QUEUE_MAX};
+pub use device_log::{DeviceLog, DeviceOperation};
 pub use health::{BackendHealth, BackendState};
 pub use keyring::{KeyInfo, Keyring, MacMessage};
 pub use kill_switch::{Armed, HaltReport, Halted, KillSwitch};

@@ -5,12 +5,15 @@
 //! so an error in either shows. Where theirs is stricter, so is this: a point `R` of small order, which
 //! only whoever holds the private key can bring about, is no Ed25519 signature here either. Ed25519 keys
 //! that live in this process are checked several at a time (`together.rs`). MAC keys have no public half
-//! and no [`SelfCheck`]; the keyring asks the device a second time instead and compares.
+//! and no [`SelfCheck`]; the keyring asks the device a second time instead and compares. For Ed25519ph
+//! aws-lc-rs has nothing to offer, so there the auditors' code is asked.
 
-use aws_lc_rs::digest::{self, SHA256};
+use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
-    VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256K1_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ML_DSA_44, ML_DSA_65,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, VerificationAlgorithm,
 };
 use chancery_format::{Digest, PublicKey, SignatureAlgorithm};
 
@@ -29,7 +32,13 @@ pub struct Unparsable;
 #[derive(Debug)]
 pub struct SelfCheck {
     algorithm: SignatureAlgorithm,
-    key: ParsedPublicKey,
+    key: Parsed,
+}
+
+#[derive(Debug)]
+enum Parsed {
+    Here(ParsedPublicKey),
+    Auditors(PublicKey),
 }
 
 impl SelfCheck {
@@ -37,33 +46,61 @@ impl SelfCheck {
     pub fn new(algorithm: SignatureAlgorithm, key: &PublicKey) -> Result<Self, Unparsable> {
         let verification: &'static dyn VerificationAlgorithm = match algorithm {
             SignatureAlgorithm::Ed25519 => &ED25519,
+            SignatureAlgorithm::Ed25519ph => {
+                let same = key.algorithm() == algorithm;
+                return same
+                    .then(|| Self { algorithm, key: Parsed::Auditors(key.clone()) })
+                    .ok_or(Unparsable);
+            }
             SignatureAlgorithm::EcdsaP256Sha256 => &ECDSA_P256_SHA256_ASN1,
+            SignatureAlgorithm::EcdsaP384Sha384 => &ECDSA_P384_SHA384_ASN1,
+            SignatureAlgorithm::EcdsaSecp256k1Sha256 => &ECDSA_P256K1_SHA256_ASN1,
             SignatureAlgorithm::RsaSha256 => &RSA_PKCS1_2048_8192_SHA256,
+            SignatureAlgorithm::RsaSha384 => &RSA_PKCS1_2048_8192_SHA384,
+            SignatureAlgorithm::RsaSha512 => &RSA_PKCS1_2048_8192_SHA512,
             SignatureAlgorithm::RsaPssSha256 => &RSA_PSS_2048_8192_SHA256,
-            SignatureAlgorithm::HmacSha256 => return Err(Unparsable),
+            SignatureAlgorithm::RsaPssSha384 => &RSA_PSS_2048_8192_SHA384,
+            SignatureAlgorithm::RsaPssSha512 => &RSA_PSS_2048_8192_SHA512,
+            SignatureAlgorithm::MlDsa44 => &ML_DSA_44,
+            SignatureAlgorithm::MlDsa65 => &ML_DSA_65,
+            SignatureAlgorithm::HmacSha256
+            | SignatureAlgorithm::HmacSha384
+            | SignatureAlgorithm::HmacSha512 => return Err(Unparsable),
         };
         let key = ParsedPublicKey::new(verification, key.spki_der()).map_err(|_| Unparsable)?;
-        Ok(Self { algorithm, key })
+        Ok(Self { algorithm, key: Parsed::Here(key) })
     }
 
-    /// Whether the signature is this key's over this input. A message that is no digest can be checked
-    /// for Ed25519 only, as nothing else signs one.
+    /// Whether the signature is this key's over this input. Input that the algorithm does not take has no
+    /// signature.
     pub fn holds(&self, input: SealInput<'_>, signature: &[u8]) -> bool {
-        if self.algorithm == SignatureAlgorithm::Ed25519 {
-            return self.verifies(input.bytes(), signature);
+        let Ok(bytes) = input.for_algorithm(self.algorithm) else { return false };
+        match (&self.key, input) {
+            (Parsed::Here(_), _) if self.algorithm.takes_messages() => self.verifies(bytes, signature),
+            (Parsed::Here(key), SealInput::Digest(digest)) => {
+                imported(digest).is_ok_and(|digest| key.verify_digest_sig(&digest, signature).is_ok())
+            }
+            (Parsed::Auditors(key), SealInput::Digest(digest)) => key.verify(digest, signature),
+            (_, SealInput::Message(_)) => false,
         }
-        input.digest().is_ok_and(|digest| self.holds_digest(digest, signature))
     }
 
-    /// Ed25519, over a message.
+    /// Ed25519 and ML-DSA, over a message.
     fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        !has_small_order(signature) && self.key.verify_sig(message, signature).is_ok()
+        let Parsed::Here(key) = &self.key else { return false };
+        let strong = self.algorithm != SignatureAlgorithm::Ed25519 || !has_small_order(signature);
+        strong && key.verify_sig(message, signature).is_ok()
     }
+}
 
-    fn holds_digest(&self, digest: &Digest, signature: &[u8]) -> bool {
-        digest::Digest::import_less_safe(digest.as_bytes(), &SHA256)
-            .is_ok_and(|digest| self.key.verify_digest_sig(&digest, signature).is_ok())
-    }
+/// A digest as aws-lc-rs has it.
+pub(crate) fn imported(digest: &Digest) -> Result<digest::Digest, Unspecified> {
+    let algorithm = match digest {
+        Digest::Sha256(_) => &SHA256,
+        Digest::Sha384(_) => &SHA384,
+        Digest::Sha512(_) => &SHA512,
+    };
+    digest::Digest::import_less_safe(digest.as_bytes(), algorithm)
 }
 
 /// y-coordinates, sign bit cleared, of the eight points of small order in their only valid encodings.
@@ -101,7 +138,6 @@ fn has_small_order(signature: &[u8]) -> bool {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
     use super::*;
-    use aws_lc_rs::digest::SHA512;
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
     use curve25519_dalek::constants::EIGHT_TORSION;
     use curve25519_dalek::scalar::{Scalar, clamp_integer};
@@ -137,7 +173,8 @@ mod tests {
 
         let key = PublicKey::from_ed25519_raw(public.try_into().unwrap()).unwrap();
         let check = SelfCheck::new(SignatureAlgorithm::Ed25519, &key).unwrap();
-        assert!(check.key.verify_sig(digest.as_bytes(), &crafted).is_ok(), "the library alone accepts it");
+        let Parsed::Here(alone) = &check.key else { panic!("parsed by the library") };
+        assert!(alone.verify_sig(digest.as_bytes(), &crafted).is_ok(), "the library alone accepts it");
         assert!(!key.verify(&digest, &crafted), "auditors do not");
         assert!(!check.holds(SealInput::Digest(&digest), &crafted));
         let honest = pair.sign(digest.as_bytes());

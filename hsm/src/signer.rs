@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use chancery_format::entry::KeyUse;
 use chancery_format::names::FailureCode;
-use chancery_format::{Digest, PublicKey, SignatureAlgorithm};
+use chancery_format::{Digest, HashAlgorithm, KeyFamily, PublicKey, SignatureAlgorithm};
+
+use crate::birth::Birth;
+use crate::device_log::DeviceLog;
 
 /// Where a backend's work should run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +25,11 @@ pub enum Cost {
 /// What a key is applied to.
 #[derive(Debug, Clone, Copy)]
 pub enum SealInput<'a> {
-    /// Signed as [`SignatureAlgorithm`] says: Ed25519 and HMAC take the digest's bytes as their message,
-    /// RSA and ECDSA take it as the already computed hash.
+    /// Signed as [`SignatureAlgorithm`] says: Ed25519, ML-DSA and HMAC take the digest's bytes as their
+    /// message, RSA and ECDSA take it as the already computed hash.
     Digest(&'a Digest),
-    /// Text of any length: the message of a MAC, or the text of a signed note by an Ed25519 ledger key.
-    /// RSA and ECDSA keys refuse it.
+    /// Text of any length: the message of a MAC, or the text of a signed note by the ledger key. Algorithms
+    /// that take digests of one kind only refuse it ([`SignatureAlgorithm::takes_messages`]).
     Message(&'a [u8]),
 }
 
@@ -39,11 +42,13 @@ impl<'a> SealInput<'a> {
         }
     }
 
-    /// The digest, or the refusal that an algorithm owes which signs nothing else.
-    pub const fn digest(&self) -> Result<&'a Digest, SignerError> {
-        match *self {
-            Self::Digest(digest) => Ok(digest),
-            Self::Message(_) => Err(SignerError::WrongInput),
+    /// What the algorithm signs, or the refusal it owes to input it does not take: a message in place of a
+    /// digest, or a digest by another hash.
+    pub fn for_algorithm(&self, algorithm: SignatureAlgorithm) -> Result<&'a [u8], SignerError> {
+        match (algorithm.digest(), *self) {
+            (None, input) => Ok(input.bytes()),
+            (Some(wanted), Self::Digest(digest)) if digest.hash() == wanted => Ok(digest.as_bytes()),
+            _ => Err(SignerError::WrongInput),
         }
     }
 }
@@ -97,19 +102,43 @@ pub trait Backend: Send + Sync {
     ///
     /// A device whose connections merely open proves nothing, so this should compute something there.
     fn probe(&self, deadline: Instant) -> Result<(), SignerError>;
+
+    /// Which algorithms keys of this backend may have, whatever device stands behind it. A key configured
+    /// with another is refused before any device is asked.
+    fn algorithms(&self) -> &'static [SignatureAlgorithm];
+
+    /// What the device says of a key's birth; [`Origin::Unknown`](crate::birth::Origin) where it says
+    /// nothing. Asked once, when a key is registered. Uses no key that was opened.
+    fn birth(&self, label: &str, algorithm: SignatureAlgorithm) -> Result<Birth, SignerError> {
+        let _ = (label, algorithm);
+        Ok(Birth::default())
+    }
+
+    /// The device's own record of what it did, if it keeps one.
+    fn device_log(&self) -> Option<Arc<dyn DeviceLog>> {
+        None
+    }
 }
 
 /// Kind and size of a key to be generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyShape {
-    /// Ed25519.
+    /// Ed25519, for pure and prehashed signatures.
     Ed25519,
     /// ECDSA on P-256.
-    EcdsaP256,
-    /// RSA, for either padding.
+    P256,
+    /// ECDSA on P-384.
+    P384,
+    /// ECDSA on secp256k1.
+    Secp256k1,
+    /// RSA, for either padding and any hash.
     Rsa(RsaBits),
-    /// 32 random bytes for HMAC-SHA-256.
-    Hmac,
+    /// ML-DSA-44.
+    MlDsa44,
+    /// ML-DSA-65.
+    MlDsa65,
+    /// As many random bytes as the hash has, for an HMAC with it.
+    Hmac(HashAlgorithm),
 }
 
 /// Accepted RSA modulus lengths.
@@ -137,11 +166,18 @@ impl RsaBits {
 impl KeyShape {
     /// The shape a new key of this algorithm should have.
     pub const fn recommended(algorithm: SignatureAlgorithm) -> Self {
-        match algorithm {
-            SignatureAlgorithm::Ed25519 => Self::Ed25519,
-            SignatureAlgorithm::EcdsaP256Sha256 => Self::EcdsaP256,
-            SignatureAlgorithm::RsaSha256 | SignatureAlgorithm::RsaPssSha256 => Self::Rsa(RsaBits::B3072),
-            SignatureAlgorithm::HmacSha256 => Self::Hmac,
+        match algorithm.family() {
+            KeyFamily::Ed25519 => Self::Ed25519,
+            KeyFamily::P256 => Self::P256,
+            KeyFamily::P384 => Self::P384,
+            KeyFamily::Secp256k1 => Self::Secp256k1,
+            KeyFamily::Rsa => Self::Rsa(RsaBits::B3072),
+            KeyFamily::MlDsa44 => Self::MlDsa44,
+            KeyFamily::MlDsa65 => Self::MlDsa65,
+            KeyFamily::Secret => Self::Hmac(match algorithm.hash() {
+                Some(hash) => hash,
+                None => HashAlgorithm::Sha256,
+            }),
         }
     }
 }
@@ -305,8 +341,20 @@ mod tests {
     }
 
     #[test]
-    fn rsa_and_ecdsa_have_no_digest_to_take_from_a_message() {
-        assert_eq!(SealInput::Message(b"m").digest().err(), Some(SignerError::WrongInput));
-        assert_eq!(SealInput::Digest(&Digest::Sha256([3; 32])).bytes(), [3; 32]);
+    fn an_algorithm_gets_what_it_takes_and_nothing_else() {
+        use SignatureAlgorithm::{EcdsaP384Sha384, Ed25519, RsaSha256};
+        let (short, long) = (Digest::Sha256([3; 32]), Digest::Sha384([4; 48]));
+        let of = |input: SealInput<'_>, algorithm| input.for_algorithm(algorithm).map(<[u8]>::len);
+        assert_eq!(of(SealInput::Message(b"m"), Ed25519), Ok(1));
+        assert_eq!(of(SealInput::Digest(&long), Ed25519), Ok(48));
+        assert_eq!(of(SealInput::Digest(&long), EcdsaP384Sha384), Ok(48));
+        assert_eq!(of(SealInput::Digest(&short), RsaSha256), Ok(32));
+        for (input, algorithm) in [
+            (SealInput::Message(b"m"), RsaSha256),
+            (SealInput::Digest(&long), RsaSha256),
+            (SealInput::Digest(&short), EcdsaP384Sha384),
+        ] {
+            assert_eq!(of(input, algorithm), Err(SignerError::WrongInput));
+        }
     }
 }

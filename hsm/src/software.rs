@@ -2,7 +2,8 @@
 //!
 //! A [`SoftwareBackend`] cannot be made without a [`DevelopmentOnly`] token, and that exists only where
 //! the operator allowed it and the environment is not production. Keys live in memory and vanish, or in
-//! a directory as PKCS#8 files (`LABEL.p8`; a MAC key as 32 raw bytes, `LABEL.mac`) that only their owner
+//! a directory as PKCS#8 files (`LABEL.p8`; a MAC key as raw bytes, as many as its hash
+//! has, `LABEL.mac`) that only their owner
 //! may read. It refuses: files others can read, labels that are not plain file names, and overwriting.
 //!
 //! Whoever reads this process's memory or that directory has the keys. That is why it is not production.
@@ -16,25 +17,27 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use aws_lc_rs::digest::{self, SHA256};
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, Curve25519SeedBin, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{self, SystemRandom};
 use aws_lc_rs::rsa::{self, KeySize};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
-    RsaEncoding,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+    EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, ML_DSA_44_SIGNING, ML_DSA_65_SIGNING,
+    PqdsaKeyPair, PqdsaSigningAlgorithm, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
+    RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
 };
 use chancery_format::entry::KeyUse;
-use chancery_format::{Digest, PublicKey, SignatureAlgorithm};
+use chancery_format::{HashAlgorithm, KeyFamily, PublicKey, SignatureAlgorithm};
+use ed25519_dalek::{Sha512, SigningKey};
+use sha2::Digest as _;
 use zeroize::Zeroizing;
 
+use crate::birth::{Birth, Origin};
 use crate::key_files::{check_label, create_private, key_path, read_private};
+use crate::self_check::imported;
 use crate::signer::{Backend, Cost, KeyShape, RsaBits, SealInput, SignerError, SignerHandle};
-
-/// Length of a MAC key, in bytes: the hash's output (RFC 2104 §3).
-const MAC_SECRET_BYTES: usize = 32;
 
 /// Proof that software keys were allowed. Made only by [`DevelopmentOnly::check`].
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +122,11 @@ impl SoftwareBackend {
     /// Makes a new key. Never replaces one.
     pub fn generate_key(&self, label: &str, shape: KeyShape) -> Result<(), SoftwareError> {
         check_label(label)?;
-        self.store(label, shape == KeyShape::Hmac, generate(shape).map_err(|_| SoftwareError::Generate)?)
+        self.store(
+            label,
+            matches!(shape, KeyShape::Hmac(_)),
+            generate(shape).map_err(|_| SoftwareError::Generate)?,
+        )
     }
 
     fn store(&self, label: &str, mac: bool, secret: Secret) -> Result<(), SoftwareError> {
@@ -185,6 +192,16 @@ impl Backend for SoftwareBackend {
     fn probe(&self, _deadline: Instant) -> Result<(), SignerError> {
         Ok(()) // there is no device that could be away
     }
+
+    fn algorithms(&self) -> &'static [SignatureAlgorithm] {
+        &SignatureAlgorithm::ALL
+    }
+
+    /// Whoever can write the directory could have put the key there.
+    fn birth(&self, _label: &str, _algorithm: SignatureAlgorithm) -> Result<Birth, SignerError> {
+        let origin = if self.directory.is_none() { Origin::Generated } else { Origin::Unknown };
+        Ok(Birth { origin, device: Some("software".to_owned()), ..Birth::default() })
+    }
 }
 
 struct SoftwareHandle {
@@ -195,8 +212,10 @@ struct SoftwareHandle {
 
 enum SoftKey {
     Ed25519(Ed25519KeyPair),
-    EcdsaP256(EcdsaKeyPair),
+    Ed25519ph(Box<SigningKey>),
+    Ecdsa(EcdsaKeyPair),
     Rsa(rsa::KeyPair, &'static dyn RsaEncoding),
+    MlDsa(PqdsaKeyPair),
     Hmac(Box<hmac::Key>),
 }
 
@@ -217,63 +236,117 @@ impl SignerHandle for SoftwareHandle {
             cause: "the software key failed".to_owned(),
             key_use: KeyUse::Unknown,
         };
-        match &self.key {
-            SoftKey::Ed25519(key) => {
-                key.try_sign(input.bytes()).map(|signature| signature.as_ref().to_vec()).map_err(failed)
-            }
-            SoftKey::Hmac(key) => Ok(hmac::sign(key, input.bytes()).as_ref().to_vec()),
-            SoftKey::EcdsaP256(key) => {
-                let signature = import(input.digest()?).and_then(|digest| key.sign_digest(&digest));
-                signature.map(|signature| signature.as_ref().to_vec()).map_err(failed)
-            }
+        let bytes = input.for_algorithm(self.algorithm)?;
+        let digest = || match input {
+            SealInput::Digest(digest) => imported(digest),
+            SealInput::Message(_) => Err(Unspecified),
+        };
+        let signature = match &self.key {
+            SoftKey::Ed25519(key) => key.try_sign(bytes).map(|signature| signature.as_ref().to_vec()),
+            SoftKey::Ed25519ph(key) => key
+                .sign_prehashed(Sha512::new_with_prefix(bytes), None)
+                .map(|signature| signature.to_bytes().to_vec())
+                .map_err(|_| Unspecified),
+            SoftKey::Hmac(key) => Ok(hmac::sign(key, bytes).as_ref().to_vec()),
+            SoftKey::Ecdsa(key) => digest()
+                .and_then(|digest| key.sign_digest(&digest))
+                .map(|signature| signature.as_ref().to_vec()),
             SoftKey::Rsa(key, padding) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                let digest = import(input.digest()?).map_err(failed)?;
-                key.sign_digest(*padding, &digest, &mut signature).map_err(failed)?;
-                Ok(signature)
+                let signed = digest().and_then(|digest| key.sign_digest(*padding, &digest, &mut signature));
+                signed.map(|()| signature)
             }
-        }
+            SoftKey::MlDsa(key) => {
+                let mut signature = vec![0; key.algorithm().signature_len()];
+                key.sign(bytes, &mut signature).map(|_| signature)
+            }
+        };
+        signature.map_err(failed)
     }
 }
 
 impl SoftKey {
     fn parse(secret: &[u8], algorithm: SignatureAlgorithm) -> Result<Self, Unspecified> {
-        Ok(match algorithm {
-            SignatureAlgorithm::Ed25519 => Self::Ed25519(Ed25519KeyPair::from_pkcs8(secret)?),
-            SignatureAlgorithm::EcdsaP256Sha256 => {
-                Self::EcdsaP256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, secret)?)
+        Ok(match algorithm.family() {
+            KeyFamily::Ed25519 => {
+                let pair = Ed25519KeyPair::from_pkcs8(secret)?;
+                if algorithm == SignatureAlgorithm::Ed25519 {
+                    return Ok(Self::Ed25519(pair));
+                }
+                let seed: Curve25519SeedBin<'_> = pair.seed()?.as_be_bytes()?;
+                Self::Ed25519ph(Box::new(SigningKey::try_from(seed.as_ref()).map_err(|_| Unspecified)?))
             }
-            SignatureAlgorithm::RsaSha256 => Self::Rsa(rsa::KeyPair::from_pkcs8(secret)?, &RSA_PKCS1_SHA256),
-            SignatureAlgorithm::RsaPssSha256 => Self::Rsa(rsa::KeyPair::from_pkcs8(secret)?, &RSA_PSS_SHA256),
-            SignatureAlgorithm::HmacSha256 if secret.len() != MAC_SECRET_BYTES => {
-                return Err(Unspecified);
+            KeyFamily::P256 => Self::ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING, secret)?,
+            KeyFamily::P384 => Self::ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING, secret)?,
+            KeyFamily::Secp256k1 => Self::ecdsa(&ECDSA_P256K1_SHA256_ASN1_SIGNING, secret)?,
+            KeyFamily::Rsa => Self::Rsa(rsa::KeyPair::from_pkcs8(secret)?, rsa_encoding(algorithm)),
+            KeyFamily::MlDsa44 => Self::MlDsa(PqdsaKeyPair::from_pkcs8(&ML_DSA_44_SIGNING, secret)?),
+            KeyFamily::MlDsa65 => Self::MlDsa(PqdsaKeyPair::from_pkcs8(&ML_DSA_65_SIGNING, secret)?),
+            KeyFamily::Secret => {
+                let (hash, bytes) = mac_hash(algorithm);
+                if secret.len() != bytes {
+                    return Err(Unspecified);
+                }
+                Self::Hmac(Box::new(hmac::Key::new(hash, secret)))
             }
-            SignatureAlgorithm::HmacSha256 => Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret))),
         })
+    }
+
+    fn ecdsa(curve: &'static EcdsaSigningAlgorithm, secret: &[u8]) -> Result<Self, Unspecified> {
+        Ok(Self::Ecdsa(EcdsaKeyPair::from_pkcs8(curve, secret)?))
     }
 
     fn public_der(&self) -> Result<Option<Vec<u8>>, Unspecified> {
         let der: PublicKeyX509Der<'_> = match self {
             Self::Ed25519(key) => key.public_key().as_der()?,
-            Self::EcdsaP256(key) => key.public_key().as_der()?,
+            Self::Ed25519ph(key) => {
+                let key = PublicKey::from_ed25519_raw(key.verifying_key().as_bytes());
+                return key.map(|key| Some(key.spki_der().to_vec())).map_err(|_| Unspecified);
+            }
+            Self::Ecdsa(key) => key.public_key().as_der()?,
             Self::Rsa(key, _) => key.public_key().as_der()?,
+            Self::MlDsa(key) => key.public_key().as_der()?,
             Self::Hmac(_) => return Ok(None),
         };
         Ok(Some(der.as_ref().to_vec()))
     }
 }
 
-fn import(digest: &Digest) -> Result<digest::Digest, Unspecified> {
-    digest::Digest::import_less_safe(digest.as_bytes(), &SHA256)
+fn rsa_encoding(algorithm: SignatureAlgorithm) -> &'static dyn RsaEncoding {
+    match (algorithm.is_pss(), algorithm.hash()) {
+        (true, Some(HashAlgorithm::Sha384)) => &RSA_PSS_SHA384,
+        (true, Some(HashAlgorithm::Sha512)) => &RSA_PSS_SHA512,
+        (true, _) => &RSA_PSS_SHA256,
+        (false, Some(HashAlgorithm::Sha384)) => &RSA_PKCS1_SHA384,
+        (false, Some(HashAlgorithm::Sha512)) => &RSA_PKCS1_SHA512,
+        (false, _) => &RSA_PKCS1_SHA256,
+    }
+}
+
+/// The library's hash for a MAC, and the length of its key: the hash's output (RFC 2104 §3).
+fn mac_hash(algorithm: SignatureAlgorithm) -> (hmac::Algorithm, usize) {
+    match algorithm.hash() {
+        Some(HashAlgorithm::Sha384) => (hmac::HMAC_SHA384, 48),
+        Some(HashAlgorithm::Sha512) => (hmac::HMAC_SHA512, 64),
+        _ => (hmac::HMAC_SHA256, 32),
+    }
 }
 
 fn generate(shape: KeyShape) -> Result<Secret, Unspecified> {
     let random = SystemRandom::new();
+    let ecdsa =
+        |curve| EcdsaKeyPair::generate_pkcs8(curve, &random).map(|document| document.as_ref().to_vec());
+    let ml_dsa = |parameters: &'static PqdsaSigningAlgorithm| {
+        let document = PqdsaKeyPair::generate(parameters)?.to_pkcs8v1()?;
+        Ok::<_, Unspecified>(document.as_ref().to_vec())
+    };
     let bytes = match shape {
         KeyShape::Ed25519 => Ed25519KeyPair::generate_pkcs8v1(&random)?.as_ref().to_vec(),
-        KeyShape::EcdsaP256 => {
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)?.as_ref().to_vec()
-        }
+        KeyShape::P256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING)?,
+        KeyShape::P384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING)?,
+        KeyShape::Secp256k1 => ecdsa(&ECDSA_P256K1_SHA256_ASN1_SIGNING)?,
+        KeyShape::MlDsa44 => ml_dsa(&ML_DSA_44_SIGNING)?,
+        KeyShape::MlDsa65 => ml_dsa(&ML_DSA_65_SIGNING)?,
         KeyShape::Rsa(bits) => {
             let size = match bits {
                 RsaBits::B2048 => KeySize::Rsa2048,
@@ -283,8 +356,8 @@ fn generate(shape: KeyShape) -> Result<Secret, Unspecified> {
             let der: Pkcs8V1Der<'_> = rsa::KeyPair::generate(size)?.as_der()?;
             der.as_ref().to_vec()
         }
-        KeyShape::Hmac => {
-            let mut secret = vec![0; MAC_SECRET_BYTES];
+        KeyShape::Hmac(hash) => {
+            let mut secret = vec![0; hash.bytes()];
             rand::fill(&mut secret)?;
             secret
         }
@@ -331,7 +404,7 @@ mod tests {
     #[test]
     fn a_key_file_others_can_read_is_refused_by_name() {
         let (directory, backend) = on_disk();
-        backend.generate_key("orders", KeyShape::Hmac).unwrap();
+        backend.generate_key("orders", KeyShape::Hmac(HashAlgorithm::Sha256)).unwrap();
         let path = directory.path().join("keys/orders.mac");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let error = backend.open_key("orders", SignatureAlgorithm::HmacSha256).err().unwrap();
@@ -342,9 +415,12 @@ mod tests {
     fn labels_cannot_leave_the_directory_and_kinds_are_not_mixed_up() {
         let (_directory, backend) = on_disk();
         for label in ["", "../orders", "a/b", ".hidden", "a b"] {
-            assert!(matches!(backend.generate_key(label, KeyShape::Hmac), Err(SoftwareError::Label(_))));
+            assert!(matches!(
+                backend.generate_key(label, KeyShape::Hmac(HashAlgorithm::Sha256)),
+                Err(SoftwareError::Label(_))
+            ));
         }
-        backend.generate_key("ec", KeyShape::EcdsaP256).unwrap();
+        backend.generate_key("ec", KeyShape::P256).unwrap();
         let wrong = backend.open_key("ec", SignatureAlgorithm::Ed25519).err().unwrap();
         assert_eq!(wrong.code(), "backend-refused");
         let missing = backend.open_key("ec2", SignatureAlgorithm::Ed25519).err().unwrap();

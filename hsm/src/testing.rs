@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use chancery_format::entry::KeyUse;
 use chancery_format::{Digest, PublicKey, SignatureAlgorithm};
 
+use crate::birth::Birth;
+use crate::device_log::DeviceLog;
 use crate::signer::{Backend, Cost, SealInput, SignerError, SignerHandle};
 
 /// A device of so many sessions, each taking so long per operation.
@@ -56,6 +58,18 @@ impl Backend for SlowDevice {
 
     fn probe(&self, deadline: Instant) -> Result<(), SignerError> {
         self.inner.probe(deadline)
+    }
+
+    fn algorithms(&self) -> &'static [SignatureAlgorithm] {
+        self.inner.algorithms()
+    }
+
+    fn birth(&self, label: &str, algorithm: SignatureAlgorithm) -> Result<Birth, SignerError> {
+        self.inner.birth(label, algorithm)
+    }
+
+    fn device_log(&self) -> Option<Arc<dyn DeviceLog>> {
+        self.inner.device_log()
     }
 }
 
@@ -206,6 +220,18 @@ impl Backend for FaultyDevice {
             Fault::AwayBefore | Fault::AwayAfter => Err(away(KeyUse::None)),
             _ => self.inner.probe(deadline),
         }
+    }
+
+    fn algorithms(&self) -> &'static [SignatureAlgorithm] {
+        self.inner.algorithms()
+    }
+
+    fn birth(&self, label: &str, algorithm: SignatureAlgorithm) -> Result<Birth, SignerError> {
+        self.inner.birth(label, algorithm)
+    }
+
+    fn device_log(&self) -> Option<Arc<dyn DeviceLog>> {
+        self.inner.device_log()
     }
 }
 

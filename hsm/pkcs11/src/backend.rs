@@ -107,6 +107,10 @@ impl Backend for Pkcs11Backend {
         Ok(Arc::new(Pkcs11Key { token: Arc::clone(&self.token), address, public_key }))
     }
 
+    fn algorithms(&self) -> &'static [SignatureAlgorithm] {
+        crate::key::ALGORITHMS
+    }
+
     /// Finds every opened key on the token and lets the token compute a MAC with a key made for the
     /// occasion, which lives and dies in the session. A token that cannot make one is believed after the
     /// search alone.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chancery_format::entry::KeyUse;
-use chancery_format::{PublicKey, SignatureAlgorithm};
+use chancery_format::{HashAlgorithm, KeyFamily, PublicKey, SignatureAlgorithm};
 use chancery_hsm::{SealInput, SignerError, SignerHandle};
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
@@ -33,11 +33,17 @@ impl KeyAddress {
 
     /// Key types that serve the algorithm; tokens differ in what they call a MAC key.
     pub(crate) const fn key_types(&self) -> &'static [KeyType] {
-        match self.algorithm {
-            SignatureAlgorithm::Ed25519 => &[KeyType::EC_EDWARDS],
-            SignatureAlgorithm::EcdsaP256Sha256 => &[KeyType::EC],
-            SignatureAlgorithm::RsaSha256 | SignatureAlgorithm::RsaPssSha256 => &[KeyType::RSA],
-            SignatureAlgorithm::HmacSha256 => &[KeyType::GENERIC_SECRET, KeyType::SHA256_HMAC],
+        match self.algorithm.family() {
+            KeyFamily::Ed25519 => &[KeyType::EC_EDWARDS],
+            KeyFamily::P256 | KeyFamily::P384 | KeyFamily::Secp256k1 => &[KeyType::EC],
+            KeyFamily::Rsa => &[KeyType::RSA],
+            KeyFamily::Secret => match self.algorithm.hash() {
+                Some(HashAlgorithm::Sha384) => &[KeyType::GENERIC_SECRET, KeyType::SHA384_HMAC],
+                Some(HashAlgorithm::Sha512) => &[KeyType::GENERIC_SECRET, KeyType::SHA512_HMAC],
+                _ => &[KeyType::GENERIC_SECRET, KeyType::SHA256_HMAC],
+            },
+            // No module here offers them; see `ALGORITHMS`.
+            KeyFamily::MlDsa44 | KeyFamily::MlDsa65 => &[],
         }
     }
 
@@ -88,13 +94,19 @@ impl SignerHandle for Pkcs11Key {
 
     fn sign(&self, input: SealInput<'_>, deadline: Instant) -> Result<Vec<u8>, SignerError> {
         let data = data_to_sign(self.address.algorithm, input)?;
-        let signed = self.token.with_session(deadline, |device| self.sign_in(device, &data))?;
+        let mechanism = mechanism(self.address.algorithm)?;
+        let signed = self.token.with_session(deadline, |device| self.sign_in(device, &mechanism, &data))?;
         encode(self.address.algorithm, signed)
     }
 }
 
 impl Pkcs11Key {
-    fn sign_in(&self, device: &mut DeviceSession, data: &[u8]) -> Result<Vec<u8>, Failure> {
+    fn sign_in(
+        &self,
+        device: &mut DeviceSession,
+        mechanism: &Mechanism<'_>,
+        data: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
         let address = &self.address;
         let handle = match device.handles.get(&address.number) {
             Some(handle) => *handle,
@@ -104,42 +116,69 @@ impl Pkcs11Key {
                 handle
             }
         };
-        Ok(device.session.sign(&mechanism(address.algorithm), handle, data)?)
+        Ok(device.session.sign(mechanism, handle, data)?)
     }
 }
 
-fn mechanism(algorithm: SignatureAlgorithm) -> Mechanism<'static> {
-    match algorithm {
+/// What a PKCS#11 token can be asked for. A token may offer less; opening the key tells.
+pub(crate) const ALGORITHMS: &[SignatureAlgorithm] = &[
+    SignatureAlgorithm::Ed25519,
+    SignatureAlgorithm::EcdsaP256Sha256,
+    SignatureAlgorithm::EcdsaP384Sha384,
+    SignatureAlgorithm::EcdsaSecp256k1Sha256,
+    SignatureAlgorithm::RsaSha256,
+    SignatureAlgorithm::RsaSha384,
+    SignatureAlgorithm::RsaSha512,
+    SignatureAlgorithm::RsaPssSha256,
+    SignatureAlgorithm::RsaPssSha384,
+    SignatureAlgorithm::RsaPssSha512,
+    SignatureAlgorithm::HmacSha256,
+    SignatureAlgorithm::HmacSha384,
+    SignatureAlgorithm::HmacSha512,
+];
+
+fn mechanism(algorithm: SignatureAlgorithm) -> Result<Mechanism<'static>, SignerError> {
+    let pss = |hash_alg, mgf, s_len: u64| {
+        Mechanism::RsaPkcsPss(PkcsPssParams { hash_alg, mgf, s_len: s_len.into() })
+    };
+    Ok(match algorithm {
         SignatureAlgorithm::Ed25519 => Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519)),
-        SignatureAlgorithm::EcdsaP256Sha256 => Mechanism::Ecdsa,
-        SignatureAlgorithm::RsaSha256 => Mechanism::RsaPkcs,
-        SignatureAlgorithm::RsaPssSha256 => Mechanism::RsaPkcsPss(PkcsPssParams {
-            hash_alg: MechanismType::SHA256,
-            mgf: PkcsMgfType::MGF1_SHA256,
-            s_len: 32.into(),
-        }),
+        SignatureAlgorithm::EcdsaP256Sha256
+        | SignatureAlgorithm::EcdsaP384Sha384
+        | SignatureAlgorithm::EcdsaSecp256k1Sha256 => Mechanism::Ecdsa,
+        SignatureAlgorithm::RsaSha256 | SignatureAlgorithm::RsaSha384 | SignatureAlgorithm::RsaSha512 => {
+            Mechanism::RsaPkcs
+        }
+        SignatureAlgorithm::RsaPssSha256 => pss(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, 32),
+        SignatureAlgorithm::RsaPssSha384 => pss(MechanismType::SHA384, PkcsMgfType::MGF1_SHA384, 48),
+        SignatureAlgorithm::RsaPssSha512 => pss(MechanismType::SHA512, PkcsMgfType::MGF1_SHA512, 64),
         SignatureAlgorithm::HmacSha256 => Mechanism::Sha256Hmac,
-    }
+        SignatureAlgorithm::HmacSha384 => Mechanism::Sha384Hmac,
+        SignatureAlgorithm::HmacSha512 => Mechanism::Sha512Hmac,
+        SignatureAlgorithm::Ed25519ph | SignatureAlgorithm::MlDsa44 | SignatureAlgorithm::MlDsa65 => {
+            return Err(SignerError::WrongInput);
+        }
+    })
 }
 
 /// What the mechanism is fed. None of them hashes again.
 fn data_to_sign(algorithm: SignatureAlgorithm, input: SealInput<'_>) -> Result<Vec<u8>, SignerError> {
-    Ok(match algorithm {
-        SignatureAlgorithm::Ed25519 | SignatureAlgorithm::HmacSha256 => input.bytes().to_vec(),
-        SignatureAlgorithm::EcdsaP256Sha256 | SignatureAlgorithm::RsaPssSha256 => {
-            input.digest()?.as_bytes().to_vec()
-        }
-        SignatureAlgorithm::RsaSha256 => der::digest_info(input.digest()?.as_bytes()),
+    let bytes = input.for_algorithm(algorithm)?;
+    Ok(match (algorithm.family(), algorithm.hash()) {
+        (KeyFamily::Rsa, Some(hash)) if !algorithm.is_pss() => der::digest_info(hash, bytes),
+        _ => bytes.to_vec(),
     })
 }
 
 /// The token's answer in the encoding of [`SignatureAlgorithm`].
 fn encode(algorithm: SignatureAlgorithm, signed: Vec<u8>) -> Result<Vec<u8>, SignerError> {
-    if algorithm != SignatureAlgorithm::EcdsaP256Sha256 {
-        return Ok(signed);
-    }
-    der::ecdsa_signature(&signed).ok_or_else(|| SignerError::Unavailable {
-        cause: format!("an ECDSA signature of {} bytes instead of 64", signed.len()),
+    let bytes = match algorithm.family() {
+        KeyFamily::P256 | KeyFamily::Secp256k1 => 32,
+        KeyFamily::P384 => 48,
+        _ => return Ok(signed),
+    };
+    der::ecdsa_signature(&signed, bytes).ok_or_else(|| SignerError::Unavailable {
+        cause: format!("an ECDSA signature of {} bytes instead of {}", signed.len(), 2 * bytes),
         key_use: KeyUse::Unknown,
     })
 }

@@ -106,11 +106,11 @@ fn generate(session: &Session, label: &str, shape: KeyShape) -> Result<(), Error
     let public = |special: Vec<Attribute>| [common(label), special, vec![Attribute::Verify(true)]].concat();
     let private = [common(label), secrecy()].concat();
     match shape {
-        KeyShape::Hmac => {
+        KeyShape::Hmac(hash) => {
             let kind = vec![
                 Attribute::Class(ObjectClass::SECRET_KEY),
                 Attribute::KeyType(KeyType::GENERIC_SECRET),
-                Attribute::ValueLen(32.into()),
+                Attribute::ValueLen((hash.bytes() as u64).into()),
             ];
             session.generate_key(&Mechanism::GenericSecretKeyGen, &[private, kind].concat())?;
         }
@@ -121,13 +121,25 @@ fn generate(session: &Session, label: &str, shape: KeyShape) -> Result<(), Error
             ];
             session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public(size), &private)?;
         }
-        KeyShape::EcdsaP256 => {
-            let curve = vec![Attribute::EcParams(der::P256_PARAMS.to_vec())];
-            session.generate_key_pair(&Mechanism::EccKeyPairGen, &public(curve), &private)?;
+        KeyShape::P256 => generate_ecdsa(session, &der::P256_PARAMS, &public, &private)?,
+        KeyShape::P384 => generate_ecdsa(session, &der::P384_PARAMS, &public, &private)?,
+        KeyShape::Secp256k1 => generate_ecdsa(session, &der::SECP256K1_PARAMS, &public, &private)?,
+        KeyShape::MlDsa44 | KeyShape::MlDsa65 => {
+            return Err(Error::NotSupported);
         }
         KeyShape::Ed25519 => generate_ed25519(session, &public, &private)?,
     }
     Ok(())
+}
+
+fn generate_ecdsa(
+    session: &Session,
+    curve: &[u8],
+    public: &dyn Fn(Vec<Attribute>) -> Vec<Attribute>,
+    private: &[Attribute],
+) -> Result<(), Error> {
+    let curve = vec![Attribute::EcParams(curve.to_vec())];
+    session.generate_key_pair(&Mechanism::EccKeyPairGen, &public(curve), private).map(|_| ())
 }
 
 /// Tokens name the curve by object identifier or, as the standard's first text had it, by a string.

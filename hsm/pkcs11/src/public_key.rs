@@ -4,7 +4,7 @@
 //! answer for it on the private key. Whether the two belong together is not asked here: the keyring
 //! verifies every signature against what this file read.
 
-use chancery_format::{PublicKey, SignatureAlgorithm};
+use chancery_format::{KeyFamily, PublicKey, SignatureAlgorithm};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
@@ -33,9 +33,8 @@ fn read_object(
     object: ObjectHandle,
     algorithm: SignatureAlgorithm,
 ) -> Result<Option<PublicKey>, Failure> {
-    use SignatureAlgorithm::{RsaPssSha256, RsaSha256};
-    let wanted: &[_] = match algorithm {
-        RsaSha256 | RsaPssSha256 => &[AttributeType::Modulus, AttributeType::PublicExponent],
+    let wanted: &[_] = match algorithm.family() {
+        KeyFamily::Rsa => &[AttributeType::Modulus, AttributeType::PublicExponent],
         _ => &[AttributeType::EcPoint],
     };
     Ok(match session.get_attributes(object, wanted)?.as_slice() {
@@ -50,17 +49,15 @@ fn read_object(
 /// CKA_EC_POINT: raw, or in an OCTET STRING as the standard asks, or in a BIT STRING as some tokens do
 /// for Ed25519.
 fn of_point(algorithm: SignatureAlgorithm, attribute: &[u8]) -> Option<PublicKey> {
-    let length = match algorithm {
-        SignatureAlgorithm::Ed25519 => 32,
+    let length = match algorithm.family() {
+        KeyFamily::Ed25519 => 32,
+        KeyFamily::P384 => 97,
         _ => 65,
     };
     let bits = unwrapped(BIT_STRING, attribute).and_then(|bits| bits.strip_prefix(&[0]));
     let candidates = [Some(attribute), unwrapped(OCTET_STRING, attribute), bits];
     let point = candidates.into_iter().flatten().find(|point| point.len() == length)?;
-    match algorithm {
-        SignatureAlgorithm::Ed25519 => PublicKey::from_ed25519_raw(point.try_into().ok()?).ok(),
-        _ => PublicKey::from_p256_point(point).ok(),
-    }
+    PublicKey::from_point(algorithm, point).ok()
 }
 
 /// The content of a DER value that fills the whole input.
@@ -97,7 +94,7 @@ mod tests {
             EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).unwrap();
         let ec = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref()).unwrap();
         let point = ec.public_key().as_ref();
-        let expected = PublicKey::from_p256_point(point).ok();
+        let expected = PublicKey::from_point(EcdsaP256Sha256, point).ok();
         assert!(expected.is_some());
         assert_eq!(of_point(EcdsaP256Sha256, point), expected);
         assert_eq!(of_point(EcdsaP256Sha256, &[&[0x04, 0x41], point].concat()), expected);

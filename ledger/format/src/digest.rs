@@ -2,22 +2,70 @@
 
 use crate::hash::{HexError, from_lower_hex};
 
+/// A hash function of FIPS 180-4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HashAlgorithm {
+    /// SHA-256, 32 bytes.
+    Sha256,
+    /// SHA-384, 48 bytes.
+    Sha384,
+    /// SHA-512, 64 bytes.
+    Sha512,
+}
+
+impl HashAlgorithm {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// The name as `digestAlgorithm` carries it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// Length of its digests in bytes.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    /// Reads the name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hash| hash.as_str() == text)
+    }
+}
+
 /// A digest together with the algorithm that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Digest {
     /// SHA-256, 32 bytes.
     Sha256([u8; 32]),
+    /// SHA-384, 48 bytes.
+    Sha384([u8; 48]),
+    /// SHA-512, 64 bytes.
+    Sha512([u8; 64]),
 }
 
 /// Why a digest was refused. The caller is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// Only `sha256` is known.
-    #[error("unknown digestAlgorithm; only \"sha256\" is supported")]
+    /// No such hash function here.
+    #[error("unknown digestAlgorithm; one of \"sha256\", \"sha384\", \"sha512\"")]
     UnknownAlgorithm,
     /// Right alphabet, wrong length.
-    #[error("a sha256 digest has 64 hexadecimal characters, this has {0}")]
-    WrongLength(usize),
+    #[error("a {} digest has {} hexadecimal characters, this has {got}", algorithm.as_str(), 2 * algorithm.bytes())]
+    WrongLength {
+        /// The algorithm named.
+        algorithm: HashAlgorithm,
+        /// Characters sent.
+        got: usize,
+    },
     /// Not lower-case hexadecimal.
     #[error("digest must be lower-case hexadecimal")]
     NotHex,
@@ -26,27 +74,38 @@ pub enum DigestError {
 impl Digest {
     /// Reads `digestAlgorithm` and lower-case hex `digest` as a request carries them.
     pub fn parse(algorithm: &str, hex: &str) -> Result<Self, DigestError> {
-        if algorithm != "sha256" {
-            return Err(DigestError::UnknownAlgorithm);
-        }
-        match from_lower_hex::<32>(hex) {
-            Ok(bytes) => Ok(Self::Sha256(bytes)),
-            Err(HexError::Length) => Err(DigestError::WrongLength(hex.len())),
-            Err(HexError::Alphabet) => Err(DigestError::NotHex),
+        let algorithm = HashAlgorithm::parse(algorithm).ok_or(DigestError::UnknownAlgorithm)?;
+        let digest = match algorithm {
+            HashAlgorithm::Sha256 => from_lower_hex(hex).map(Self::Sha256),
+            HashAlgorithm::Sha384 => from_lower_hex(hex).map(Self::Sha384),
+            HashAlgorithm::Sha512 => from_lower_hex(hex).map(Self::Sha512),
+        };
+        digest.map_err(|error| match error {
+            HexError::Length => DigestError::WrongLength { algorithm, got: hex.len() },
+            HexError::Alphabet => DigestError::NotHex,
+        })
+    }
+
+    /// The algorithm that made it.
+    pub const fn hash(&self) -> HashAlgorithm {
+        match self {
+            Self::Sha256(_) => HashAlgorithm::Sha256,
+            Self::Sha384(_) => HashAlgorithm::Sha384,
+            Self::Sha512(_) => HashAlgorithm::Sha512,
         }
     }
 
     /// The name of the algorithm in leaves and replies.
     pub const fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Sha256(_) => "sha256",
-        }
+        self.hash().as_str()
     }
 
     /// The digest's bytes.
     pub const fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Sha256(bytes) => bytes,
+            Self::Sha384(bytes) => bytes,
+            Self::Sha512(bytes) => bytes,
         }
     }
 

@@ -45,10 +45,10 @@ pub mod registry;
 pub mod tile;
 pub mod timestamp;
 
-pub use algorithm::SignatureAlgorithm;
+pub use algorithm::{KeyFamily, SignatureAlgorithm};
 pub use checkpoint::{Checkpoint, VerifiedCheckpoint};
 pub use committed::{Committed, DurableHead, DurableIntent};
-pub use digest::Digest;
+pub use digest::{Digest, HashAlgorithm};
 pub use entry::{Intent, Outcome, OutcomeResult, Rung};
 pub use event::{AuditEvent, EventDraft};
 pub use hash::{Hash, LeafIndex, TreeHead, TreeSize};

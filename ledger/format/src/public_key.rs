@@ -9,16 +9,20 @@
 
 use std::ops::RangeInclusive;
 
+use ed25519_dalek::Signature as Ed25519Signature;
 use ed25519_dalek::VerifyingKey as Ed25519Key;
+use k256::ecdsa::VerifyingKey as Secp256k1Key;
+use ml_dsa::{MlDsa44, MlDsa65, VerifyingKey as MlDsaKey};
+use p256::ecdsa::VerifyingKey as P256Key;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
-use p256::ecdsa::{DerSignature, VerifyingKey as P256Key};
+use p384::ecdsa::VerifyingKey as P384Key;
 use rsa::traits::PublicKeyParts;
 use rsa::{BoxedUint, Pkcs1v15Sign, Pss, RsaPublicKey};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use spki::{DecodePublicKey, EncodePublicKey};
 
-use crate::algorithm::SignatureAlgorithm;
-use crate::digest::Digest;
+use crate::algorithm::{KeyFamily, SignatureAlgorithm};
+use crate::digest::{Digest, HashAlgorithm};
 
 mod ed25519_batch;
 #[cfg(test)]
@@ -32,8 +36,6 @@ const RSA_BITS: RangeInclusive<u32> = 2048..=4096;
 /// Smallest accepted RSA public exponent (FIPS 186-5 §5.1). The largest is 2^33 − 1, for the time
 /// verification takes.
 const RSA_EXPONENT_MIN: u64 = 65_537;
-/// Length of an RSASSA-PSS salt.
-const PSS_SALT_BYTES: usize = 32;
 
 /// Why a public key was refused. Whoever supplied it is at fault; retrying cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,36 +53,45 @@ pub enum PublicKeyError {
 }
 
 /// A key that verifies, with the algorithm it verifies for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PublicKey {
     algorithm: SignatureAlgorithm,
     key: Key,
     der: Vec<u8>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Two keys are equal if they verify the same: a key has one encoding.
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.algorithm == other.algorithm && self.der == other.der
+    }
+}
+
+impl Eq for PublicKey {}
+
+#[derive(Debug, Clone)]
 enum Key {
     Ed25519(Ed25519Key),
     P256(P256Key),
+    P384(P384Key),
+    Secp256k1(Secp256k1Key),
     Rsa(RsaPublicKey),
+    MlDsa44(Box<MlDsaKey<MlDsa44>>),
+    MlDsa65(Box<MlDsaKey<MlDsa65>>),
 }
 
 impl PublicKey {
     /// From SPKI DER. The encoding must be the one this crate writes.
     pub fn from_der(algorithm: SignatureAlgorithm, der: &[u8]) -> Result<Self, PublicKeyError> {
-        let encoding = |_| PublicKeyError::Encoding;
-        let key = match algorithm {
-            SignatureAlgorithm::Ed25519 => {
-                let key = Ed25519Key::from_public_key_der(der).map_err(encoding)?;
-                Key::Ed25519(ed25519_key(key.as_bytes())?)
-            }
-            SignatureAlgorithm::EcdsaP256Sha256 => {
-                Key::P256(P256Key::from_public_key_der(der).map_err(encoding)?)
-            }
-            SignatureAlgorithm::RsaSha256 | SignatureAlgorithm::RsaPssSha256 => {
-                Key::Rsa(RsaPublicKey::from_public_key_der(der).map_err(encoding)?)
-            }
-            SignatureAlgorithm::HmacSha256 => return Err(PublicKeyError::Mac),
+        let key = match algorithm.family() {
+            KeyFamily::Ed25519 => Key::Ed25519(ed25519_key(parse::<Ed25519Key>(der)?.as_bytes())?),
+            KeyFamily::P256 => Key::P256(parse(der)?),
+            KeyFamily::P384 => Key::P384(parse(der)?),
+            KeyFamily::Secp256k1 => Key::Secp256k1(parse(der)?),
+            KeyFamily::Rsa => Key::Rsa(parse(der)?),
+            KeyFamily::MlDsa44 => Key::MlDsa44(Box::new(parse(der)?)),
+            KeyFamily::MlDsa65 => Key::MlDsa65(Box::new(parse(der)?)),
+            KeyFamily::Secret => return Err(PublicKeyError::Mac),
         };
         let key = Self::checked(algorithm, key)?;
         if key.der == der { Ok(key) } else { Err(PublicKeyError::Encoding) }
@@ -95,15 +106,24 @@ impl PublicKey {
         if key.to_pem().trim_ascii() == pem { Ok(key) } else { Err(PublicKeyError::Encoding) }
     }
 
-    /// From the 32 raw bytes of an Ed25519 key.
+    /// From the 32 raw bytes of an Ed25519 key, for pure Ed25519.
     pub fn from_ed25519_raw(raw: &[u8; 32]) -> Result<Self, PublicKeyError> {
         Self::checked(SignatureAlgorithm::Ed25519, Key::Ed25519(ed25519_key(raw)?))
     }
 
-    /// From a SEC 1 point (compressed or not) on P-256.
-    pub fn from_p256_point(point: &[u8]) -> Result<Self, PublicKeyError> {
-        let key = P256Key::from_sec1_bytes(point).map_err(|_| PublicKeyError::Encoding)?;
-        Self::checked(SignatureAlgorithm::EcdsaP256Sha256, Key::P256(key))
+    /// From what devices show of a key on a curve: a SEC 1 point (compressed or not), or the 32 bytes of an
+    /// Ed25519 key.
+    pub fn from_point(algorithm: SignatureAlgorithm, point: &[u8]) -> Result<Self, PublicKeyError> {
+        let key = match algorithm.family() {
+            KeyFamily::Ed25519 => {
+                Key::Ed25519(ed25519_key(point.try_into().map_err(|_| PublicKeyError::Encoding)?)?)
+            }
+            KeyFamily::P256 => Key::P256(encoding(P256Key::from_sec1_bytes(point))?),
+            KeyFamily::P384 => Key::P384(encoding(P384Key::from_sec1_bytes(point))?),
+            KeyFamily::Secp256k1 => Key::Secp256k1(encoding(Secp256k1Key::from_sec1_bytes(point))?),
+            _ => return Err(PublicKeyError::Encoding),
+        };
+        Self::checked(algorithm, key)
     }
 
     /// From an RSA modulus and public exponent, big-endian.
@@ -112,7 +132,7 @@ impl PublicKey {
         modulus: &[u8],
         exponent: &[u8],
     ) -> Result<Self, PublicKeyError> {
-        if !matches!(algorithm, SignatureAlgorithm::RsaSha256 | SignatureAlgorithm::RsaPssSha256) {
+        if algorithm.family() != KeyFamily::Rsa {
             return Err(PublicKeyError::Encoding);
         }
         let number = BoxedUint::from_be_slice_vartime;
@@ -130,7 +150,11 @@ impl PublicKey {
         let der = match &key {
             Key::Ed25519(key) => key.to_public_key_der(),
             Key::P256(key) => key.to_public_key_der(),
+            Key::P384(key) => key.to_public_key_der(),
+            Key::Secp256k1(key) => key.to_public_key_der(),
             Key::Rsa(key) => key.to_public_key_der(),
+            Key::MlDsa44(key) => key.to_public_key_der(),
+            Key::MlDsa65(key) => key.to_public_key_der(),
         };
         let der = der.map_err(|_| PublicKeyError::Encoding)?.as_bytes().to_vec();
         Ok(Self { algorithm, key, der })
@@ -153,46 +177,94 @@ impl PublicKey {
         format!("-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----\n")
     }
 
-    /// The raw key, if it is Ed25519: what note verifier keys and batches are made of.
+    /// The raw key, if it is for pure Ed25519: what note verifier keys and batches are made of.
     pub fn ed25519_raw(&self) -> Option<[u8; 32]> {
         match &self.key {
-            Key::Ed25519(key) => Some(key.to_bytes()),
+            Key::Ed25519(key) if self.algorithm == SignatureAlgorithm::Ed25519 => Some(key.to_bytes()),
             _ => None,
         }
     }
 
-    /// Whether `signature` is one over `digest`.
+    /// Whether `signature` is one over `digest`. A digest of a length the algorithm does not take has none.
     ///
     /// - Ed25519: RFC 8032 over the digest's bytes by the rules of `verify_strict`: canonical encodings,
-    ///   nothing of small order, the equation without the cofactor.
-    /// - ECDSA: minimal DER, nothing after it. Both `s` and `n − s` verify, as FIPS 186-5 has it: devices
-    ///   return either, and to refuse half of their signatures would leave key uses without a signature.
-    ///   That anybody can turn one into the other gains nothing here, because the ledger binds the very
-    ///   bytes that were issued and nothing is keyed by signature bytes.
-    /// - RSA: exactly the modulus' length; PSS with MGF1-SHA-256 and a salt of exactly 32 bytes.
+    ///   nothing of small order, the equation without the cofactor. Ed25519ph likewise, with its prefix.
+    /// - ECDSA: minimal DER, nothing after it. On P-256 and P-384 both `s` and `n − s` verify, as FIPS 186-5
+    ///   has it: devices return either, and to refuse half of their signatures would leave key uses without
+    ///   a signature. That anybody can turn one into the other gains nothing here, because the ledger binds
+    ///   the very bytes that were issued and nothing is keyed by signature bytes. On secp256k1 only the
+    ///   lower `s` does, as everyone expects who uses that curve.
+    /// - RSA: exactly the modulus' length; PSS with MGF1 of the same hash and a salt exactly as long.
+    /// - ML-DSA: FIPS 204 algorithm 3, pure, with an empty context.
     pub fn verify(&self, digest: &Digest, signature: &[u8]) -> bool {
-        let digest = digest.as_bytes();
+        if self.algorithm.digest().is_some_and(|wanted| wanted != digest.hash()) {
+            return false;
+        }
+        let bytes = digest.as_bytes();
         match &self.key {
-            Key::Ed25519(key) => ed25519_batch::verify_one(key, digest, signature),
-            Key::P256(key) => verify_p256(key, digest, signature),
+            Key::Ed25519(key) if self.algorithm == SignatureAlgorithm::Ed25519ph => {
+                verify_ed25519ph(key, bytes, signature)
+            }
+            Key::Ed25519(key) => ed25519_batch::verify_one(key, bytes, signature),
+            Key::P256(key) => p256::ecdsa::DerSignature::from_bytes(signature).is_ok_and(|parsed| {
+                parsed.as_bytes() == signature && key.verify_prehash(bytes, &parsed).is_ok()
+            }),
+            Key::P384(key) => p384::ecdsa::DerSignature::from_bytes(signature).is_ok_and(|parsed| {
+                parsed.as_bytes() == signature && key.verify_prehash(bytes, &parsed).is_ok()
+            }),
+            Key::Secp256k1(key) => verify_secp256k1(key, bytes, signature),
             Key::Rsa(key) => signature.len() == key.size() && self.verify_rsa(key, digest, signature),
+            Key::MlDsa44(key) => {
+                signature.try_into().is_ok_and(|parsed| key.verify_with_context(bytes, &[], &parsed))
+            }
+            Key::MlDsa65(key) => {
+                signature.try_into().is_ok_and(|parsed| key.verify_with_context(bytes, &[], &parsed))
+            }
         }
     }
 
-    fn verify_rsa(&self, key: &RsaPublicKey, digest: &[u8], signature: &[u8]) -> bool {
-        let verdict = match self.algorithm {
-            SignatureAlgorithm::RsaPssSha256 => {
-                key.verify(Pss::<Sha256>::new_with_salt(PSS_SALT_BYTES), digest, signature)
-            }
-            _ => key.verify(Pkcs1v15Sign::new::<Sha256>(), digest, signature),
+    fn verify_rsa(&self, key: &RsaPublicKey, digest: &Digest, signature: &[u8]) -> bool {
+        let (bytes, hash) = (digest.as_bytes(), digest.hash());
+        let salt = hash.bytes();
+        let verdict = match (self.algorithm.is_pss(), hash) {
+            (true, HashAlgorithm::Sha256) => key.verify(Pss::<Sha256>::new_with_salt(salt), bytes, signature),
+            (true, HashAlgorithm::Sha384) => key.verify(Pss::<Sha384>::new_with_salt(salt), bytes, signature),
+            (true, HashAlgorithm::Sha512) => key.verify(Pss::<Sha512>::new_with_salt(salt), bytes, signature),
+            (false, HashAlgorithm::Sha256) => key.verify(Pkcs1v15Sign::new::<Sha256>(), bytes, signature),
+            (false, HashAlgorithm::Sha384) => key.verify(Pkcs1v15Sign::new::<Sha384>(), bytes, signature),
+            (false, HashAlgorithm::Sha512) => key.verify(Pkcs1v15Sign::new::<Sha512>(), bytes, signature),
         };
         verdict.is_ok()
     }
 }
 
-fn verify_p256(key: &P256Key, digest: &[u8], signature: &[u8]) -> bool {
-    let Ok(parsed) = DerSignature::from_bytes(signature) else { return false };
-    parsed.as_bytes() == signature && key.verify_prehash(digest, &parsed).is_ok()
+fn encoding<T, E>(result: Result<T, E>) -> Result<T, PublicKeyError> {
+    result.map_err(|_| PublicKeyError::Encoding)
+}
+
+fn parse<K: DecodePublicKey>(der: &[u8]) -> Result<K, PublicKeyError> {
+    encoding(K::from_public_key_der(der))
+}
+
+fn verify_ed25519ph(key: &Ed25519Key, message: &[u8], signature: &[u8]) -> bool {
+    let Ok(signature) = Ed25519Signature::from_slice(signature) else { return false };
+    key.verify_prehashed_strict(Sha512::new_with_prefix(message), None, &signature).is_ok()
+}
+
+/// Either `s` is a signature by the standard; the curve's users accept the lower one only.
+fn verify_secp256k1(key: &Secp256k1Key, digest: &[u8], signature: &[u8]) -> bool {
+    let Ok(parsed) = k256::ecdsa::DerSignature::from_bytes(signature) else { return false };
+    let Ok(scalars) = k256::ecdsa::Signature::from_der(signature) else { return false };
+    parsed.as_bytes() == signature
+        && scalars.normalize_s() == scalars
+        && key.verify_prehash(digest, &scalars).is_ok()
+}
+
+/// A signature on secp256k1 with the lower of its two values of `s`; devices return either, and everyone can
+/// turn one into the other. `None` if the bytes are no DER signature.
+pub fn lower_s_secp256k1(signature: &[u8]) -> Option<Vec<u8>> {
+    let scalars = k256::ecdsa::Signature::from_der(signature).ok()?;
+    Some(scalars.normalize_s().to_der().as_bytes().to_vec())
 }
 
 /// An Ed25519 key in its one encoding and in the prime-order group, so not of small order either.

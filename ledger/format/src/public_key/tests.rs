@@ -37,7 +37,10 @@ fn p256_pair() -> (EcdsaKeyPair, PublicKey) {
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
     let der = pair.public_key().as_der().unwrap();
     let key = PublicKey::from_der(SignatureAlgorithm::EcdsaP256Sha256, der.as_ref()).unwrap();
-    assert_eq!(PublicKey::from_p256_point(pair.public_key().as_ref()).as_ref(), Ok(&key));
+    assert_eq!(
+        PublicKey::from_point(SignatureAlgorithm::EcdsaP256Sha256, pair.public_key().as_ref()).as_ref(),
+        Ok(&key)
+    );
     (pair, key)
 }
 
@@ -259,7 +262,7 @@ fn der_has_one_spelling() {
     // A compressed point is a second encoding of the same key, acceptable only where a device gives it.
     let point = &p256.spki_der()[26..];
     let compressed = [&[2 + (point[64] & 1)], &point[1..33]].concat();
-    assert_eq!(PublicKey::from_p256_point(&compressed).as_ref(), Ok(&p256));
+    assert_eq!(PublicKey::from_point(SignatureAlgorithm::EcdsaP256Sha256, &compressed).as_ref(), Ok(&p256));
     let mut der = hex::decode("3039301306072a8648ce3d020106082a8648ce3d030107032200").unwrap();
     der.extend_from_slice(&compressed);
     assert_eq!(PublicKey::from_der(SignatureAlgorithm::EcdsaP256Sha256, &der), Err(PublicKeyError::Encoding));
