@@ -253,7 +253,14 @@ impl SignerHandle for FaultyHandle {
             Fault::AwayBefore => Err(away(KeyUse::None)),
             Fault::AwayAfter => self.inner.sign(input, deadline).and(Err(away(KeyUse::Unknown))),
             Fault::Panic => std::panic::resume_unwind(Box::new("told to panic")),
-            Fault::WrongMessage => self.inner.sign(SealInput::Digest(&Digest::Sha256([0x5A; 32])), deadline),
+            Fault::WrongMessage => {
+                let other = match input {
+                    SealInput::Digest(Digest::Sha384(_)) => Digest::Sha384([0x5A; 48]),
+                    SealInput::Digest(Digest::Sha512(_)) => Digest::Sha512([0x5A; 64]),
+                    _ => Digest::Sha256([0x5A; 32]),
+                };
+                self.inner.sign(SealInput::Digest(&other), deadline)
+            }
             Fault::FlippedBit => self.inner.sign(input, deadline).map(|mut signature| {
                 if let Some(byte) = signature.last_mut() {
                     *byte ^= 1;

@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_format::entry::KeyUse;
-use chancery_format::{Checkpoint, DurableHead, Hash, Origin, SignatureAlgorithm, TreeHead, TreeSize};
+use chancery_format::{
+    Checkpoint, Digest, DurableHead, Hash, HashAlgorithm, Origin, SignatureAlgorithm, TreeHead, TreeSize,
+};
 use chancery_hsm::testing::Fault;
 use chancery_hsm::{Backend, BackendState, Cost, Keyring, KeyringError, MacMessage, SignerError};
 use common::{
-    base64, digest, ending, faulty_ring, intent, intent_of, later, software, spec, until, with_all_keys,
+    base64, digest, digest_for, ending, faulty_ring, intent, intent_of, later, software, spec, until,
+    with_all_keys,
 };
 
-use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, RsaPssSha256, RsaSha256};
+use SignatureAlgorithm::{Ed25519, HmacSha256, RsaSha256};
 
 fn failed(code: &str, key_use: KeyUse) -> Result<String, (String, KeyUse)> {
     Err((code.to_owned(), key_use))
@@ -25,14 +28,23 @@ fn failed(code: &str, key_use: KeyUse) -> Result<String, (String, KeyUse)> {
 async fn every_algorithm_seals_inline_and_on_threads_and_verifies() {
     for cost in [Cost::Inline, Cost::Blocking] {
         let (ring, _) = faulty_ring(cost, 2, 16);
-        for algorithm in [Ed25519, EcdsaP256Sha256, RsaSha256, RsaPssSha256] {
+        for algorithm in SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_mac()) {
             let kid = algorithm.as_str().parse().unwrap();
-            let signature =
-                base64(&ending(&ring.seal(intent(algorithm, digest(1)), None, later()).await).unwrap());
-            let key = ring.lookup(&kid).unwrap().public_key.clone().unwrap();
-            assert!(key.verify(&digest(1), &signature), "{algorithm}");
-            assert!(ring.verify(&kid, &digest(1), &signature).unwrap());
-            assert!(!ring.verify(&kid, &digest(2), &signature).unwrap());
+            // Several, because of what only some signatures have: leading zeros, the higher `s`.
+            for number in 0..8 {
+                let asked = digest_for(algorithm, number);
+                let sealed = ring.seal(intent(algorithm, asked), None, later()).await;
+                let signature = base64(&ending(&sealed).unwrap());
+                let key = ring.lookup(&kid).unwrap().public_key.clone().unwrap();
+                assert!(key.verify(&asked, &signature), "{algorithm}");
+                assert!(ring.verify(&kid, &asked, &signature).unwrap());
+                assert!(!ring.verify(&kid, &digest_for(algorithm, number + 1), &signature).unwrap());
+            }
+            if let Some(wanted) = algorithm.digest() {
+                let other = if wanted == HashAlgorithm::Sha384 { digest(1) } else { Digest::Sha384([1; 48]) };
+                let refused = ring.seal(intent(algorithm, other), None, later()).await;
+                assert_eq!(ending(&refused), failed("algorithm-mismatch", KeyUse::None), "{algorithm}");
+            }
         }
     }
 }
@@ -64,8 +76,9 @@ async fn a_signature_that_does_not_verify_is_never_released() {
         let (ring, faults) = faulty_ring(cost, 1, 4);
         for fault in [Fault::WrongMessage, Fault::FlippedBit, Fault::Empty] {
             faults.set(fault);
-            for algorithm in [Ed25519, EcdsaP256Sha256, RsaSha256, RsaPssSha256] {
-                let outcome = ring.seal(intent(algorithm, digest(1)), None, later()).await;
+            for algorithm in SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_mac()) {
+                let asked = digest_for(algorithm, 1);
+                let outcome = ring.seal(intent(algorithm, asked), None, later()).await;
                 assert_eq!(
                     ending(&outcome),
                     failed("bad-signature", KeyUse::Unknown),
@@ -312,6 +325,6 @@ fn keys_are_found_by_either_name() {
     let by_signer = ring.lookup_signer(&"rsa-sha256-v1".parse().unwrap()).unwrap();
     assert_eq!((by_kid.signer_kid.as_str(), by_signer.kid.as_str()), ("rsa-sha256-v1", "rsa-sha256"));
     assert!(ring.lookup(&"rsa-sha256-v1".parse().unwrap()).is_none());
-    assert_eq!(ring.keys().count(), 6);
+    assert_eq!(ring.keys().count(), SignatureAlgorithm::ALL.len() + 1);
     assert_eq!(ring.ledger_key().unwrap().kid.as_str(), "ledger");
 }

@@ -236,6 +236,17 @@ impl<'a> Permit<'a> {
         Ok(Self { grants, key, operation })
     }
 
+    /// Whether the key takes this kind of digest.
+    pub fn takes(&self, digest: &Digest) -> Result<(), Refusal> {
+        let (algorithm, got) = (self.key.algorithm, digest.hash());
+        match algorithm.digest() {
+            Some(wanted) if wanted != got => {
+                Err(Refusal::DigestMismatch { kid: self.key.kid.clone(), algorithm, wanted, got })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the key's backend wants intents.
     pub const fn intents(&self) -> Intents {
         self.key.intents

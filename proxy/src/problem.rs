@@ -188,7 +188,7 @@ impl From<Refusal> for Problem {
             Refusal::KidNotGranted { .. } => Code::KidNotGranted,
             Refusal::StreamNotGranted { .. } => Code::StreamNotGranted,
             Refusal::PayloadNotGranted { .. } => Code::PayloadNotGranted,
-            Refusal::AlgorithmMismatch { .. } => Code::AlgorithmMismatch,
+            Refusal::AlgorithmMismatch { .. } | Refusal::DigestMismatch { .. } => Code::AlgorithmMismatch,
         };
         Self::new(code, refusal.to_string())
     }

@@ -225,11 +225,11 @@ fn read_digest<const N: usize>(
 ) -> Result<Digest, RequestError> {
     let text = fields.text("digest")?;
     Digest::parse(algorithm, &text).map_err(|reason| match reason {
-        DigestError::WrongLength(got) => RequestError::DigestLength {
+        DigestError::WrongLength { algorithm, got } => RequestError::DigestLength {
             field: fields.path("digest"),
             kid: kid.clone(),
-            algorithm: "sha256",
-            expected: 64,
+            algorithm: algorithm.as_str(),
+            expected: 2 * algorithm.bytes(),
             got,
         },
         DigestError::UnknownAlgorithm => {

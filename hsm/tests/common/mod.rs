@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use chancery_format::committed::DurableIntent;
 use chancery_format::entry::{Intent, IntentParts, KeyUse, Operation, PolicyRef};
-use chancery_format::{Digest, Hash, Outcome, OutcomeResult, Rung, SignatureAlgorithm};
+use chancery_format::{Digest, Hash, HashAlgorithm, Outcome, OutcomeResult, Rung, SignatureAlgorithm};
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::{Faults, FaultyDevice};
 use chancery_hsm::{Backend, Cost, KeyShape, KeySpec, Keyring, KeyringBuilder, RsaBits};
@@ -68,6 +68,15 @@ pub(crate) fn faulty_ring(cost: Cost, sessions: usize, queue_max: usize) -> (Arc
 
 pub(crate) fn digest(number: u8) -> Digest {
     Digest::Sha256(Hash::of(&[&[number]]).0)
+}
+
+/// A digest of the kind the algorithm takes.
+pub(crate) fn digest_for(algorithm: SignatureAlgorithm, number: u8) -> Digest {
+    match algorithm.digest() {
+        None | Some(HashAlgorithm::Sha256) => digest(number),
+        Some(HashAlgorithm::Sha384) => Digest::Sha384([number; 48]),
+        Some(HashAlgorithm::Sha512) => Digest::Sha512([number; 64]),
+    }
 }
 
 pub(crate) fn intent(algorithm: SignatureAlgorithm, digest: Digest) -> DurableIntent {

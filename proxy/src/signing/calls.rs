@@ -47,6 +47,7 @@ pub(super) fn admit_sign(
     replay: Option<ReplayKey>,
 ) -> Result<KeyUse, Problem> {
     let (permit, intents) = permit(chancery, caller, &request.kid, Operation::Sign)?;
+    permit.takes(&request.digest)?;
     let intent = permit.into_intent(KeyUseRequest {
         digest: request.digest,
         purpose: request.purpose,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
-use chancery_format::{Hash, Kid, Origin, Rung, SignatureAlgorithm, TreeHead};
+use chancery_format::{Hash, HashAlgorithm, Kid, Origin, Rung, SignatureAlgorithm, TreeHead};
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::{Fault, FaultyDevice};
 use chancery_hsm::{Cost, KeyShape, KeySpec, Keyring};
@@ -23,10 +23,10 @@ use crate::words::Fails;
 /// Name, algorithm, shape, release. The last is new at the start that a row may break.
 const KEYS: [(&str, SignatureAlgorithm, KeyShape, Rung); 6] = [
     ("ledger", SignatureAlgorithm::Ed25519, KeyShape::Ed25519, Rung::Durable),
-    ("orders", SignatureAlgorithm::EcdsaP256Sha256, KeyShape::EcdsaP256, Rung::Durable),
+    ("orders", SignatureAlgorithm::EcdsaP256Sha256, KeyShape::P256, Rung::Durable),
     ("sealed", SignatureAlgorithm::Ed25519, KeyShape::Ed25519, Rung::Checkpointed),
     ("kept", SignatureAlgorithm::Ed25519, KeyShape::Ed25519, Rung::Archived),
-    ("tags", SignatureAlgorithm::HmacSha256, KeyShape::Hmac, Rung::Durable),
+    ("tags", SignatureAlgorithm::HmacSha256, KeyShape::Hmac(HashAlgorithm::Sha256), Rung::Durable),
     ("late", SignatureAlgorithm::Ed25519, KeyShape::Ed25519, Rung::Durable),
 ];
 

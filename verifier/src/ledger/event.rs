@@ -47,7 +47,7 @@ pub(crate) enum Act {
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(crate) signer: SignerId,
-    pub(crate) digest: [u8; 32],
+    pub(crate) digest: Digest,
     pub(crate) signature: Signature,
 }
 
@@ -244,9 +244,7 @@ impl<'a> EventReader<'a> {
         let Some(payload) = IssuedPayload::parse(self.event.payload) else { return self.bad_payload() };
         let digest = Digest::parse(payload.digest_algorithm, payload.digest).ok();
         let signature = payload.signature_bytes();
-        let (Some(Digest::Sha256(digest)), Some(signature), true) =
-            (digest, signature, payload.rung().is_some())
-        else {
+        let (Some(digest), Some(signature), true) = (digest, signature, payload.rung().is_some()) else {
             return self.bad_payload();
         };
         let id = self.signer(payload.signer_kid)?;
@@ -274,8 +272,10 @@ impl<'a> EventReader<'a> {
                     return None;
                 }
             },
-            SignatureAlgorithm::HmacSha256 if signature.len() != 32 => return self.bad_payload(),
-            SignatureAlgorithm::HmacSha256 => Signature::Mac,
+            algorithm if algorithm.is_mac() && algorithm.signature_bytes() != Some(signature.len()) => {
+                return self.bad_payload();
+            }
+            algorithm if algorithm.is_mac() => Signature::Mac,
             _ => Signature::Other(signature.into()),
         };
         Some(Issued { signer: id, digest, signature })

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chancery_format::registry::{KeyState, LedgerSection, SignerRecord};
 use chancery_format::{
-    Checkpoint, Kid, LeafIndex, Origin, Rung, SignatureAlgorithm, SignersRegistry, Timestamp, TreeSize,
+    Checkpoint, HashAlgorithm, Kid, LeafIndex, Origin, Rung, SignatureAlgorithm, SignersRegistry, Timestamp,
+    TreeSize,
 };
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::{Fault, Faults, FaultyDevice};
@@ -43,9 +44,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const KEYS: [(&str, SignatureAlgorithm, KeyShape); 7] = [
     ("ledger", SignatureAlgorithm::Ed25519, KeyShape::Ed25519),
     ("orders", SignatureAlgorithm::Ed25519, KeyShape::Ed25519),
-    ("orders-p256", SignatureAlgorithm::EcdsaP256Sha256, KeyShape::EcdsaP256),
+    ("orders-p256", SignatureAlgorithm::EcdsaP256Sha256, KeyShape::P256),
     ("orders-pss", SignatureAlgorithm::RsaPssSha256, KeyShape::Rsa(RsaBits::B2048)),
-    ("tags", SignatureAlgorithm::HmacSha256, KeyShape::Hmac),
+    ("tags", SignatureAlgorithm::HmacSha256, KeyShape::Hmac(HashAlgorithm::Sha256)),
     ("sealed", SignatureAlgorithm::Ed25519, KeyShape::Ed25519),
     ("private", SignatureAlgorithm::Ed25519, KeyShape::Ed25519),
 ];
