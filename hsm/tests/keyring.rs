@@ -7,18 +7,20 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chancery_format::committed::{DurableIntent, IssuedPayload};
 use chancery_format::entry::KeyUse;
 use chancery_format::{
-    Checkpoint, Digest, DurableHead, Hash, HashAlgorithm, Origin, SignatureAlgorithm, TreeHead, TreeSize,
+    Checkpoint, Digest, DurableHead, Hash, HashAlgorithm, Intent, Origin, SignatureAlgorithm, TreeHead,
+    TreeSize,
 };
-use chancery_hsm::testing::Fault;
-use chancery_hsm::{Backend, BackendState, Cost, Keyring, KeyringError, MacMessage, SignerError};
+use chancery_hsm::testing::{Fault, FaultyDevice, Renamed};
+use chancery_hsm::{Backend, BackendState, Cost, Keyring, KeyringError, MacMessage, Registered, SignerError};
 use common::{
     base64, digest, digest_for, ending, faulty_ring, intent, intent_of, later, software, spec, until,
     with_all_keys,
 };
 
-use SignatureAlgorithm::{Ed25519, HmacSha256, RsaSha256};
+use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, MlDsa65, RsaSha256};
 
 fn failed(code: &str, key_use: KeyUse) -> Result<String, (String, KeyUse)> {
     Err((code.to_owned(), key_use))
@@ -313,9 +315,73 @@ fn a_device_that_holds_another_key_than_the_registered_one_is_refused() {
         let spec = chancery_hsm::KeySpec { registered, ..spec("orders", "ed25519", Ed25519) };
         Keyring::builder().backend(Arc::clone(&backend) as Arc<dyn Backend>).key(spec).build()
     };
-    assert!(build(key("ed25519")).is_ok());
-    let errors = build(key("ledger")).err().unwrap();
+    assert!(build(Registered::Yes(key("ed25519"))).is_ok());
+    let errors = build(Registered::Yes(key("ledger"))).err().unwrap();
     assert!(matches!(errors.0.as_slice(), [KeyringError::PublicKeyMismatch { .. }]), "{errors}");
+}
+
+/// A registered key whose device is away at start is opened when the device is back, and compared then.
+#[tokio::test]
+async fn a_registered_key_is_opened_late_if_its_device_is_away_and_compared_all_the_same() {
+    for (label, expected) in [("ed25519", Ok(())), ("ledger", Err(failed("backend-refused", KeyUse::None)))] {
+        let keys = software();
+        let registered = keys.open_key("ed25519", Ed25519).unwrap().public_key().cloned();
+        let device = FaultyDevice::new(keys, Cost::Blocking, 2);
+        let faults = device.faults();
+        faults.set(Fault::Absent);
+        let new = Keyring::builder().backend(Arc::new(device) as Arc<dyn Backend>);
+        let spec = chancery_hsm::KeySpec {
+            registered: Registered::Yes(registered),
+            ..spec("ed25519", label, Ed25519)
+        };
+        let ring = new.key(spec).build().unwrap();
+        let seal = || async { ending(&ring.seal(intent(Ed25519, digest(1)), None, later()).await) };
+        assert_eq!(seal().await, failed("backend-unavailable", KeyUse::None));
+        faults.set(Fault::None);
+        ring.probe(Duration::from_secs(5)).await;
+        match expected {
+            Ok(()) => assert!(seal().await.is_ok()),
+            Err(refused) => assert_eq!(seal().await, refused),
+        }
+    }
+}
+
+/// Both signatures or neither, whichever of the two devices fails.
+#[tokio::test]
+async fn a_co_signer_signs_the_same_digest_and_both_or_neither_is_sealed() {
+    let (classical, quantum) = (software(), FaultyDevice::new(software(), Cost::Blocking, 1));
+    let faults = quantum.faults();
+    let renamed = Renamed("quantum", Arc::new(quantum));
+    let pq = chancery_hsm::KeySpec { backend: "quantum".to_owned(), ..spec("pq", "ml-dsa-65", MlDsa65) };
+    let ring = Keyring::builder()
+        .backend(classical as Arc<dyn Backend>)
+        .backend(Arc::new(renamed))
+        .key(spec("ecdsa-p256-sha256", "ecdsa-p256-sha256", EcdsaP256Sha256))
+        .key(pq)
+        .build()
+        .unwrap();
+    let asked = || {
+        let mut parts = intent(EcdsaP256Sha256, digest(1)).into_intent().parts().clone();
+        parts.co_signer = Some(chancery_format::entry::CoSigner {
+            kid: "pq".parse().unwrap(),
+            signer_kid: "pq-v1".parse().unwrap(),
+            algorithm: MlDsa65,
+        });
+        DurableIntent::after_sync(Intent::new(parts))
+    };
+    let sealed = ring.seal(asked(), None, later()).await;
+    let payload = sealed.draft().payload;
+    let payload = IssuedPayload::parse(payload.as_str()).unwrap();
+    let second = payload.co_signer.as_ref().unwrap();
+    let public = |kid: &str| ring.lookup(&kid.parse().unwrap()).unwrap().public_key.clone().unwrap();
+    assert!(public("ecdsa-p256-sha256").verify(&digest(1), &payload.signature_bytes().unwrap()));
+    assert!(public("pq").verify(&digest(1), &second.signature_bytes().unwrap()));
+    for (fault, code) in [(Fault::WrongMessage, "bad-signature"), (Fault::AwayBefore, "backend-unavailable")]
+    {
+        faults.set(fault);
+        // The first key was used, and its signature dies with the outcome.
+        assert_eq!(ending(&ring.seal(asked(), None, later()).await), failed(code, KeyUse::Unknown));
+    }
 }
 
 #[test]

@@ -152,7 +152,6 @@ impl From<RequestError> for Problem {
             RequestError::Digest { .. } => Code::InvalidDigest,
             RequestError::Base64 { .. } => Code::InvalidBase64,
             RequestError::MetadataTooLarge { .. } => Code::EventTooLarge,
-            RequestError::Anchored => Code::UnsupportedMode,
             RequestError::Reserved { .. } => Code::ReservedName,
             RequestError::Parameter { .. } => Code::InvalidField,
         };
@@ -188,6 +187,7 @@ impl From<Refusal> for Problem {
             Refusal::KidNotGranted { .. } => Code::KidNotGranted,
             Refusal::StreamNotGranted { .. } => Code::StreamNotGranted,
             Refusal::PayloadNotGranted { .. } => Code::PayloadNotGranted,
+            Refusal::NotAnchored { .. } => Code::UnsupportedMode,
             Refusal::AlgorithmMismatch { .. } | Refusal::DigestMismatch { .. } => Code::AlgorithmMismatch,
         };
         Self::new(code, refusal.to_string())

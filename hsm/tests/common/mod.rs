@@ -11,7 +11,7 @@ use chancery_format::entry::{Intent, IntentParts, KeyUse, Operation, PolicyRef};
 use chancery_format::{Digest, Hash, HashAlgorithm, Outcome, OutcomeResult, Rung, SignatureAlgorithm};
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::{Faults, FaultyDevice};
-use chancery_hsm::{Backend, Cost, KeyShape, KeySpec, Keyring, KeyringBuilder, RsaBits};
+use chancery_hsm::{Backend, Cost, KeyShape, KeySpec, Keyring, KeyringBuilder, Registered, RsaBits};
 
 pub(crate) const NAME: &str = "device";
 
@@ -46,7 +46,7 @@ pub(crate) fn spec(kid: &str, label: &str, algorithm: SignatureAlgorithm) -> Key
         algorithm,
         purpose: "test".to_owned(),
         description: String::new(),
-        registered: None,
+        registered: Registered::No,
     }
 }
 
@@ -86,6 +86,7 @@ pub(crate) fn intent(algorithm: SignatureAlgorithm, digest: Digest) -> DurableIn
 pub(crate) fn intent_of(kid: &str, algorithm: SignatureAlgorithm, digest: Digest) -> DurableIntent {
     let operation = if algorithm.is_mac() { Operation::Mac } else { Operation::Sign };
     DurableIntent::after_sync(Intent::new(IntentParts {
+        co_signer: None,
         kid: kid.parse().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         algorithm,
@@ -105,7 +106,7 @@ pub(crate) fn intent_of(kid: &str, algorithm: SignatureAlgorithm, digest: Digest
 /// `Ok` with the base64 signature of the leaf to be, or the failure code and key use.
 pub(crate) fn ending(outcome: &Outcome) -> Result<String, (String, KeyUse)> {
     match outcome.result() {
-        OutcomeResult::Signed(_) => {
+        OutcomeResult::Signed(..) => {
             let draft = outcome.draft();
             let (_, tail) = draft.payload.as_str().split_once("\"signature\":\"").unwrap();
             Ok(tail.split('"').next().unwrap().to_owned())

@@ -81,6 +81,12 @@ pub enum Refusal {
         /// What was asked.
         operation: Operation,
     },
+    /// Nothing may be anchored in the key's name. Ask the operator, or sign individually.
+    #[error("digests are not anchored in the name of key {kid}; use \"individual\"")]
+    NotAnchored {
+        /// The key asked for.
+        kid: Kid,
+    },
     /// The key takes digests of another kind. The caller is at fault.
     #[error("key {kid} is for {algorithm}, which takes a {} digest, not {}", wanted.as_str(), got.as_str())]
     DigestMismatch {
