@@ -22,6 +22,7 @@
 //! | `committed.rs` | `Committed<T>`: the only way a signature can be read |
 //! | `registry.rs` | `signers.json`: which key was valid at which index |
 //! | `receipt.rs` | the proof a client keeps |
+//! | `reconcile.rs` | what the ledger says was done with a key, held against what its device says |
 //! | `archive.rs` | names of archived objects |
 //!
 //! It refuses: input that is not canonical, numbers JSON readers disagree on, unknown fields, unknown
@@ -41,6 +42,7 @@ pub mod names;
 pub mod note;
 pub mod public_key;
 pub mod receipt;
+pub mod reconcile;
 pub mod registry;
 pub mod tile;
 pub mod timestamp;

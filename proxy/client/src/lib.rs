@@ -45,6 +45,7 @@ mod ops;
 mod options;
 mod problem;
 mod receipt;
+pub mod reconcile;
 mod transport;
 
 pub use api::{

@@ -136,11 +136,22 @@ fn init(args: InitArgs, variables: &Variables) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Most names in one line.
+const NAMES_SHOWN_MAX: usize = 20;
+
+/// Names, unless there are too many for a person to read.
+fn listed(names: &[String]) -> String {
+    match names.split_at_checked(NAMES_SHOWN_MAX) {
+        Some((shown, more)) if !more.is_empty() => format!("{} and {} more", shown.join(", "), more.len()),
+        _ => names.join(", "),
+    }
+}
+
 fn report(made: &Made) {
     println!("ledger:     {} ({} entries, under a checkpoint)", made.ledger.display(), made.entries);
     println!("registry:   {}", made.signers_file.display());
     if !made.generated.is_empty() {
-        println!("keys made:  {}", made.generated.join(", "));
+        println!("keys made:  {}", listed(&made.generated));
     }
 }
 

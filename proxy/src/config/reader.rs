@@ -52,7 +52,8 @@ impl fmt::Display for Mistakes {
 
 /// A file being read, and the mistakes found so far.
 pub(super) struct Document<'t> {
-    text: &'t str,
+    /// Where each line but the first begins: a file may have ten thousand keys.
+    line_starts: Vec<usize>,
     folder: &'t Path,
     mistakes: RefCell<Vec<Mistake>>,
     /// Every field any table may have, for the test that the example file documents them all.
@@ -61,9 +62,10 @@ pub(super) struct Document<'t> {
 }
 
 impl<'t> Document<'t> {
-    pub(super) const fn new(text: &'t str, folder: &'t Path) -> Self {
+    pub(super) fn new(text: &'t str, folder: &'t Path) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self {
-            text,
+            line_starts: ends.map(|(at, _)| at + 1).collect(),
             folder,
             mistakes: RefCell::new(Vec::new()),
             #[cfg(test)]
@@ -84,8 +86,7 @@ impl<'t> Document<'t> {
     }
 
     pub(super) fn line_at(&self, offset: usize) -> usize {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        before.bytes().filter(|byte| *byte == b'\n').count() + 1
+        self.line_starts.partition_point(|start| *start <= offset) + 1
     }
 }
 

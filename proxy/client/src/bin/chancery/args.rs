@@ -67,6 +67,18 @@ pub(crate) enum Command {
     /// See keys
     #[command(subcommand)]
     Keys(Keys),
+    /// Hold what devices say they did against the ledger; offline
+    #[command(
+        after_help = "Reads the archive without verifying it: run chancery-verify ledger first. A CloudTrail record is tied to a
+key by the name the key was registered under (birth, serial); a count by its signer_kid.
+
+Example:
+  chancery reconcile --archive /srv/archive --cloudtrail trail/*.json.gz --report reconciliation.json
+  chancery reconcile --archive /srv/archive --counts counts.json
+
+  counts.json: {\"operations\":{\"orders-p256-v1\":10412}}"
+    )]
+    Reconcile(Reconcile),
     /// See whether the service is up, and ready
     #[command(after_help = "Example:
   chancery status --ops http://127.0.0.1:9464")]
@@ -134,6 +146,26 @@ pub(crate) struct Verify {
     /// The signature in base64, or @FILE that holds it
     #[arg(long, value_name = "BASE64|@FILE")]
     pub(crate) signature: String,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "records", required = true, multiple = true, args = ["cloudtrail", "counts"])]
+pub(crate) struct Reconcile {
+    /// Folder of the archived ledger
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archive: PathBuf,
+    /// CloudTrail exports, JSON or gzip
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) cloudtrail: Vec<PathBuf>,
+    /// File of operation counts, for devices that keep no log
+    #[arg(long, value_name = "FILE")]
+    pub(crate) counts: Option<PathBuf>,
+    /// How far the ledger's clock and a device's may be apart, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub(crate) window: u32,
+    /// Also write the report, as JSON, to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chancery_client::{
     CheckedReceipt, Client, ClientError, KeyInfo, NewEvent, Options, ReceiptMismatch, SignReply, SignRequest,
-    check_issued, check_receipt, random_idempotency_key, readiness,
+    check_issued, check_receipt, random_idempotency_key, readiness, reconcile,
 };
 use chancery_format::names::IdempotencyKey;
 use chancery_format::{LeafIndex, SignersRegistry};
@@ -16,8 +16,13 @@ use crate::output::{Failure, Report, columns};
 
 /// Runs the command typed.
 pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
+    let command = match cli.command {
+        Command::Reconcile(asked) => return hold_against(asked),
+        command => command,
+    };
     let client = connect(&cli.connection)?;
-    match cli.command {
+    match command {
+        Command::Reconcile(asked) => hold_against(asked),
         Command::Sign(asked) => sign(&client, asked).await,
         Command::Verify(asked) => verify(&client, asked).await,
         Command::Event(args::Event::Append(asked)) => append(&client, asked).await,
@@ -25,6 +30,23 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
         Command::Keys(args::Keys::List) => keys(&client).await,
         Command::Status(asked) => status(&client, asked, cli.connection.timeout_ms).await,
     }
+}
+
+/// Needs no service: everything is read from files.
+fn hold_against(asked: args::Reconcile) -> Result<Report, Failure> {
+    let options = reconcile::Options {
+        archive: asked.archive,
+        cloudtrail: asked.cloudtrail,
+        counts: asked.counts,
+        window_ms: i64::from(asked.window) * 1_000,
+    };
+    let found = reconcile::reconcile(&options).map_err(|error| Failure::evidence(&error))?;
+    let json = found.to_json().to_string();
+    if let Some(path) = &asked.report {
+        write_file(path, json.as_bytes())?;
+    }
+    let report = Report::done(found.to_text(), json);
+    Ok(if found.is_even() { report } else { report.invalid() })
 }
 
 fn connect(connection: &Connection) -> Result<Client, Failure> {
