@@ -202,7 +202,9 @@ impl From<SignerError> for Problem {
             SignerError::LedgerKey => Code::KidNotGranted,
             SignerError::WrongInput => Code::AlgorithmMismatch,
             SignerError::Busy => Code::Overloaded,
-            SignerError::Deadline(_) | SignerError::Unavailable { .. } => Code::BackendUnavailable,
+            SignerError::Deadline(_) | SignerError::Unavailable { .. } | SignerError::KeyDisabled { .. } => {
+                Code::BackendUnavailable
+            }
             SignerError::KeyMissing { .. }
             | SignerError::Refused { .. }
             | SignerError::BadSignature
