@@ -130,7 +130,8 @@ fn judge(status: u16, code: &str) -> (Kind, bool) {
         "NotFoundException" => (Kind::Missing, false),
         "DisabledException" | "KMSInvalidStateException" => (Kind::Disabled, false),
         "AccessDeniedException" | "AccessDenied" => (Kind::Denied, false),
-        _ if status >= 500 => (Kind::Transient, true),
+        // Success it may be, but nobody can read it.
+        _ if status < 300 || status >= 500 => (Kind::Transient, true),
         _ => (Kind::Refused, false),
     }
 }
@@ -175,6 +176,7 @@ mod tests {
             (500, "DependencyTimeoutException", Kind::Transient, true),
             (500, "KeyUnavailableException", Kind::Transient, true),
             (503, "HTTP 503", Kind::Transient, true),
+            (200, "HTTP 200", Kind::Transient, true),
             (400, "NotFoundException", Kind::Missing, false),
             (400, "DisabledException", Kind::Disabled, false),
             (400, "KMSInvalidStateException", Kind::Disabled, false),

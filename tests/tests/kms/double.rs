@@ -149,7 +149,7 @@ impl Drop for KmsDouble {
 /// Requests of one connection, until it ends.
 fn serve(client: TcpStream, shared: &Shared) {
     let mut reader = BufReader::new(client.try_clone().unwrap());
-    while let Some((operation, body)) = read_request(&mut reader) {
+    while let Some((operation, body, last)) = read_request(&mut reader) {
         if shared.stopping.load(Ordering::SeqCst) {
             break;
         }
@@ -161,19 +161,21 @@ fn serve(client: TcpStream, shared: &Shared) {
         let (body, number) = (body.to_string(), shared.count.fetch_add(1, Ordering::Relaxed));
         let head = format!(
             "HTTP/1.1 {status} Double\r\nContent-Type: application/x-amz-json-1.1\r\n\
-             x-amzn-RequestId: 00000000-0000-4000-8000-{number:012}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
+             x-amzn-RequestId: 00000000-0000-4000-8000-{number:012}\r\nContent-Length: {}\r\n\
+             Connection: {}\r\n\r\n",
+            body.len(),
+            if last { "close" } else { "keep-alive" }
         );
-        if (&client).write_all(format!("{head}{body}").as_bytes()).is_err() {
+        if (&client).write_all(format!("{head}{body}").as_bytes()).is_err() || last {
             break;
         }
     }
     let _ = client.shutdown(Shutdown::Both);
 }
 
-/// The operation and its parameters; `None` at the end of the connection.
-fn read_request(reader: &mut BufReader<TcpStream>) -> Option<(String, Value)> {
-    let (mut operation, mut length, mut line) = (String::new(), 0, String::new());
+/// The operation, its parameters, and whether the connection ends with it; `None` if it has ended.
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<(String, Value, bool)> {
+    let (mut operation, mut length, mut last, mut line) = (String::new(), 0, false, String::new());
     loop {
         line.clear();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -188,12 +190,13 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<(String, Value)> {
         match name.to_ascii_lowercase().as_str() {
             "x-amz-target" => operation = value.trim().strip_prefix("TrentService.")?.to_owned(),
             "content-length" => length = value.trim().parse().ok()?,
+            "connection" => last = value.trim().eq_ignore_ascii_case("close"),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((operation, serde_json::from_slice(&body).ok()?))
+    Some((operation, serde_json::from_slice(&body).ok()?, last))
 }
 
 type Refusal = (&'static str, String);
