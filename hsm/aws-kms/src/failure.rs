@@ -131,7 +131,7 @@ fn judge(status: u16, code: &str) -> (Kind, bool) {
         "DisabledException" | "KMSInvalidStateException" => (Kind::Disabled, false),
         "AccessDeniedException" | "AccessDenied" => (Kind::Denied, false),
         // Success it may be, but nobody can read it.
-        _ if status < 300 || status >= 500 => (Kind::Transient, true),
+        _ if !(300..500).contains(&status) => (Kind::Transient, true),
         _ => (Kind::Refused, false),
     }
 }
