@@ -55,6 +55,28 @@ fn a_mac_key_switched_off_is_told_at_opening_and_at_use() {
     assert_eq!(told(opened.sign(SealInput::Message(b"m"), later())), Ok(32));
 }
 
+/// A MAC is computed twice and compared. What the first time used, the second cannot take back.
+#[test]
+fn a_mac_key_switched_off_between_its_two_computations_leaves_its_use_in_doubt() {
+    let rig = Rig::new(ObjectStore::MiniStack);
+    let label = rig.make_key(HmacSha256);
+    let proxy = FaultProxy::start(rig.address).unwrap();
+    let ring = Keyring::builder().backend(backend_at(proxy.address())).key(spec("mac", &label, HmacSha256));
+    let ring = ring.build().unwrap();
+    let mut macs = 0;
+    proxy.rule(move |head| {
+        macs += usize::from(head.header("x-amz-target") == Some("TrentService.GenerateMac"));
+        if macs == 2 { Fault::ReplyJson(400, "DisabledException") } else { Fault::Pass }
+    });
+    let seal = || {
+        let digest = digest_for(HmacSha256, 1);
+        ending(&rig.wait(ring.seal(intent("mac", HmacSha256, digest), None, later())))
+    };
+    assert_eq!(seal(), Err(("backend-unavailable".to_owned(), KeyUse::Unknown)));
+    assert_eq!(ring.health()[0].state, BackendState::Up);
+    assert_eq!(seal(), Ok(()));
+}
+
 #[test]
 fn a_key_about_to_be_deleted_is_disabled_until_that_is_called_off() {
     for server in [ObjectStore::MiniStack, ObjectStore::LocalStack] {
