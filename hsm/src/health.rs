@@ -137,9 +137,10 @@ impl Pulse {
                 }
             }
             // Not what was asked for, but an answer: the device is there.
-            SignerError::KeyMissing { .. } | SignerError::Refused { .. } | SignerError::BadSignature => {
-                self.come_up();
-            }
+            SignerError::KeyMissing { .. }
+            | SignerError::KeyDisabled { .. }
+            | SignerError::Refused { .. }
+            | SignerError::BadSignature => self.come_up(),
             _ => {}
         }
     }
@@ -257,6 +258,18 @@ mod tests {
         let pulse = Pulse::new("b");
         pulse.record::<()>(&Err(SignerError::unavailable("gone")));
         pulse.record::<()>(&Err(SignerError::KeyMissing { cause: "one of them".into() }));
+        assert!(!pulse.is_down());
+    }
+
+    #[test]
+    fn a_key_switched_off_says_nothing_about_the_others() {
+        let pulse = Pulse::new("b");
+        let disabled = || SignerError::KeyDisabled { cause: "one of them".into() };
+        pulse.record::<()>(&Err(disabled()));
+        assert!(pulse.admit().is_ok());
+        assert_eq!(pulse.report().last_error.map(|(code, _)| code), Some("key-disabled"));
+        pulse.record::<()>(&Err(SignerError::unavailable("gone")));
+        pulse.record::<()>(&Err(disabled()));
         assert!(!pulse.is_down());
     }
 }

@@ -342,7 +342,11 @@ fn after_first_use(error: SignerError) -> SignerError {
             SignerError::Unavailable { cause, key_use: KeyUse::Unknown }
         }
         SignerError::Deadline(_) => SignerError::Deadline(KeyUse::Unknown),
-        SignerError::Halted | SignerError::Busy => SignerError::Unavailable {
+        SignerError::Halted
+        | SignerError::Busy
+        | SignerError::KeyMissing { .. }
+        | SignerError::KeyDisabled { .. }
+        | SignerError::Refused { .. } => SignerError::Unavailable {
             cause: format!("self-check of a MAC could not run: {error}"),
             key_use: KeyUse::Unknown,
         },

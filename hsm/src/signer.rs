@@ -237,6 +237,14 @@ pub enum SignerError {
         /// Label, kind and place, for the log.
         cause: String,
     },
+    /// The device holds the key, but somebody switched it off there, scheduled its deletion or took its
+    /// material away. Says nothing about the device's other keys. Operator's fault; retry, since it heals
+    /// when someone enables the key. The key was not used.
+    #[error("key disabled: {cause}")]
+    KeyDisabled {
+        /// Label and what the device said, for the log.
+        cause: String,
+    },
     /// The device will not do this, now or later: wrong PIN, mechanism absent, key not allowed to sign.
     /// Operator's fault; do not retry. The key was not used.
     #[error("backend refused: {cause}")]
@@ -265,6 +273,7 @@ impl SignerError {
             Self::Deadline(_) => "deadline-exceeded",
             Self::Unavailable { .. } => "backend-unavailable",
             Self::KeyMissing { .. } => "key-missing",
+            Self::KeyDisabled { .. } => "key-disabled",
             Self::Refused { .. } => "backend-refused",
             Self::BadSignature => "bad-signature",
             Self::Panicked => "backend-panicked",
@@ -285,16 +294,19 @@ impl SignerError {
         }
     }
 
-    /// Whether the same request may succeed later without anybody changing anything but time.
+    /// Whether the same request, unchanged, may succeed later.
     pub const fn retryable(&self) -> bool {
-        matches!(self.fault(), Fault::Load | Fault::Device) || matches!(self, Self::Halted)
+        matches!(self.fault(), Fault::Load | Fault::Device)
+            || matches!(self, Self::Halted | Self::KeyDisabled { .. })
     }
 
     /// Who has to act.
     pub const fn fault(&self) -> Fault {
         match self {
             Self::UnknownKey | Self::LedgerKey | Self::WrongInput => Fault::Caller,
-            Self::Halted | Self::KeyMissing { .. } | Self::Refused { .. } => Fault::Operator,
+            Self::Halted | Self::KeyMissing { .. } | Self::KeyDisabled { .. } | Self::Refused { .. } => {
+                Fault::Operator
+            }
             Self::Busy | Self::Deadline(_) => Fault::Load,
             Self::Unavailable { .. } | Self::BadSignature | Self::Panicked => Fault::Device,
         }
@@ -326,6 +338,7 @@ mod tests {
             SignerError::Deadline(KeyUse::None),
             SignerError::unavailable("x"),
             SignerError::KeyMissing { cause: "x".into() },
+            SignerError::KeyDisabled { cause: "x".into() },
             SignerError::refused("x"),
             SignerError::BadSignature,
             SignerError::Panicked,
@@ -336,6 +349,9 @@ mod tests {
                 assert!(!error.retryable() && error.key_use() == KeyUse::None, "{error}");
             }
         }
+        let disabled = SignerError::KeyDisabled { cause: "x".into() };
+        assert_eq!((disabled.fault(), disabled.key_use()), (Fault::Operator, KeyUse::None));
+        assert!(disabled.retryable() && !SignerError::refused("x").retryable());
         let codes: std::collections::BTreeSet<_> = all.iter().map(SignerError::code).collect();
         assert_eq!(codes.len(), all.len());
     }

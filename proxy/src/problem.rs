@@ -120,6 +120,7 @@ impl Problem {
             "halted" => Code::Halted,
             "backend-busy" => Code::Overloaded,
             "deadline-exceeded" | "backend-unavailable" => Code::BackendUnavailable,
+            "key-disabled" => Code::KeyDisabled,
             _ => Code::SigningFailed,
         };
         Self::new(code, format!("no signature was released: {failure}"))
@@ -203,6 +204,7 @@ impl From<SignerError> for Problem {
             SignerError::WrongInput => Code::AlgorithmMismatch,
             SignerError::Busy => Code::Overloaded,
             SignerError::Deadline(_) | SignerError::Unavailable { .. } => Code::BackendUnavailable,
+            SignerError::KeyDisabled { .. } => Code::KeyDisabled,
             SignerError::KeyMissing { .. }
             | SignerError::Refused { .. }
             | SignerError::BadSignature

@@ -17,8 +17,10 @@ use serde_json::{Value, json};
 const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/0f0e0d0c-0b0a-0908-0706-050403020100";
 /// 2026-11-21T10:00:00Z.
 const START_MS: i64 = 1_795_255_200_000;
-/// Signatures, one a second; more than a bundle holds.
+/// Signatures; more than a bundle holds.
 const SIGNED: i64 = 300;
+/// Time between two.
+const STEP_MS: i64 = 3_000;
 
 fn intent() -> Intent {
     Intent::new(IntentParts {
@@ -39,7 +41,7 @@ fn intent() -> Intent {
     })
 }
 
-/// An archive's entries: a registration, [`SIGNED`] signatures a second apart, and one attempt without result.
+/// An archive's entries: a registration, [`SIGNED`] signatures, and one attempt without result.
 fn archive(folder: &Path) {
     let birth = BirthRecord { serial: Some(KEY.to_owned()), ..BirthRecord::default() };
     let mut drafts: Vec<(EventDraft, i64)> = vec![(
@@ -56,10 +58,10 @@ fn archive(folder: &Path) {
     )];
     for second in 0..SIGNED {
         let outcome = Outcome::signed(intent(), SignatureBytes::new(vec![7; 70]), None);
-        drafts.push((outcome.draft(), START_MS + second * 1_000));
+        drafts.push((outcome.draft(), START_MS + second * STEP_MS));
     }
     let code: FailureCode = "backend-unavailable".parse().unwrap();
-    drafts.push((Outcome::failed(intent(), code, KeyUse::Unknown).draft(), START_MS + SIGNED * 1_000));
+    drafts.push((Outcome::failed(intent(), code, KeyUse::Unknown).draft(), START_MS + SIGNED * STEP_MS));
     let leaves: Vec<Vec<u8>> = drafts
         .iter()
         .enumerate()
@@ -97,7 +99,7 @@ fn record(event: &str, at_ms: i64) -> Value {
 }
 
 fn trail() -> Vec<Value> {
-    (0..SIGNED).map(|second| record(&format!("e{second}"), START_MS + second * 1_000)).collect()
+    (0..SIGNED).map(|second| record(&format!("e{second}"), START_MS + second * STEP_MS)).collect()
 }
 
 /// Exit code and report.
@@ -123,11 +125,11 @@ fn an_operation_behind_the_ledger_s_back_is_found_and_named() {
     assert_eq!(report["keys"][0]["matched"], SIGNED);
 
     // The attempt without result explains one more operation at its time, and no second one.
-    let explained = [trail(), vec![record("x1", START_MS + SIGNED * 1_000)]].concat();
+    let explained = [trail(), vec![record("x1", START_MS + SIGNED * STEP_MS)]].concat();
     let (code, report) = reconcile(folder.path(), &explained);
     assert_eq!((code, &report["keys"][0]["explained"]), (0, &json!(1)));
 
-    for at in [0, 150_000, 255_000, (SIGNED - 1) * 1_000] {
+    for at in [0, 450_000, 765_000, (SIGNED - 1) * STEP_MS] {
         let behind = [explained.clone(), vec![record("behind", START_MS + at)]].concat();
         let (code, report) = reconcile(folder.path(), &behind);
         assert_eq!((code, &report["keys"][0]["surplusCount"]), (1, &json!(1)), "{at}: {report}");

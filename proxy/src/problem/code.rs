@@ -60,14 +60,15 @@ codes! {
     BatchTooLarge "batch-too-large" 413 "Too many items" "The batch is over the limit. Split it.";
     EventTooLarge "event-too-large" 413 "Event too large" "The event would exceed 65,535 bytes on the ledger. Send a digest of the data instead.";
     UnsupportedMediaType "unsupported-media-type" 415 "Unsupported media type" "The body must be `application/json` in UTF-8, without content coding.";
-    AlgorithmMismatch "algorithm-mismatch" 422 "Key cannot do this" "The key's algorithm does not fit the call: a MAC key does not sign, a signing key makes no MACs.";
-    UnsupportedMode "unsupported-mode" 422 "Unsupported mode" "`anchored` signatures arrive with a later version; only `individual` is served.";
+    AlgorithmMismatch "algorithm-mismatch" 422 "Key cannot do this" "The key's algorithm does not fit the call: a MAC key does not sign, a signing key makes no MACs, and some take digests of one kind only.";
+    UnsupportedMode "unsupported-mode" 422 "Unsupported mode" "Nothing may be anchored in this key's name. Use `individual`, or ask the operator.";
     ReservedName "reserved-name" 422 "Reserved name" "The stream, actor or event type is the appliance's own, so that nobody else can write in its name.";
     RateLimited "rate-limited" 429 "Too many requests" "The principal is over its rate. Nothing happened; retry after `Retry-After`.";
     SigningFailed "signing-failed" 500 "Signing failed" "The key's device refused or gave a wrong signature. The failure is on the ledger; the operator must act.";
     Internal "internal" 500 "Internal error" "Our fault. What happened is unknown to the caller; retry with the same Idempotency-Key.";
     Halted "halted" 503 "Halted" "The kill switch is pulled: no key is used. Retry when the operator has resumed.";
     BackendUnavailable "backend-unavailable" 503 "Key device unavailable" "The device that holds the key does not answer. No signature was released; retry.";
+    KeyDisabled "key-disabled" 503 "Key is disabled" "The device or service that holds the key says it is switched off. No signature was released; retry when the operator has enabled it.";
     Overloaded "overloaded" 503 "Overloaded" "Too many requests are under way. Nothing happened; retry after `Retry-After`.";
     LedgerFull "ledger-full" 503 "Ledger is full" "The ledger's disk has no room left above its reserve. Nothing is signed unrecorded. Retry when the operator has made room.";
     ArchiveLag "archive-lag" 503 "Archive is behind" "The archive is too far behind the ledger. Nothing happened; retry.";
@@ -79,7 +80,7 @@ impl Code {
     /// Seconds after which a retry makes sense; sent as `Retry-After` with each 429 and 503.
     pub const fn retry_after_s(self) -> Option<u32> {
         match self {
-            Self::Halted | Self::LedgerFull => Some(30),
+            Self::Halted | Self::LedgerFull | Self::KeyDisabled => Some(30),
             Self::ArchiveLag => Some(10),
             Self::RateLimited
             | Self::RequestInFlight
@@ -104,6 +105,7 @@ impl Code {
                 | Self::Internal
                 | Self::RequestInFlight
                 | Self::BackendUnavailable
+                | Self::KeyDisabled
                 | Self::Overloaded
                 | Self::Draining
                 | Self::ReleasePending

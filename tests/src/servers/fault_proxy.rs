@@ -41,6 +41,8 @@ pub enum Fault {
     Reply(u16, &'static str),
     /// The server does not see it; this body comes back as XML with status 200.
     ReplyXml(String),
+    /// The server does not see it; this status and error come back as AWS's JSON services say them.
+    ReplyJson(u16, &'static str),
 }
 
 /// The head of a request.
@@ -189,9 +191,13 @@ fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
             let body = format!(
                 "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>made up</Message></Error>"
             );
-            answer(client, &head, status, &body)
+            answer(client, &head, status, "application/xml", &body)
         }
-        Fault::ReplyXml(body) => answer(client, &head, 200, &body),
+        Fault::ReplyXml(body) => answer(client, &head, 200, "application/xml", &body),
+        Fault::ReplyJson(status, code) => {
+            let body = format!("{{\"__type\":\"{code}\",\"message\":\"made up\"}}");
+            answer(client, &head, status, "application/x-amz-json-1.1", &body)
+        }
         Fault::Pass => pass(client, shared.upstream, &head, &body_start, &[], usize::MAX),
         Fault::LoseReply => pass(client, shared.upstream, &head, &body_start, &[], 0),
         Fault::CutReply(bytes) => pass(client, shared.upstream, &head, &body_start, &[], bytes),
@@ -218,10 +224,16 @@ fn hang(mut client: TcpStream, go_on: impl Fn() -> bool) -> std::io::Result<()> 
 }
 
 /// Takes the whole request, so that the client is not reset while it still sends, then answers.
-fn answer(mut client: TcpStream, head: &RequestHead, status: u16, body: &str) -> std::io::Result<()> {
+fn answer(
+    mut client: TcpStream,
+    head: &RequestHead,
+    status: u16,
+    content_type: &str,
+    body: &str,
+) -> std::io::Result<()> {
     write!(
         client,
-        "HTTP/1.1 {status} Made Up\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {status} Made Up\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     )?;
     if head.method != "HEAD" {

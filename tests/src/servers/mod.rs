@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|
 //! | [`ObjectStore::MiniStack`] 1.5.33 | S3 Object Lock, KMS | PyPI | 15 s | 2 s |
 //! | [`ObjectStore::LocalStack`] core 2026.3.0 | S3 Object Lock (strictest), KMS | PyPI | 30 s | 5 s |
+//! | [`wrong_signer`] moto 5.2.5 | a KMS that signs the wrong thing | PyPI | 30 s | 5 s |
 //! | [`ObjectStore::CephGateway`] 16.2 | a real S3 server: request signatures, lenient create-only | Debian, by hand | 60 s | 15 s |
 //!
 //! Promises: two servers that enforce Object Lock independently of each other start on a machine that has
@@ -27,6 +28,7 @@ mod install;
 mod process;
 mod python;
 mod store;
+mod wrong_signer;
 
 pub use error::ServerError;
 pub use fault_proxy::{Fault, FaultProxy, RequestHead};
@@ -34,3 +36,4 @@ pub use go::go_reference;
 pub use install::{cache_dir, install_once};
 pub use process::{Server, free_port};
 pub use store::{ObjectStore, python_with_cryptography};
+pub use wrong_signer::wrong_signer;
