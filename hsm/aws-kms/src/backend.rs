@@ -172,7 +172,7 @@ impl Backend for KmsBackend {
             Some(metadata) => (origin_of(metadata.origin()), metadata.arn),
             None => (Origin::Unknown, is_key_arn(label).then(|| label.to_owned())),
         };
-        Ok(Birth { origin, device: Some("aws-kms".to_owned()), serial, attestation: Vec::new() })
+        Ok(Birth { origin, device: Some("aws-kms".to_owned()), serial, ..Birth::default() })
     }
 }
 
