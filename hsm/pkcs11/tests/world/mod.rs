@@ -5,6 +5,7 @@
 //! variable set, and the body runs there. A test that cannot find SoftHSM2 fails; it is not skipped.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![allow(dead_code, reason = "every test file uses its own part")]
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
