@@ -12,7 +12,7 @@
 //! | `backend.rs` | [`Pkcs11Backend`], the daemon's half: opening keys, signing, the probe |
 //! | `config.rs`, `selector.rs`, `uri.rs` | what an operator configures: [`Pkcs11Config`], [`Launch`], PKCS#11 URIs |
 //! | `limits.rs` | every bound |
-//! | `wire.rs`, `message.rs` | what the two halves say to each other |
+//! | `wire.rs`, `message.rs`, `message_error.rs` | what the two halves say to each other |
 //! | `provision.rs` | initialising a token and generating keys that cannot leave it |
 //! | `quirks.rs` | where modules differ, in one table |
 //! | `parent/link.rs` | a request gets an answer, or a typed failure, from whatever worker there is |
@@ -38,6 +38,7 @@ mod backend;
 mod config;
 mod limits;
 mod message;
+mod message_error;
 mod parent;
 mod provision;
 pub mod quirks;

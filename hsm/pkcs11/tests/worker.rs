@@ -1,6 +1,6 @@
 //! The worker process: what keeps it in, and what its end costs.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
 mod world;
 

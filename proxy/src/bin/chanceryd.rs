@@ -1,8 +1,6 @@
 //! `chanceryd`: init, check, run, openapi. Parses the command line; the work is in the library.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;

@@ -71,7 +71,7 @@ pub(crate) fn start(
     let (mut process, stream) = spawn(name, launch).map_err(|error| no_start(&error))?;
     match shake_hands(&stream, setup) {
         Ok(Reply::Ready(sandbox)) => match Child::new(process.id(), sandbox, &stream) {
-            Ok(child) => return Ok((process, child, stream)),
+            Ok(child) => Ok((process, child, stream)),
             Err(error) => end(&mut process, no_start(&error)),
         },
         Ok(Reply::Failed(error)) => end(&mut process, error),
