@@ -31,6 +31,7 @@ fn the_fence_holds() {
         for wall in ["no-new-privileges", "no-core", "not-dumpable", "ends-with-parent", "system-calls"] {
             assert!(report.stands(wall), "{report}");
         }
+        assert_eq!(report.stands("no-inheritance"), !handed_down(), "{report}");
         let could = backend.try_fence(&world.file("outside")).unwrap();
         for forbidden in ["tcp-listen", "tcp-connect", "udp", "udp6", "core"] {
             assert!(!could[forbidden], "{forbidden}: {could:?}");
@@ -42,6 +43,19 @@ fn the_fence_holds() {
         assert_eq!(could["write"], !report.stands("files"), "{report}");
         assert_eq!(world.file("outside").exists(), could["write"] && !could["remove"]);
     });
+}
+
+/// Whether whoever started this test left descriptors open for its children: a build's job server does.
+fn handed_down() -> bool {
+    let stays_open = |name: &str| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{name}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & 0o2_000_000 == 0)
+    };
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let mut names = open.filter_map(|entry| entry.file_name().into_string().ok());
+    names.any(|name| name.parse::<u32>().is_ok_and(|number| number > 2) && stays_open(&name))
 }
 
 #[test]
