@@ -10,7 +10,8 @@ pub struct SandboxReport {
 /// One wall around a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wall {
-    /// What it is: `no-new-privileges`, `no-core`, `not-dumpable`, `ends-with-parent`, `files`, `system-calls`.
+    /// What it is: `no-inheritance`, `no-new-privileges`, `no-core`, `not-dumpable`,
+    /// `ends-with-parent`, `files`, `signals`, `system-calls`.
     pub name: String,
     /// Why it does not stand, or stands in part; `None` if it stands.
     pub missing: Option<String>,

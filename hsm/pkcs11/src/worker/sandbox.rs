@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior,
@@ -36,13 +36,14 @@ type Built = Result<(), String>;
 
 /// Puts up every wall there is.
 pub(crate) fn put_up(setup: &Setup) -> SandboxReport {
-    let walls: [(&str, Built); 7] = [
+    let walls: [(&str, Built); 8] = [
         ("no-inheritance", nothing_inherited()),
         ("no-new-privileges", rustix::thread::set_no_new_privs(true).map_err(text)),
         ("no-core", setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(text)),
         ("not-dumpable", set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(text)),
         ("ends-with-parent", end_with_parent(setup.parent_pid)),
         ("files", fence_files(setup)),
+        ("signals", fence_signals()),
         ("system-calls", filter_calls(setup.network)),
     ];
     let walls = walls.into_iter().map(|(name, built)| Wall { name: name.to_owned(), missing: built.err() });
@@ -112,6 +113,16 @@ fn fence_files(setup: &Setup) -> Built {
         RulesetStatus::FullyEnforced => Ok(()),
         RulesetStatus::PartiallyEnforced => Err("the kernel's Landlock is older; in part".to_owned()),
         RulesetStatus::NotEnforced => Err("the kernel has no Landlock".to_owned()),
+    }
+}
+
+/// Landlock, newer: no signals to processes outside, the daemon first of all.
+fn fence_signals() -> Built {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
+    let scoped = ruleset.scope(Scope::Signal).and_then(|ruleset| ruleset.create()).map_err(text)?;
+    match scoped.restrict_self().map_err(text)?.ruleset {
+        RulesetStatus::FullyEnforced => Ok(()),
+        _ => Err("the kernel's Landlock does not know of signals".to_owned()),
     }
 }
 
@@ -217,6 +228,7 @@ pub(crate) fn try_fence(file: &Path) -> Vec<(String, bool)> {
         ("remove", std::fs::remove_file(file).is_ok()),
         ("filtered", says("Seccomp:2")),
         ("no-new-privileges", says("NoNewPrivs:1")),
+        ("signal", getppid().is_some_and(|parent| rustix::process::test_kill_process(parent).is_ok())),
         ("core", soft_core != Some(0) || hard_core != Some(0)),
     ];
     found.into_iter().map(|(name, could)| (name.to_owned(), could)).collect()
