@@ -326,7 +326,7 @@ mod tests {
         );
         let upper = DIGEST.to_uppercase();
         assert!(matches!(read(&upper, "sha256"), RequestError::Digest { reason: DigestError::NotHex, .. }));
-        let other = read(DIGEST, "sha512");
+        let other = read(DIGEST, "sha1");
         assert!(matches!(other, RequestError::Digest { reason: DigestError::UnknownAlgorithm, .. }));
     }
 

@@ -358,7 +358,7 @@ mod tests {
             (6, "listeners.service.key_file", "No such file"),
             (14, "ledger.origin", "must be 1 to 200"),
             (16, "ledger.checkpoint_interval_ms", "from 100 to 60000"),
-            (38, "keys[1].algorithm", "not one of ed25519, ecdsa-p256-sha256"),
+            (38, "keys[1].algorithm", "not one of ed25519, ed25519ph, ecdsa-p256-sha256"),
             (44, "principals[0].kids", "must be 1 to 64"),
             (45, "principals[0].operations", "unknown operation"),
             (47, "principals[0].rate_per_secnd", "did you mean rate_per_second?"),
