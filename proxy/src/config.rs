@@ -10,18 +10,19 @@
 mod effective;
 mod environment;
 mod load;
+mod pkcs11;
 mod reader;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sections;
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chancery_format::names::Purpose;
 use chancery_format::{Kid, Origin, Rung, SignatureAlgorithm};
+use chancery_pkcs11::TokenSelector;
 
 pub use environment::{Environment, Variables, truthy};
 pub use load::{load, parse};
@@ -144,16 +145,18 @@ pub struct BackendConfig {
 pub enum BackendKind {
     /// A device behind PKCS#11.
     Pkcs11 {
-        /// The module.
+        /// The module; loaded by a worker process, never by the daemon.
         module_file: PathBuf,
-        /// Variables the module reads, as `NAME=value`; they replace those of the process.
-        module_environment: Vec<ModuleVariable>,
         /// Which token.
-        token_label: String,
+        token: TokenSelector,
+        /// The text of `uri`, if the configuration has one.
+        uri: Option<String>,
         /// File with the user PIN; readable by the daemon alone.
         pin_file: PathBuf,
         /// Sessions used at once; 1 to 64, default 2.
         sessions: usize,
+        /// What its worker may do.
+        worker: WorkerConfig,
     },
     /// Keys in this process, for development; refused in production.
     Software {
@@ -162,6 +165,21 @@ pub enum BackendKind {
         /// Whether intents are recorded: `always` (default), or `skip`.
         intents: Intents,
     },
+}
+
+/// What the worker process of a PKCS#11 module may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// Variables the module reads, as `NAME=value`.
+    pub module_environment: Vec<ModuleVariable>,
+    /// Names of the daemon's own variables that are passed on; `*` at the end stands for anything.
+    pub env: Vec<String>,
+    /// Whether the module may use the network; default no.
+    pub network: bool,
+    /// Folders and files the module may write; default none but a known module's own store.
+    pub writable: Vec<PathBuf>,
+    /// A worker at one request for longer is killed; 1,000 to 600,000 ms, default 30,000.
+    pub stuck_after: Duration,
 }
 
 /// One environment variable of a PKCS#11 module, written `NAME=value`.
@@ -275,15 +293,6 @@ impl Config {
     /// The backend a key names.
     pub fn backend_of(&self, key: &KeyConfig) -> Option<&BackendConfig> {
         self.backends.iter().find(|backend| backend.name == key.backend)
-    }
-
-    /// What the modules of all backends read from the environment.
-    pub fn module_environment(&self) -> Vec<(String, OsString)> {
-        let variables = self.backends.iter().flat_map(|backend| match &backend.kind {
-            BackendKind::Pkcs11 { module_environment, .. } => module_environment.as_slice(),
-            BackendKind::Software { .. } => &[],
-        });
-        variables.map(|variable| (variable.name.clone(), variable.value.clone().into())).collect()
     }
 
     /// Files that hold secrets: they must be readable by the daemon alone.

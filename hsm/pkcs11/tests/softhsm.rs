@@ -11,23 +11,34 @@ use chancery_format::entry::KeyUse;
 use chancery_format::{Digest, HashAlgorithm, SignatureAlgorithm};
 use chancery_hsm::conformance::{KnownMac, Subject, check};
 use chancery_hsm::{Backend, KeyShape, RsaBits, SealInput, SignerError};
-use chancery_pkcs11::{Pkcs11Backend, Pkcs11Config, ProvisionError, init_token};
+use chancery_pkcs11::{Pkcs11Backend, Pkcs11Config, ProvisionError, TokenSelector, init_token};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
-use world::{PIN, TOKEN, World, in_world, module_file, write_pin};
+use world::{PIN, TOKEN, World, in_world, kill, launch, module_file, write_pin};
 
-use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, RsaPssSha256, RsaSha256};
+use SignatureAlgorithm::{
+    EcdsaP256Sha256, EcdsaP384Sha384, EcdsaSecp256k1Sha256, Ed25519, HmacSha256, HmacSha384, HmacSha512,
+    RsaPssSha256, RsaPssSha384, RsaPssSha512, RsaSha256, RsaSha384, RsaSha512,
+};
 
-const KEYS: [(&str, KeyShape, SignatureAlgorithm); 7] = [
+const KEYS: [(&str, KeyShape, SignatureAlgorithm); 15] = [
     ("ed", KeyShape::Ed25519, Ed25519),
     ("ec", KeyShape::P256, EcdsaP256Sha256),
+    ("mac", KeyShape::Hmac(HashAlgorithm::Sha256), HmacSha256),
+    ("ec-384", KeyShape::P384, EcdsaP384Sha384),
+    ("ec-k1", KeyShape::Secp256k1, EcdsaSecp256k1Sha256),
     ("rsa-2048", KeyShape::Rsa(RsaBits::B2048), RsaPssSha256),
+    ("rsa-2048-384", KeyShape::Rsa(RsaBits::B2048), RsaPssSha384),
+    ("rsa-2048-512", KeyShape::Rsa(RsaBits::B2048), RsaPssSha512),
     ("rsa-3072", KeyShape::Rsa(RsaBits::B3072), RsaSha256),
+    ("rsa-3072-384", KeyShape::Rsa(RsaBits::B3072), RsaSha384),
+    ("rsa-3072-512", KeyShape::Rsa(RsaBits::B3072), RsaSha512),
     ("rsa-4096", KeyShape::Rsa(RsaBits::B4096), RsaPssSha256),
     ("rsa-4096-v15", KeyShape::Rsa(RsaBits::B4096), RsaSha256),
-    ("mac", KeyShape::Hmac(HashAlgorithm::Sha256), HmacSha256),
+    ("mac-384", KeyShape::Hmac(HashAlgorithm::Sha384), HmacSha384),
+    ("mac-512", KeyShape::Hmac(HashAlgorithm::Sha512), HmacSha512),
 ];
 
 fn later() -> Instant {
@@ -76,7 +87,7 @@ fn every_algorithm_conforms_and_outlives_an_outage() {
         let known_mac = Some(KnownMac { label: "known".to_owned(), secret });
         let subject = Subject { backend: Arc::new(backend), keys, known_mac, outage: Some(world) };
         let report = check(&subject).unwrap();
-        assert_eq!(report.algorithms.len(), 5);
+        assert_eq!(report.algorithms.len(), 13);
         assert!(report.known_mac && report.outage && report.verified > 100);
     });
 }
@@ -117,7 +128,7 @@ fn generated_keys_cannot_leave_and_are_not_overwritten() {
                 }
             }
         });
-        let taken = init_token(&module_file(), TOKEN, "so-pin-8246", PIN);
+        let taken = init_token(&module_file(), &launch(), TOKEN, "so-pin-8246", PIN);
         assert_eq!(taken, Err(ProvisionError::TokenExists(TOKEN.to_owned())));
     });
 }
@@ -161,7 +172,7 @@ fn a_pin_changed_under_us_is_an_outage_until_its_file_is_right() {
         };
         write_pin(&world.pin_file(), "99887766");
         assert!(sign().is_ok(), "a session that is logged in needs no PIN");
-        Pkcs11::new(module_file()).unwrap().finalize().unwrap(); // everybody is logged out
+        kill(backend.worker_pid().unwrap()); // everybody is logged out
         let file = world.pin_file().display().to_string();
         let said = |result: &Answer, words: &str| {
             matches!(result, Err(SignerError::Unavailable { cause, .. })
@@ -179,7 +190,7 @@ fn a_pin_changed_under_us_is_an_outage_until_its_file_is_right() {
 #[test]
 fn what_is_not_there_is_named() {
     in_world("what_is_not_there_is_named", |world| {
-        let config = Pkcs11Config { token_label: "elsewhere".to_owned(), ..world.config(1) };
+        let config = Pkcs11Config { token: TokenSelector::labelled("elsewhere"), ..world.config(1) };
         let token = Pkcs11Backend::open(&config).err().unwrap().to_string();
         assert!(token.contains("elsewhere"), "{token}");
         let config = Pkcs11Config { module_file: "/nonexistent/driver.so".into(), ..world.config(1) };
@@ -267,20 +278,22 @@ fn a_key_deleted_under_us_is_missing_and_the_others_stay() {
 }
 
 #[test]
-fn two_backends_share_one_module_and_survive_its_reinitialisation() {
-    in_world("two_backends_share_one_module_and_survive_its_reinitialisation", |world| {
-        init_token(&module_file(), "second", "so-pin-8246", PIN).unwrap();
+fn two_tokens_of_one_module_have_two_workers_and_survive_the_end_of_both() {
+    in_world("two_tokens_of_one_module_have_two_workers_and_survive_the_end_of_both", |world| {
+        init_token(&module_file(), &launch(), "second", "so-pin-8246", PIN).unwrap();
         let first = world.backend(2);
-        let second =
-            Pkcs11Backend::open(&Pkcs11Config { token_label: "second".to_owned(), ..world.config(2) });
+        let second = Pkcs11Backend::open(&Pkcs11Config {
+            token: TokenSelector::labelled("second"),
+            ..world.config(2)
+        });
         let second = second.unwrap();
         let keys = [&first, &second].map(|backend| {
             backend.generate_key("ec", KeyShape::P256).unwrap();
             backend.open_key("ec", EcdsaP256Sha256).unwrap()
         });
-        // Somebody else in this process finalises the module under both of them.
-        let raw = Pkcs11::new(module_file()).unwrap();
-        raw.finalize().unwrap();
+        for backend in [&first, &second] {
+            kill(backend.worker_pid().unwrap());
+        }
         for key in &keys {
             let limit = later();
             let signature = loop {

@@ -1,8 +1,6 @@
 //! `chanceryd`: init, check, run, openapi. Parses the command line; the work is in the library.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -55,6 +53,9 @@ enum Command {
     /// Print the OpenAPI 3.1 document of the service
     #[command(after_help = "Example:\n  chanceryd openapi > openapi.json")]
     Openapi,
+    /// The process in which a PKCS#11 module runs; started by the daemon
+    #[command(name = "pkcs11-worker", hide = true)]
+    Pkcs11Worker,
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         Command::Init(args) => init(args, &variables),
         Command::Check(args) => check(&args.config, &variables),
         Command::Run(args) => run(args, variables),
+        Command::Pkcs11Worker => return chancery_pkcs11::worker::run(),
         Command::Openapi => {
             println!("{}", openapi::document());
             Ok(())
@@ -121,14 +123,12 @@ fn init(args: InitArgs, variables: &Variables) -> Result<(), Failure> {
         (Some(folder), _) => {
             let (address, ops_address, software) = (args.address, args.ops_address, args.software);
             let options = DevOptions { folder, address, ops_address, software };
-            in_environment(&init::dev::environment(&options)?)?;
             let made = init::dev::make(&options, variables)?;
             report(&made);
             println!("run it:     chanceryd run --config {}", options.folder.join("chancery.toml").display());
         }
         (None, Some(file)) => {
             let config = config::load(&file, variables)?;
-            in_environment(&config.module_environment())?;
             report(&init::create(&config, variables, args.generate_keys)?);
         }
         (None, None) => {}
@@ -181,7 +181,6 @@ fn warn_of_what_has_no_effect(variables: &Variables) {
 
 fn run(args: RunArgs, variables: Variables) -> Result<(), Failure> {
     let config = config::load(&args.config.config, &variables)?;
-    in_environment(&config.module_environment())?;
     warn_of_what_has_no_effect(&variables);
     let log = telemetry::start_logging(config.log_level, config.limits.log_lines_max);
     serve(config, variables, log, args.ready_file)
@@ -199,23 +198,4 @@ fn serve(
     // A device call that never returns must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
-}
-
-/// Set once this process was started again, so that it happens at most once.
-const AGAIN: &str = "CHANCERY_ENVIRONMENT_SET";
-
-/// Drivers of tokens read variables when they are loaded, and a running process cannot change its own
-/// safely: if one differs, this process starts itself again with all of them set.
-fn in_environment(wanted: &[(String, OsString)]) -> Result<(), Failure> {
-    if wanted.iter().all(|(name, value)| std::env::var_os(name).as_ref() == Some(value)) {
-        return Ok(());
-    }
-    if std::env::var_os(AGAIN).is_some() {
-        return Err(Failure::System("module_environment cannot be set".to_owned()));
-    }
-    let executable = std::env::current_exe().map_err(|error| Failure::System(error.to_string()))?;
-    let mut again = std::process::Command::new(executable);
-    again.args(std::env::args_os().skip(1)).envs(wanted.iter().cloned()).env(AGAIN, "1");
-    // Returns only if it failed.
-    Err(Failure::System(again.exec().to_string()))
 }

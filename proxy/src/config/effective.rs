@@ -31,11 +31,11 @@ fn one(name: &str, value: Value) -> String {
     format!("\n{}", Table::from_iter([(name.to_owned(), value)]))
 }
 
-fn table<const N: usize>(fields: [(&str, Value); N]) -> Value {
+pub(super) fn table<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::Table(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-fn with(value: Value, name: &str, field: Option<Value>) -> Value {
+pub(super) fn with(value: Value, name: &str, field: Option<Value>) -> Value {
     match (value, field) {
         (Value::Table(mut table), Some(field)) => {
             table.insert(name.to_owned(), field);
@@ -49,19 +49,19 @@ fn list<T>(items: &[T], one: fn(&T) -> Value) -> Value {
     Value::Array(items.iter().map(one).collect())
 }
 
-fn texts<T: ToString>(items: &[T]) -> Value {
+pub(super) fn texts<T: ToString>(items: &[T]) -> Value {
     Value::Array(items.iter().map(|item| Value::String(item.to_string())).collect())
 }
 
-fn text(text: &str) -> Value {
+pub(super) fn text(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
-fn path(path: &Path) -> Value {
+pub(super) fn path(path: &Path) -> Value {
     Value::String(path.display().to_string())
 }
 
-fn number(number: impl TryInto<i64>) -> Value {
+pub(super) fn number(number: impl TryInto<i64>) -> Value {
     Value::Integer(number.try_into().unwrap_or(i64::MAX))
 }
 
@@ -113,14 +113,7 @@ fn archive(archive: &ArchiveConfig) -> Value {
 
 fn backend(backend: &BackendConfig) -> Value {
     let kind = match &backend.kind {
-        BackendKind::Pkcs11 { module_file, module_environment, token_label, pin_file, sessions } => table([
-            ("kind", text("pkcs11")),
-            ("module_file", path(module_file)),
-            ("module_environment", texts(module_environment)),
-            ("token_label", text(token_label)),
-            ("pin_file", path(pin_file)),
-            ("sessions", number(*sessions)),
-        ]),
+        BackendKind::Pkcs11 { .. } => super::pkcs11::render(&backend.kind).unwrap_or_else(|| table([])),
         BackendKind::Software { directory, intents } => {
             let intents = if *intents == Intents::Skip { "skip" } else { "always" };
             table([("kind", text("software")), ("directory", path(directory)), ("intents", text(intents))])

@@ -168,6 +168,11 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
+    /// Whether a field is there, right or not.
+    pub(super) fn has(&self, name: &'static str) -> bool {
+        self.get(name).is_some()
+    }
+
     /// A text that may be empty, which is also what it is if it is not there.
     pub(super) fn free_text(&self, name: &'static str) -> Option<String> {
         match self.get(name) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chancery_format::names::Purpose;
 use chancery_format::{Kid, PrincipalName, Rung, SignatureAlgorithm};
 
+use super::pkcs11;
 use super::reader::Section;
 use super::{
     ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, Intents, KeyConfig, LedgerConfig, LogLevel,
@@ -21,7 +22,7 @@ const GIB: u64 = 1 << 30;
 const MS_PER_HOUR: u64 = 3_600_000;
 
 /// A field that names a file which must be there.
-fn file(section: &Section<'_, '_>, name: &'static str, path: Option<PathBuf>) -> Option<PathBuf> {
+pub(super) fn file(section: &Section<'_, '_>, name: &'static str, path: Option<PathBuf>) -> Option<PathBuf> {
     let path = path?;
     match std::fs::metadata(&path) {
         Ok(found) if found.is_file() => Some(path),
@@ -142,27 +143,12 @@ pub(super) fn backend(section: &Section<'_, '_>) -> Option<BackendConfig> {
     let word = section
         .required_word("kind", &[("pkcs11", BackendWord::Pkcs11), ("software", BackendWord::Software)]);
     let kind = match word {
-        Some(BackendWord::Pkcs11) => pkcs11(section),
+        Some(BackendWord::Pkcs11) => pkcs11::read(section),
         Some(BackendWord::Software) => software(section),
         None => return None,
     };
     section.finish();
     Some(BackendConfig { name: name?, kind: kind? })
-}
-
-fn pkcs11(section: &Section<'_, '_>) -> Option<BackendKind> {
-    let module_file = required_file(section, "module_file", "\"/usr/lib/softhsm/libsofthsm2.so\"");
-    let module_environment = section.list("module_environment");
-    let token_label = section.required("token_label", "\"chancery\"");
-    let pin_file = required_file(section, "pin_file", "\"hsm.pin\"");
-    let sessions = section.number("sessions", 2, 1, 64);
-    Some(BackendKind::Pkcs11 {
-        module_file: module_file?,
-        module_environment: module_environment?,
-        token_label: token_label?,
-        pin_file: pin_file?,
-        sessions: usize::try_from(sessions?).ok()?,
-    })
 }
 
 fn software(section: &Section<'_, '_>) -> Option<BackendKind> {

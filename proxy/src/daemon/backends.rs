@@ -7,10 +7,10 @@ use std::sync::Arc;
 use chancery_format::SignersRegistry;
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend, SoftwareError};
 use chancery_hsm::{Backend, KeyShape, KeySpec, Keyring};
-use chancery_pkcs11::{Pkcs11Backend, Pkcs11Config, ProvisionError};
+use chancery_pkcs11::{Launch, Pkcs11Backend, Pkcs11Config, ProvisionError};
 
 use super::failure::Failure;
-use crate::config::{BackendConfig, BackendKind, Config, Environment, KeyConfig, Variables};
+use crate::config::{BackendConfig, BackendKind, Config, Environment, KeyConfig, Variables, WorkerConfig};
 use crate::registry_publisher;
 
 /// A backend, opened; kept by its kind because only some can generate keys.
@@ -59,13 +59,14 @@ fn open(backend: &BackendConfig, config: &Config, variables: &Variables) -> Resu
     let failed =
         |reason: String, retryable| Failure::Backend { name: backend.name.clone(), reason, retryable };
     match &backend.kind {
-        BackendKind::Pkcs11 { module_file, token_label, pin_file, sessions, .. } => {
+        BackendKind::Pkcs11 { module_file, token, pin_file, sessions, worker, .. } => {
             let settings = Pkcs11Config {
                 name: backend.name.clone(),
                 module_file: module_file.clone(),
-                token_label: token_label.clone(),
+                token: token.clone(),
                 pin_file: pin_file.clone(),
                 sessions: *sessions,
+                launch: launch(worker),
             };
             let opened = Pkcs11Backend::open(&settings);
             let opened = opened.map_err(|error| failed(error.to_string(), error.source.retryable()))?;
@@ -80,6 +81,19 @@ fn open(backend: &BackendConfig, config: &Config, variables: &Variables) -> Resu
             let opened = SoftwareBackend::in_directory(&backend.name, directory, allowed);
             Ok(Opened::Software(Arc::new(opened.map_err(|error| failed(error.to_string(), false))?)))
         }
+    }
+}
+
+/// How the worker of a PKCS#11 module is started: this executable again, with its hidden subcommand.
+fn launch(worker: &WorkerConfig) -> Launch {
+    let variables = worker.module_environment.iter();
+    Launch {
+        environment: variables.map(|it| (it.name.clone(), it.value.clone().into())).collect(),
+        environment_passed: worker.env.clone(),
+        network: worker.network,
+        writable: worker.writable.clone(),
+        stuck_after: worker.stuck_after,
+        ..Launch::default()
     }
 }
 

@@ -5,11 +5,12 @@
 
 mod certificates;
 
-use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use chancery_pkcs11::Launch;
 
 use super::{Made, create};
 use crate::config::{self, Variables};
@@ -40,28 +41,7 @@ pub struct DevOptions {
     pub software: bool,
 }
 
-/// The environment the instance's token needs, in this process and in `run`'s. Also makes the folder and
-/// the token's configuration, so that it can be named. Empty without SoftHSM2.
-pub fn environment(options: &DevOptions) -> Result<Vec<(String, OsString)>, Failure> {
-    refuse_to_overwrite(&options.folder)?;
-    make_folder(&options.folder)?;
-    if softhsm(options).is_none() {
-        return Ok(Vec::new());
-    }
-    let folder = absolute(&options.folder)?;
-    make_folder(&folder.join("tokens"))?;
-    let text = format!(
-        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\nlibrary.reset_on_fork = false\n",
-        folder.join("tokens").display()
-    );
-    let file = folder.join("softhsm2.conf");
-    if std::fs::read_to_string(&file).ok().as_deref() != Some(&text) {
-        write(&file, &text, false)?;
-    }
-    Ok(vec![("SOFTHSM2_CONF".to_owned(), file.into())])
-}
-
-/// Makes the instance. The environment named by [`environment`] must be in force.
+/// Makes the instance.
 pub fn make(options: &DevOptions, variables: &Variables) -> Result<Made, Failure> {
     refuse_to_overwrite(&options.folder)?;
     make_folder(&options.folder)?;
@@ -95,12 +75,20 @@ fn softhsm(options: &DevOptions) -> Option<PathBuf> {
 }
 
 fn make_token(folder: &Path, module: &Path) -> Result<String, Failure> {
+    make_folder(&folder.join("tokens"))?;
+    let conf = folder.join("softhsm2.conf");
+    let text = format!(
+        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\nlibrary.reset_on_fork = false\n",
+        folder.join("tokens").display()
+    );
+    write(&conf, &text, false)?;
+    let environment = vec![("SOFTHSM2_CONF".to_owned(), conf.clone().into())];
+    let launch = Launch { environment, ..Launch::default() };
     let pin = digits()?;
     write(&folder.join("token.pin"), &format!("{pin}\n"), true)?;
     // The security officer's PIN is not kept: a throw-away token is not administered.
-    chancery_pkcs11::init_token(module, TOKEN, &digits()?, &pin)
+    chancery_pkcs11::init_token(module, &launch, TOKEN, &digits()?, &pin)
         .map_err(|error| Failure::Init { what: format!("token {TOKEN:?}"), reason: error.to_string() })?;
-    let conf = folder.join("softhsm2.conf");
     Ok(format!(
         "[[backends]]\nname = \"softhsm\"\nkind = \"pkcs11\"\nmodule_file = {:?}\nmodule_environment = [{:?}]\n\
          token_label = \"{TOKEN}\"\npin_file = \"token.pin\"\nsessions = 4\n",

@@ -5,6 +5,7 @@
 //! variable set, and the body runs there. A test that cannot find SoftHSM2 fails; it is not skipped.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![allow(dead_code, reason = "every test file uses its own part")]
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -14,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chancery_hsm::conformance::Outage;
-use chancery_pkcs11::{Pkcs11Backend, Pkcs11Config, init_token};
+use chancery_pkcs11::{Launch, Pkcs11Backend, Pkcs11Config, TokenSelector, init_token};
 
 const CHILD: &str = "CHANCERY_TEST_WORLD";
 const MODULES: [&str; 3] = [
@@ -38,7 +39,7 @@ pub(crate) struct World {
 pub(crate) fn in_world(name: &str, body: impl FnOnce(&World)) {
     if let Some(directory) = std::env::var_os(CHILD) {
         let world = World { directory: directory.into() };
-        init_token(&module_file(), TOKEN, "so-pin-8246", PIN).unwrap();
+        init_token(&module_file(), &launch(), TOKEN, "so-pin-8246", PIN).unwrap();
         return body(&world);
     }
     let directory = tempfile::tempdir().unwrap();
@@ -68,6 +69,21 @@ pub(crate) fn in_world(name: &str, body: impl FnOnce(&World)) {
     assert!(status.success(), "{name} failed in its child: {status}");
 }
 
+/// The worker as a program of its own: a test's executable has no subcommand.
+pub(crate) fn launch() -> Launch {
+    Launch {
+        program: Some(env!("CARGO_BIN_EXE_chancery-pkcs11-worker").into()),
+        args: Vec::new(),
+        ..Launch::default()
+    }
+}
+
+/// Sends SIGKILL to one process.
+pub(crate) fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
 pub(crate) fn module_file() -> PathBuf {
     let found = MODULES.iter().map(PathBuf::from).find(|path| path.exists());
     found.expect("SoftHSM2 is installed (Debian package libsofthsm2)")
@@ -79,6 +95,10 @@ pub(crate) fn write_pin(path: &Path, pin: &str) {
 }
 
 impl World {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     pub(crate) fn pin_file(&self) -> PathBuf {
         self.directory.join("pin")
     }
@@ -87,9 +107,10 @@ impl World {
         Pkcs11Config {
             name: "softhsm".to_owned(),
             module_file: module_file(),
-            token_label: TOKEN.to_owned(),
+            token: TokenSelector::labelled(TOKEN),
             pin_file: self.pin_file(),
             sessions,
+            launch: launch(),
         }
     }
 

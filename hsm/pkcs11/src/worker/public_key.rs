@@ -8,17 +8,18 @@ use chancery_format::{KeyFamily, PublicKey, SignatureAlgorithm};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
-use crate::failure::{Failure, Kind};
-use crate::key::KeyAddress;
+use crate::selector::KeyAddress;
+use crate::worker::failure::{Failure, Kind};
+use crate::worker::key::find;
 
 const OCTET_STRING: u8 = 0x04;
 const BIT_STRING: u8 = 0x03;
 
 /// The public half of a key pair.
 pub(crate) fn read(session: &Session, address: &KeyAddress) -> Result<PublicKey, Failure> {
-    let object = match address.find(session, ObjectClass::PUBLIC_KEY) {
+    let object = match find(session, address, ObjectClass::PUBLIC_KEY) {
         Err(failure) if matches!(failure.kind, Kind::Missing | Kind::Empty) => {
-            address.find(session, ObjectClass::PRIVATE_KEY)?
+            find(session, address, ObjectClass::PRIVATE_KEY)?
         }
         result => result?,
     };

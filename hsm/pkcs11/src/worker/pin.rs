@@ -8,28 +8,46 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use cryptoki::types::AuthPin;
 use zeroize::Zeroizing;
 
-use crate::failure::Failure;
+use crate::message::PinVersion;
+use crate::worker::failure::Failure;
 
 /// Longest PIN file read, in bytes. PKCS#11 PINs are far shorter.
 const PIN_FILE_BYTES_MAX: usize = 1024;
 
-/// Identity of one version of the file: inode, size, modification time in nanoseconds.
-type Version = (u64, u64, i64, i64);
+/// One login at a time: pages are locked and unlocked whole, and two PINs may share one.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Said once, not at every login.
+static SAID: Once = Once::new();
+
+/// A PIN in memory that is not swapped out; wiped, then unlocked, when dropped.
+pub(crate) struct LockedPin {
+    pin: AuthPin,
+    _pages: [Option<region::LockGuard>; 2],
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl LockedPin {
+    pub(crate) const fn pin(&self) -> &AuthPin {
+        &self.pin
+    }
+}
 
 /// Where the PIN is.
 pub(crate) struct PinFile {
     path: PathBuf,
-    refused: Mutex<Option<Version>>,
+    refused: Mutex<Option<PinVersion>>,
 }
 
 impl PinFile {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), refused: Mutex::new(None) }
+    /// `refused` is the version of the file that an earlier worker saw refused.
+    pub(crate) fn new(path: &Path, refused: Option<PinVersion>) -> Self {
+        Self { path: path.to_owned(), refused: Mutex::new(refused) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -37,15 +55,18 @@ impl PinFile {
     }
 
     /// Reads the PIN: the file's text without its last newline.
-    pub(crate) fn read(&self) -> Result<AuthPin, Failure> {
-        let bytes = self.bytes()?;
-        match pin_in(&bytes) {
-            Some(pin) => Ok(AuthPin::new(pin.into())),
-            None => Err(self.refuse("it holds no text")),
-        }
+    pub(crate) fn read(&self) -> Result<LockedPin, Failure> {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bytes, file_pages) = self.bytes()?;
+        let Some(pin) = pin_in(&bytes) else { return Err(self.refuse("it holds no text")) };
+        // Locked before the PIN is in it; a box is moved, not copied, into the AuthPin.
+        let mut room = String::with_capacity(pin.len());
+        let pages = locked(room.as_ptr(), room.capacity());
+        room.push_str(pin);
+        Ok(LockedPin { pin: AuthPin::new(room.into_boxed_str()), _pages: [pages, file_pages], _turn: turn })
     }
 
-    fn bytes(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    fn bytes(&self) -> Result<(Zeroizing<Vec<u8>>, Option<region::LockGuard>), Failure> {
         let failed = |error: std::io::Error| self.refuse(&error.to_string());
         let file = File::open(&self.path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
@@ -57,8 +78,9 @@ impl PinFile {
         }
         // Allocated once, so that no copy stays behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(2 * PIN_FILE_BYTES_MAX));
+        let pages = locked(bytes.as_ptr(), bytes.capacity());
         file.take(PIN_FILE_BYTES_MAX as u64).read_to_end(&mut bytes).map_err(failed)?;
-        Ok(bytes)
+        Ok((bytes, pages))
     }
 
     fn refuse(&self, cause: &str) -> Failure {
@@ -67,10 +89,16 @@ impl PinFile {
 
     /// Remembers that the token refused the PIN in the file as it is now.
     pub(crate) fn mark_refused(&self) {
-        *self.lock() = fs::metadata(&self.path).ok().map(|metadata| version(&metadata));
+        let seen = fs::metadata(&self.path).ok().map(|metadata| version(&metadata));
+        *self.lock() = seen;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Version>> {
+    /// The version the token refused, for the next worker.
+    pub(crate) fn refused(&self) -> Option<PinVersion> {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<PinVersion>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,8 +111,23 @@ fn pin_in(bytes: &[u8]) -> Option<&str> {
     (!pin.is_empty()).then_some(pin)
 }
 
-fn version(metadata: &fs::Metadata) -> Version {
-    (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
+fn version(metadata: &fs::Metadata) -> PinVersion {
+    [metadata.ino(), metadata.len(), metadata.mtime().cast_unsigned(), metadata.mtime_nsec().cast_unsigned()]
+}
+
+/// Keeps pages out of swap, as far as RLIMIT_MEMLOCK allows.
+fn locked(start: *const u8, bytes: usize) -> Option<region::LockGuard> {
+    match region::lock(start, bytes.max(1)) {
+        Ok(guard) => Some(guard),
+        Err(error) => {
+            SAID.call_once(|| {
+                crate::worker::say(&format!(
+                    "the PIN cannot be locked in memory ({error}); raise RLIMIT_MEMLOCK"
+                ));
+            });
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +141,7 @@ mod tests {
         let path = directory.path().join("pin");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let pin = PinFile::new(&path);
+        let pin = PinFile::new(&path, None);
         (directory, pin)
     }
 
@@ -107,7 +150,7 @@ mod tests {
         for (text, pin) in
             [("1234", "1234"), ("1234\n", "1234"), ("1234\r\n", "1234"), (" 12 \n\n", " 12 \n")]
         {
-            assert_eq!(pin_in(&file(text, 0o600).1.bytes().unwrap()), Some(pin));
+            assert_eq!(pin_in(&file(text, 0o600).1.bytes().unwrap().0), Some(pin));
         }
         assert_eq!(pin_in(b"\n"), None);
         assert_eq!(pin_in(&[0xFF]), None);
@@ -116,18 +159,18 @@ mod tests {
     #[test]
     fn a_pin_the_world_can_read_or_that_is_not_there_is_refused_without_showing_it() {
         let (directory, open) = file("1234", 0o604);
-        let failure = open.read().unwrap_err();
+        let failure = open.read().err().unwrap();
         assert!(failure.cause.contains("chmod 600") && !failure.cause.contains("1234"));
         assert!(file("\n", 0o600).1.read().is_err());
         fs::remove_file(directory.path().join("pin")).unwrap();
-        assert!(open.read().unwrap_err().cause.contains("pin"));
+        assert!(open.read().err().unwrap().cause.contains("pin"));
     }
 
     #[test]
     fn a_refused_pin_is_not_tried_again_until_the_file_changes() {
         let (_directory, pin) = file("1234", 0o600);
         pin.mark_refused();
-        assert!(pin.read().unwrap_err().cause.contains("the token refused this PIN"));
+        assert!(pin.read().err().unwrap().cause.contains("the token refused this PIN"));
         fs::write(pin.path(), "12345").unwrap();
         assert!(pin.read().is_ok());
     }

@@ -1,4 +1,4 @@
-//! The driver: loaded once per file and process, initialised once, and again when nothing else helps.
+//! The driver: loaded once per file and worker process, initialised once, and again when nothing else helps.
 //!
 //! PKCS#11 knows one C_Initialize per process, and C_Finalize invalidates every session of everyone. So
 //! each call into the driver holds the read side of one lock, and initialising again holds the write
@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
-use cryptoki::slot::Slot;
+use cryptoki::slot::{Slot, TokenInfo};
 
-use crate::failure::{Failure, Remedy};
+use crate::selector::TokenSelector;
+use crate::worker::failure::{Failure, Remedy};
 
 /// Least time between two initialisations: they cost every token of the module its sessions.
 const REINITIALISE_INTERVAL: Duration = Duration::from_secs(1);
@@ -83,30 +84,40 @@ impl Module {
         let result = initialise(&driver.pkcs11);
         driver.generation += 1;
         driver.initialised = Instant::now();
-        tracing::warn!(module = %self.file.display(), ok = result.is_ok(), "PKCS#11 module initialised again");
+        let done = if result.is_ok() { "initialised again" } else { "could not be initialised again" };
+        crate::worker::say(&format!("module {} {done}", self.file.display()));
         result.is_ok()
     }
 }
 
 impl Driver {
-    /// The slot of the one token with this label.
-    pub(crate) fn slot_of(&self, label: &str) -> Result<Slot, Failure> {
+    /// The slot of the one token that fits.
+    pub(crate) fn slot_of(&self, wanted: &TokenSelector) -> Result<Slot, Failure> {
         let mut found = None;
         for slot in self.pkcs11.get_slots_with_token()? {
             // A slot whose token cannot be read now is somebody else's problem, or shows as missing.
             let Ok(token) = self.pkcs11.get_token_info(slot) else { continue };
-            if token.token_initialized() && token.label().trim_end() == label {
-                let twice = || Failure::refused(format!("two tokens are labelled \"{label}\""));
-                if found.replace(slot).is_some() {
-                    return Err(twice());
-                }
+            if token.token_initialized() && fits(wanted, slot, &token) && found.replace(slot).is_some() {
+                return Err(Failure::refused(format!("two tokens are {wanted}")));
             }
         }
         found.ok_or_else(|| Failure {
             remedy: Remedy::Reinitialise,
-            ..Failure::transient(format!("no token labelled \"{label}\" in any slot"))
+            ..Failure::transient(format!("no token {wanted} in any slot"))
         })
     }
+}
+
+/// PKCS#11 pads these texts with blanks.
+fn fits(wanted: &TokenSelector, slot: Slot, token: &TokenInfo) -> bool {
+    let same = |wanted: &Option<String>, found: &str| {
+        wanted.as_deref().is_none_or(|wanted| wanted.trim_end() == found.trim_end())
+    };
+    same(&wanted.label, token.label())
+        && same(&wanted.serial, token.serial_number())
+        && same(&wanted.manufacturer, token.manufacturer_id())
+        && same(&wanted.model, token.model())
+        && wanted.slot_id.is_none_or(|id| id == slot.id())
 }
 
 fn initialise(pkcs11: &Pkcs11) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use chancery_hsm::SignerError;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
-use crate::module::Driver;
+use crate::worker::module::Driver;
 
 /// A logged-in session and the handles it knows.
 pub(crate) struct DeviceSession {
