@@ -36,4 +36,7 @@ pub struct Birth {
     /// Certificates over the public key, DER, the key's own first, the vendor's root not included.
     /// Its chain was checked by the backend before it stands here.
     pub attestation: Vec<Vec<u8>>,
+    /// Whether that chain ends at a root the operator configured. Otherwise it shows only that one device
+    /// vouches for the key, and not whose device.
+    pub attestation_anchored: bool,
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chancery_format::entry::KeyUse;
-use chancery_format::{Digest, Hash, SignatureAlgorithm};
+use chancery_format::public_key::lower_s_secp256k1;
+use chancery_format::{Digest, Hash, HashAlgorithm, KeyFamily, SignatureAlgorithm};
 
 use crate::builder::KeySpec;
 use crate::keyring::Keyring;
@@ -107,9 +108,20 @@ pub fn check(subject: &Subject<'_>) -> Result<Report, Finding> {
     Ok(report)
 }
 
-/// A digest that differs for every number.
-fn digest(number: usize) -> Digest {
-    Digest::Sha256(Hash::of(&[b"conformance", &number.to_be_bytes()]).0)
+/// A digest that differs for every number, of the kind the algorithm takes.
+fn digest_for(algorithm: SignatureAlgorithm, number: usize) -> Digest {
+    let part = |half: u8| Hash::of(&[b"conformance", &[half], &number.to_be_bytes()]).0;
+    let mut bytes = [0; 64];
+    bytes.iter_mut().zip(part(0).into_iter().chain(part(1))).for_each(|(byte, random)| *byte = random);
+    match algorithm.digest() {
+        None | Some(HashAlgorithm::Sha256) => Digest::Sha256(part(0)),
+        Some(HashAlgorithm::Sha384) => {
+            let mut shorter = [0; 48];
+            shorter.iter_mut().zip(bytes).for_each(|(byte, random)| *byte = random);
+            Digest::Sha384(shorter)
+        }
+        Some(HashAlgorithm::Sha512) => Digest::Sha512(bytes),
+    }
 }
 
 fn soon() -> Instant {
@@ -137,22 +149,32 @@ impl<'a> Tried<'a> {
         if holds { Ok(()) } else { Err(finding(self.label, rule, detail)) }
     }
 
+    fn digest(&self, number: usize) -> Digest {
+        digest_for(self.algorithm, number)
+    }
+
     fn sign(&self, input: SealInput<'_>) -> Result<Vec<u8>, Finding> {
         let signed = self.handle.sign(input, soon());
         signed.map_err(|error| finding(self.label, "a working key signs", error))
     }
 
     /// Whether the bytes are a signature of the digest by the handle's own public key.
+    /// On secp256k1 a device may return either `s`; the keyring takes the lower one.
     fn verifies(&self, digest: &Digest, signature: &[u8]) -> bool {
+        let lower = match self.algorithm {
+            SignatureAlgorithm::EcdsaSecp256k1Sha256 => lower_s_secp256k1(signature),
+            _ => None,
+        };
+        let signature = lower.as_deref().unwrap_or(signature);
         match self.handle.public_key() {
             Some(key) => key.verify(digest, signature),
-            None => signature.len() == 32,
+            None => Some(signature.len()) == self.algorithm.signature_bytes(),
         }
     }
 
     fn signs_and_verifies(&self) -> Result<usize, Finding> {
         for number in 0..4 {
-            let (asked, other) = (digest(number), digest(number + 1000));
+            let (asked, other) = (self.digest(number), self.digest(number + 1000));
             let signature = self.sign(SealInput::Digest(&asked))?;
             self.ensure(self.verifies(&asked, &signature), "signatures verify independently", number)?;
             if self.algorithm.is_mac() {
@@ -161,23 +183,29 @@ impl<'a> Tried<'a> {
                 continue;
             }
             self.ensure(!self.verifies(&other, &signature), "a signature is of its digest alone", number)?;
-            let rehashed = Digest::Sha256(Hash::of(&[asked.as_bytes()]).0);
-            self.ensure(!self.verifies(&rehashed, &signature), "a digest is not hashed again", number)?;
+            if let Digest::Sha256(_) = asked {
+                let rehashed = Digest::Sha256(Hash::of(&[asked.as_bytes()]).0);
+                self.ensure(!self.verifies(&rehashed, &signature), "a digest is not hashed again", number)?;
+            }
         }
         Ok(4)
     }
 
     fn is_random_exactly_if_the_algorithm_is(&self) -> Result<(), Finding> {
-        use SignatureAlgorithm::{EcdsaP256Sha256, RsaPssSha256};
-        let asked = digest(5);
+        let asked = self.digest(5);
         let (first, second) = (self.sign(SealInput::Digest(&asked))?, self.sign(SealInput::Digest(&asked))?);
         let both = self.verifies(&asked, &first) && self.verifies(&asked, &second);
         self.ensure(both, "repeated signatures verify", "one does not")?;
-        // ECDSA may be deterministic (RFC 6979); PSS with its salt may not.
-        if self.algorithm == RsaPssSha256 {
+        // ECDSA (RFC 6979) and ML-DSA may be deterministic; PSS with its salt may not.
+        if self.algorithm.is_pss() {
             self.ensure(first != second, "PSS draws a fresh salt", "twice the same")?;
         }
-        if !matches!(self.algorithm, RsaPssSha256 | EcdsaP256Sha256) {
+        let repeats = match self.algorithm.family() {
+            KeyFamily::Ed25519 | KeyFamily::Secret => true,
+            KeyFamily::Rsa => !self.algorithm.is_pss(),
+            _ => return Ok(()),
+        };
+        if repeats {
             self.ensure(first == second, "a deterministic algorithm repeats itself", "two results")?;
         }
         Ok(())
@@ -186,10 +214,12 @@ impl<'a> Tried<'a> {
     fn takes_messages_exactly_if_the_algorithm_does(&self) -> Result<(), Finding> {
         let text = b"a message that is no digest\n";
         let result = self.handle.sign(SealInput::Message(text), soon());
-        if matches!(self.algorithm, SignatureAlgorithm::Ed25519 | SignatureAlgorithm::HmacSha256) {
-            let same = self.sign(SealInput::Message(digest(6).as_bytes()))?;
-            let as_digest = self.sign(SealInput::Digest(&digest(6)))?;
-            self.ensure(same == as_digest, "a digest is signed as the message of its bytes", "it is not")?;
+        if self.algorithm.takes_messages() {
+            let same = self.sign(SealInput::Message(self.digest(6).as_bytes()))?;
+            let as_digest = self.sign(SealInput::Digest(&self.digest(6)))?;
+            let random = matches!(self.algorithm.family(), KeyFamily::MlDsa44 | KeyFamily::MlDsa65);
+            let alike = if random { self.verifies(&self.digest(6), &same) } else { same == as_digest };
+            self.ensure(alike, "a digest is signed as the message of its bytes", "it is not")?;
             return self.ensure(result.is_ok(), "messages are signed", format!("{result:?}"));
         }
         let refused = result == Err(SignerError::WrongInput);
@@ -197,7 +227,7 @@ impl<'a> Tried<'a> {
     }
 
     fn honours_a_deadline_already_passed(&self) -> Result<(), Finding> {
-        let result = self.handle.sign(SealInput::Digest(&digest(7)), Instant::now());
+        let result = self.handle.sign(SealInput::Digest(&self.digest(7)), Instant::now());
         let refused = result == Err(SignerError::Deadline(KeyUse::None));
         self.ensure(refused, "a passed deadline is refused before the key is used", format!("{result:?}"))
     }
@@ -207,7 +237,7 @@ impl<'a> Tried<'a> {
             let threads: Vec<_> = (0..THREADS)
                 .map(|number| {
                     scope.spawn(move || {
-                        let asked = digest(100 + number);
+                        let asked = self.digest(100 + number);
                         let signature = self.sign(SealInput::Digest(&asked))?;
                         self.ensure(self.verifies(&asked, &signature), "threads do not mix results", number)
                     })
@@ -222,18 +252,18 @@ impl<'a> Tried<'a> {
 
     /// The same handle must fail while the device is away and work when it is back, unaided.
     fn survives(&self, outage: &dyn Outage) -> Result<(), Finding> {
-        self.sign(SealInput::Digest(&digest(8)))?;
+        self.sign(SealInput::Digest(&self.digest(8)))?;
         outage.lose();
-        let during = self.handle.sign(SealInput::Digest(&digest(9)), soon());
+        let during = self.handle.sign(SealInput::Digest(&self.digest(9)), soon());
         outage.restore();
         let told = matches!(&during, Err(SignerError::Unavailable { .. }));
         self.ensure(told, "a lost device is reported as unavailable", format!("{during:?}"))?;
         let limit = soon();
         loop {
-            match self.handle.sign(SealInput::Digest(&digest(9)), soon()) {
+            match self.handle.sign(SealInput::Digest(&self.digest(9)), soon()) {
                 Ok(signature) => {
                     return self.ensure(
-                        self.verifies(&digest(9), &signature),
+                        self.verifies(&self.digest(9), &signature),
                         "signs after an outage",
                         "bad",
                     );
@@ -256,11 +286,9 @@ fn wrong_algorithms_are_refused(
     label: &str,
     right: SignatureAlgorithm,
 ) -> Result<(), Finding> {
-    use SignatureAlgorithm::{RsaPssSha256, RsaSha256};
     for wrong in SignatureAlgorithm::ALL {
-        let both_rsa = matches!((right, wrong), (RsaSha256 | RsaPssSha256, RsaSha256 | RsaPssSha256));
-        if both_rsa || wrong == right {
-            continue; // one RSA key can serve either padding
+        if wrong.family() == right.family() {
+            continue; // one key can serve several: an RSA key every padding and hash
         }
         match subject.backend.open_key(label, wrong) {
             Err(SignerError::KeyMissing { .. } | SignerError::Refused { .. }) => {}
@@ -273,7 +301,7 @@ fn wrong_algorithms_are_refused(
 
 fn missing_keys_are_named(subject: &Subject<'_>) -> Result<(), Finding> {
     let label = "no-such-key";
-    for algorithm in SignatureAlgorithm::ALL {
+    for &algorithm in subject.backend.algorithms() {
         match subject.backend.open_key(label, algorithm) {
             Err(SignerError::KeyMissing { cause }) if cause.contains(label) => {}
             Err(error) => return Err(finding(label, "a missing key is reported by label", error)),
@@ -331,7 +359,7 @@ fn full_queue_refuses(
             let ring = Arc::clone(&ring);
             crowd.spawn(async move {
                 let key = ring.by_kid.values().next()?;
-                let input = OwnedInput::Digest(digest(200 + number));
+                let input = OwnedInput::Digest(digest_for(algorithm, 200 + number));
                 Some(key.sign_checked(input, soon(), Duty::Request).await)
             });
         }
