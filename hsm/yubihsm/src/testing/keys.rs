@@ -43,7 +43,9 @@ impl Material {
             _ => match mac_algorithm(algorithm) {
                 Some(mac) => {
                     let mut secret = vec![0; mac.digest_algorithm().output_len()];
-                    SystemRandom::new().fill(&mut secret).map(|()| Self::Hmac(Box::new(hmac::Key::new(mac, &secret))))
+                    SystemRandom::new()
+                        .fill(&mut secret)
+                        .map(|()| Self::Hmac(Box::new(hmac::Key::new(mac, &secret))))
                 }
                 None => return Ok(None),
             },
