@@ -3,8 +3,11 @@
 //! Forced auditing alone proves nothing: it makes room for what is logged, and each command's logging is a
 //! switch of its own.
 
+use std::collections::BTreeSet;
+
 use crate::config::ForceAudit;
 use crate::failure::Failure;
+use crate::key::{ALGORITHMS, recipe};
 use crate::session::Session;
 use crate::wire::{command, option};
 
@@ -40,11 +43,14 @@ pub(crate) fn ensure(session: &mut Session, wanted: ForceAudit) -> Result<(), Fa
     Err(Failure::refused(format!("the device's log cannot be relied on: {}", causes.join("; "))))
 }
 
-/// Commands the device has a switch for, which is off, and which matter.
+/// Commands that matter and are not logged: switched off, or, if they sign, without a switch.
 fn unlogged(pairs: &[u8]) -> Vec<u8> {
     let matters = |code: &u8| command::USING_KEYS.contains(code) || command::CHANGING_KEYS.contains(code);
     let (pairs, _) = pairs.as_chunks::<2>();
-    pairs.iter().filter(|[code, state]| *state == 0 && matters(code)).map(|[code, _]| *code).collect()
+    let off = pairs.iter().filter(|[code, state]| *state == 0 && matters(code)).map(|[code, _]| *code);
+    let signing = ALGORITHMS.iter().filter_map(|algorithm| recipe(*algorithm)).map(|recipe| recipe.command);
+    let absent = signing.filter(|signing| !pairs.iter().any(|[code, _]| code == signing));
+    off.chain(absent).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn set(session: &mut Session, tag: u8, value: &[u8]) -> Result<(), Failure> {
@@ -59,7 +65,12 @@ mod tests {
 
     #[test]
     fn only_commands_that_matter_must_be_logged() {
-        let pairs = [command::ECHO, 0, command::SIGN_EDDSA, 0, command::SIGN_ECDSA, 1, command::SIGN_HMAC, 2];
-        assert_eq!(unlogged(&pairs), [command::SIGN_EDDSA]);
+        let mut pairs: Vec<u8> = (0x40..0x70).flat_map(|code| [code, ON]).collect();
+        pairs.extend([command::ECHO, 0, command::DEVICE_INFO, 0]);
+        assert!(unlogged(&pairs).is_empty());
+        pairs.extend([command::SIGN_EDDSA, 0, 0x4a, 0]);
+        assert_eq!(unlogged(&pairs), [0x4a, command::SIGN_EDDSA]);
+        let signing = [command::SIGN_PKCS1, command::SIGN_HMAC, command::SIGN_PSS, command::SIGN_ECDSA];
+        assert_eq!(unlogged(&[]), [signing.as_slice(), &[command::SIGN_EDDSA]].concat());
     }
 }

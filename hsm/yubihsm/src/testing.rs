@@ -101,6 +101,11 @@ impl YubiHsmDouble {
         self.lock().session_idle = time;
     }
 
+    /// How long the connector keeps each answer back, after the device has done what it was told.
+    pub fn set_delay(&self, time: Duration) {
+        self.lock().delay = time;
+    }
+
     /// Switches the device off and on: sessions are gone, the log says so.
     pub fn reboot(&self) {
         self.lock().reboot();

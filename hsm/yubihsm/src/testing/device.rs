@@ -43,6 +43,8 @@ pub(super) struct Device {
     pub(super) log: Log,
     pub(super) attestation: Attestation,
     pub(super) session_idle: Duration,
+    /// How long the connector keeps each answer back.
+    pub(super) delay: Duration,
     pub(super) sessions_tried: usize,
     sessions: [Option<Session>; SESSIONS_MAX],
     password: String,
@@ -56,6 +58,7 @@ impl Device {
             log: Log::new()?,
             attestation: Attestation::new(serial)?,
             session_idle: SESSION_IDLE,
+            delay: Duration::ZERO,
             sessions_tried: 0,
             sessions: Default::default(),
             password: password.to_owned(),

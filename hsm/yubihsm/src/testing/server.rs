@@ -112,7 +112,10 @@ fn serve(mut stream: TcpStream, device: &Mutex<Device>) {
             "GET /connector/status" => ("200 OK", status()),
             "POST /connector/api" => {
                 let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
-                ("200 OK", device.message(&body))
+                let (answer, delay) = (device.message(&body), device.delay);
+                drop(device);
+                std::thread::sleep(delay);
+                ("200 OK", answer)
             }
             _ => ("404 Not Found", Vec::new()),
         };
