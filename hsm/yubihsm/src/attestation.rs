@@ -137,7 +137,10 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
 }
 
 fn is_signed_by(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
-    if certificate.issuer().as_raw() != issuer.subject().as_raw() {
+    let named = certificate.issuer().as_raw() == issuer.subject().as_raw();
+    // The algorithm stands twice, once outside of what is signed (RFC 5280 §4.1.1.2).
+    let same_algorithm = certificate.signature_algorithm == certificate.tbs_certificate.signature;
+    if !named || !same_algorithm || certificate.signature_value.unused_bits != 0 {
         return false;
     }
     let key = issuer.public_key();
@@ -167,5 +170,76 @@ fn serial_in(certificate: &X509Certificate<'_>) -> Option<u64> {
             Some(digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit)))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    use super::*;
+    use crate::testing::certificates::Attestation;
+    use aws_lc_rs::encoding::AsDer;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+    use chancery_format::SignatureAlgorithm::Ed25519;
+
+    const SERIAL: &str = "0000000300";
+
+    fn key() -> (Vec<u8>, PublicKey) {
+        let spki = Ed25519KeyPair::generate().unwrap().public_key().as_der().unwrap().as_ref().to_vec();
+        let public = PublicKey::from_der(Ed25519, &spki).unwrap();
+        (spki, public)
+    }
+
+    #[test]
+    fn a_statement_is_about_one_key_of_one_device() {
+        let device = Attestation::new(300).unwrap();
+        let ((spki, public), (_, other)) = (key(), key());
+        let roots = Roots::parse(device.roots_pem().as_bytes()).unwrap();
+        let statement = device.attest(7, &spki).unwrap();
+        let certificate = device.device_certificate();
+        let try_with = |public, serial| {
+            check(statement.clone(), certificate.clone(), public, serial, Some(&roots))
+                .map(|chain| chain.0.len())
+        };
+        assert_eq!(try_with(&public, SERIAL), Ok(3));
+        assert!(try_with(&other, SERIAL).unwrap_err().contains("another key"));
+        assert!(try_with(&public, "0000000301").unwrap_err().contains("device 300"));
+        let foreign = Attestation::new(300).unwrap().device_certificate();
+        let swapped = check(statement.clone(), foreign, &public, SERIAL, None);
+        assert!(swapped.unwrap_err().contains("vouch"));
+        assert!(check(certificate.clone(), statement.clone(), &public, SERIAL, None).is_err());
+    }
+
+    /// The parser takes another tag for the algorithm's name outside of what is signed; nothing hangs on it.
+    #[test]
+    fn every_changed_byte_of_what_is_signed_is_noticed() {
+        let device = Attestation::new(300).unwrap();
+        let (spki, public) = key();
+        let roots = Roots::parse(device.roots_pem().as_bytes()).unwrap();
+        let (statement, certificate) = (device.attest(7, &spki).unwrap(), device.device_certificate());
+        for (der, is_statement) in [(&statement, true), (&certificate, false)] {
+            for place in 0..4 + parse(der).unwrap().tbs_certificate.as_ref().len() {
+                let mut changed = der.clone();
+                *changed.get_mut(place).unwrap() ^= 1;
+                let (key, device) = match is_statement {
+                    true => (changed, certificate.clone()),
+                    false => (statement.clone(), changed),
+                };
+                assert!(check(key, device, &public, SERIAL, Some(&roots)).is_err(), "{place}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_authority_without_its_root_anchors_nothing() {
+        let device = Attestation::new(300).unwrap();
+        let (spki, public) = key();
+        let pem = device.roots_pem();
+        let authority = pem.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
+        let roots = Roots::parse(authority.as_bytes()).unwrap();
+        let (statement, certificate) = (device.attest(7, &spki).unwrap(), device.device_certificate());
+        let refused = check(statement, certificate, &public, SERIAL, Some(&roots));
+        assert!(refused.unwrap_err().contains("configured root"));
+        assert!(Roots::parse(b"").is_err());
     }
 }

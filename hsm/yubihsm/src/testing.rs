@@ -32,7 +32,7 @@ use std::time::Duration;
 use chancery_hsm::KeyShape;
 use chancery_hsm::conformance::Outage;
 
-mod certificates;
+pub(crate) mod certificates;
 mod commands;
 mod device;
 mod keys;
@@ -141,9 +141,9 @@ impl YubiHsmDouble {
         self.lock().log.set_next_number(number);
     }
 
-    /// The vendor's root above this device's attestation certificate, PEM.
-    pub fn attestation_root_pem(&self) -> String {
-        self.lock().attestation.root_pem()
+    /// The vendor's root and authority above this device's attestation certificate, PEM.
+    pub fn attestation_roots_pem(&self) -> String {
+        self.lock().attestation.roots_pem()
     }
 
     /// From now on attests with a key its own certificate does not have.

@@ -222,16 +222,17 @@ fn a_key_has_a_birth_certificate_that_leads_to_the_configured_root() {
         std::fs::write(&file, pem).unwrap();
         YubiHsmConfig { attestation_roots: Some(file), ..world.config.clone() }
     };
-    let anchored = YubiHsmBackend::open(&roots(&world.double.attestation_root_pem())).unwrap();
+    let anchored = YubiHsmBackend::open(&roots(&world.double.attestation_roots_pem())).unwrap();
     for (label, shape, algorithm) in [("ec", None, EcdsaP256Sha256), ("ed", Some(KeyShape::Ed25519), Ed25519)]
     {
         if let Some(shape) = shape {
             world.double.add_key(label, shape).unwrap();
         }
-        assert!(anchored.birth(label, algorithm).unwrap().attestation_anchored);
+        let birth = anchored.birth(label, algorithm).unwrap();
+        assert!(birth.attestation_anchored && birth.attestation.len() == 3);
     }
     let other = YubiHsmDouble::start("another device").unwrap();
-    let strange = YubiHsmBackend::open(&roots(&other.attestation_root_pem())).unwrap();
+    let strange = YubiHsmBackend::open(&roots(&other.attestation_roots_pem())).unwrap();
     let refused = strange.birth("ec", EcdsaP256Sha256).unwrap_err();
     assert!(matches!(&refused, SignerError::Refused { cause } if cause.contains("configured root")));
     let empty = YubiHsmBackend::open(&roots("nothing")).err().unwrap();
@@ -272,6 +273,25 @@ fn messages_longer_than_a_command_holds_are_refused_before_the_device_is_asked()
     assert!(key.sign(SealInput::Message(&longest), later()).is_ok());
     let longer = vec![1; 2025];
     assert_eq!(key.sign(SealInput::Message(&longer), later()), Err(SignerError::WrongInput));
+}
+
+#[cfg(not(feature = "usb"))]
+#[test]
+fn a_build_without_usb_says_which_build_has_it() {
+    let world = World::new();
+    let usb = YubiHsmConfig { connector: chancery_yubihsm::Connector::Usb, ..world.config.clone() };
+    let refused = YubiHsmBackend::open(&usb).err().unwrap();
+    assert!(matches!(&refused.source, SignerError::Refused { cause } if cause.contains("--features")));
+}
+
+#[cfg(feature = "usb")]
+#[test]
+fn a_device_that_is_not_plugged_in_is_unavailable() {
+    let world = World::new();
+    let connector = chancery_yubihsm::Connector::Usb;
+    let config = YubiHsmConfig { connector, serial: Some("1".to_owned()), ..world.config.clone() };
+    let refused = YubiHsmBackend::open(&config).err().unwrap();
+    assert_eq!(refused.source.code(), "backend-unavailable");
 }
 
 /// The double is as good as the protocol it speaks: here is somebody else's client.

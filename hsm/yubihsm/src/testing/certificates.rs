@@ -1,4 +1,4 @@
-//! The double's attestation certificates: a root, the device's own, and one per attested key. X.509 in DER,
+//! The double's attestation certificates: a root, one below it, the device's own, and one per attested key. X.509 in DER,
 //! written out, as far as a reader of chains needs it.
 
 use aws_lc_rs::encoding::AsDer;
@@ -8,6 +8,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use super::DoubleError;
 
 const ROOT: &str = "Double of the vendor's attestation root";
+const INTERMEDIATE: &str = "Double of the vendor's attestation authority";
 
 /// The vendor's arc for attestations.
 const VENDOR_ARC: [u8; 9] = [0x2B, 0x06, 0x01, 0x04, 0x01, 0x82, 0xC4, 0x0A, 0x04];
@@ -15,44 +16,48 @@ const ECDSA_WITH_SHA256: [u8; 8] = [0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 
 /// Everything a device attests with.
-pub(super) struct Attestation {
+pub(crate) struct Attestation {
     serial: u32,
     root_certificate: Vec<u8>,
+    intermediate_certificate: Vec<u8>,
     device_certificate: Vec<u8>,
     device_key: EcdsaKeyPair,
 }
 
 impl Attestation {
-    pub(super) fn new(serial: u32) -> Result<Self, DoubleError> {
-        let (root_key, device_key) = (new_key()?, new_key()?);
+    pub(crate) fn new(serial: u32) -> Result<Self, DoubleError> {
+        let (root_key, intermediate_key, device_key) = (new_key()?, new_key()?, new_key()?);
         let failed = || DoubleError("no attestation certificate".to_owned());
         let spki = |key: &EcdsaKeyPair| key.public_key().as_der().ok().map(|der| der.as_ref().to_vec());
         let root_spki = spki(&root_key).ok_or_else(failed)?;
+        let intermediate_spki = spki(&intermediate_key).ok_or_else(failed)?;
         let device_spki = spki(&device_key).ok_or_else(failed)?;
         let root_certificate = certificate(ROOT, &root_key, ROOT, &root_spki, &[]).ok_or_else(failed)?;
-        let extensions = serial_extension(serial);
+        let intermediate_certificate = certificate(ROOT, &root_key, INTERMEDIATE, &intermediate_spki, &[]);
+        let intermediate_certificate = intermediate_certificate.ok_or_else(failed)?;
+        let (name, extensions) = (subject(serial), serial_extension(serial));
         let device_certificate =
-            certificate(ROOT, &root_key, &subject(serial), &device_spki, &extensions).ok_or_else(failed)?;
-        Ok(Self { serial, root_certificate, device_certificate, device_key })
+            certificate(INTERMEDIATE, &intermediate_key, &name, &device_spki, &extensions);
+        let device_certificate = device_certificate.ok_or_else(failed)?;
+        Ok(Self { serial, root_certificate, intermediate_certificate, device_certificate, device_key })
     }
 
-    pub(super) fn replace_key(&mut self) -> Result<(), DoubleError> {
+    pub(crate) fn replace_key(&mut self) -> Result<(), DoubleError> {
         self.device_key = new_key()?;
         Ok(())
     }
 
-    pub(super) fn device_certificate(&self) -> Vec<u8> {
+    pub(crate) fn device_certificate(&self) -> Vec<u8> {
         self.device_certificate.clone()
     }
 
-    pub(super) fn root_pem(&self) -> String {
-        let body = base64(&self.root_certificate);
-        let lines = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
-        format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+    /// Root and authority, PEM.
+    pub(crate) fn roots_pem(&self) -> String {
+        [&self.intermediate_certificate, &self.root_certificate].map(|der| pem(der)).concat()
     }
 
     /// A statement about the key of this id.
-    pub(super) fn attest(&self, id: u16, spki: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn attest(&self, id: u16, spki: &[u8]) -> Option<Vec<u8>> {
         let name = format!("YubiHSM Attestation id 0x{id:04x}");
         let object = extension(6, &tagged(0x02, &[&[0], id.to_be_bytes().as_slice()].concat()));
         let extensions = [serial_extension(self.serial), object].concat();
@@ -115,6 +120,12 @@ fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
         _ => vec![0x82, high, low],
     };
     [&[tag], length.as_slice(), content].concat()
+}
+
+fn pem(der: &[u8]) -> String {
+    let body = base64(der);
+    let lines = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
+    format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
 }
 
 fn base64(bytes: &[u8]) -> String {
