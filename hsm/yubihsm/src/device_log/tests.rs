@@ -86,9 +86,12 @@ fn a_position_is_of_its_own_number() {
     assert_eq!(LogPosition::from_evidence(5, "00"), None);
 }
 
+/// One entry as the vendor prints it.
+type Written = (u16, u8, u16, [u16; 3], u8, u32, &'static str);
+
 /// Six consecutive entries a real device wrote, from the vendor's description of GET LOG ENTRIES: number,
 /// command, length, session key, target, second key, result, tick, digest.
-const VENDORS_EXAMPLE: [(u16, u8, u16, [u16; 3], u8, u32, &str); 6] = [
+const VENDORS_EXAMPLE: [Written; 6] = [
     (46, 0x4b, 234, [0x0001, 0xcf94, 0x997e], 0xcb, 335_725, "415f51f1f035a1b713e730e4464e4033"),
     (47, 0x4c, 77, [0x0001, 0xaff7, 0xffff], 0xcc, 351_714, "5496a60d478c2b9c801d8d32ca66b554"),
     (48, 0x00, 0, [0xffff, 0x0000, 0x0000], 0x00, 0, "14ac7747ba9bbb243cfc70befeb5349b"),
@@ -99,17 +102,16 @@ const VENDORS_EXAMPLE: [(u16, u8, u16, [u16; 3], u8, u32, &str); 6] = [
 
 #[test]
 fn the_log_of_a_real_device_chains() {
-    let entry =
-        |(item, command, length, keys, result, tick, digest): (u16, u8, u16, [u16; 3], u8, u32, &str)| {
-            let mut bytes = item.to_be_bytes().to_vec();
-            bytes.push(command);
-            bytes.extend(length.to_be_bytes());
-            bytes.extend(keys.map(u16::to_be_bytes).concat());
-            bytes.push(result);
-            bytes.extend(tick.to_be_bytes());
-            bytes.extend(hex::decode(digest).unwrap());
-            Entry::parse(&bytes.try_into().unwrap()).unwrap()
-        };
+    let entry = |(item, command, length, keys, result, tick, digest): Written| {
+        let mut bytes = item.to_be_bytes().to_vec();
+        bytes.push(command);
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(keys.map(u16::to_be_bytes).concat());
+        bytes.push(result);
+        bytes.extend(tick.to_be_bytes());
+        bytes.extend(hex::decode(digest).unwrap());
+        Entry::parse(&bytes.try_into().unwrap()).unwrap()
+    };
     let log: Vec<Entry> = VENDORS_EXAMPLE.into_iter().map(entry).collect();
     assert_eq!(numbers(&State::default(), &log), Ok((46..52).collect()));
 }
