@@ -34,9 +34,8 @@ pub struct Birth {
     /// The device's serial number, or the key's full name in a service.
     pub serial: Option<String>,
     /// Certificates over the public key, DER, the key's own first, the vendor's root not included.
-    /// Its chain was checked by the backend before it stands here.
+    /// The backend checked that each signs the one before it.
     pub attestation: Vec<Vec<u8>>,
-    /// Whether that chain ends at a root the operator configured. Otherwise it shows only that one device
-    /// vouches for the key, and not whose device.
+    /// Whether that chain ends in a root the operator configured.
     pub attestation_anchored: bool,
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use chancery_format::{Kid, PublicKey, SignatureAlgorithm};
 
+use crate::birth::Birth;
 use crate::keyring::{Key, KeyInfo, Keyring};
 use crate::kill_switch::KillSwitch;
+use crate::lazy::LazyHandle;
 use crate::self_check::{SelfCheck, Together};
 use crate::signer::{Backend, Cost, SignerError, SignerHandle};
 use crate::workers::Lane;
@@ -33,10 +35,22 @@ pub struct KeySpec {
     pub purpose: String,
     /// Free text; published.
     pub description: String,
-    /// The public key registered under `signer_kid`, if it was registered before. The device must hold
-    /// this very key.
-    pub registered: Option<PublicKey>,
+    /// Whether a key was registered under `signer_kid` before. The device must hold this very key.
+    pub registered: Registered,
 }
+
+/// What was published of a key pair before this start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registered {
+    /// Nothing: its public key is read from the device, which is asked for its birth.
+    No,
+    /// This public key; `None` for a MAC key. The device may be opened later.
+    Yes(Option<PublicKey>),
+}
+
+/// Most keys of a ring that are opened at start although they are registered. Above it, opening them would
+/// take longer than a restart may; each is then opened, and compared, when it is first used.
+pub const OPENED_AT_START_MAX: usize = 256;
 
 /// Why a keyring was not built. The operator's to fix; no key was used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -178,8 +192,9 @@ impl KeyringBuilder {
             ledger: None,
             switch: self.switch,
         };
+        let at_once = self.keys.len() <= OPENED_AT_START_MAX;
         for spec in self.keys {
-            if let Err(error) = add_key(&mut ring, spec) {
+            if let Err(error) = add_key(&mut ring, spec, at_once) {
                 errors.push(error);
             }
         }
@@ -216,7 +231,7 @@ fn start_lanes(
     lanes
 }
 
-fn add_key(ring: &mut Keyring, spec: KeySpec) -> Result<(), KeyringError> {
+fn add_key(ring: &mut Keyring, spec: KeySpec, at_once: bool) -> Result<(), KeyringError> {
     if ring.by_kid.contains_key(&spec.kid) {
         return Err(KeyringError::DuplicateKid(spec.kid));
     }
@@ -236,8 +251,7 @@ fn add_key(ring: &mut Keyring, spec: KeySpec) -> Result<(), KeyringError> {
             offered,
         });
     }
-    let opened = lane.backend.open_key(&spec.label, spec.algorithm);
-    let handle = opened.map_err(|source| KeyringError::Open { kid: spec.kid.clone(), source })?;
+    let (handle, birth) = open(&lane, &spec, at_once)?;
     let check = check_key(&spec, handle.as_ref())?;
     let info = KeyInfo {
         kid: spec.kid.clone(),
@@ -247,6 +261,7 @@ fn add_key(ring: &mut Keyring, spec: KeySpec) -> Result<(), KeyringError> {
         description: spec.description,
         backend: spec.backend,
         public_key: handle.public_key().cloned(),
+        birth,
     };
     let in_process = lane.backend.cost() == Cost::Inline;
     let raw = info.public_key.as_ref().filter(|_| in_process).and_then(PublicKey::ed25519_raw);
@@ -256,6 +271,32 @@ fn add_key(ring: &mut Keyring, spec: KeySpec) -> Result<(), KeyringError> {
     Ok(())
 }
 
+/// Opens a key now, or leaves that to its first use: if it is registered and either there are too many, or
+/// its device is away at the moment.
+fn open(lane: &Lane, spec: &KeySpec, at_once: bool) -> Result<(Arc<dyn SignerHandle>, Birth), KeyringError> {
+    let failed = |source| KeyringError::Open { kid: spec.kid.clone(), source };
+    let later = |public: &Option<PublicKey>| -> Arc<dyn SignerHandle> {
+        let backend = Arc::clone(&lane.backend);
+        Arc::new(LazyHandle::new(backend, spec.label.clone(), spec.algorithm, public.clone()))
+    };
+    match &spec.registered {
+        Registered::No => {
+            let handle = lane.backend.open_key(&spec.label, spec.algorithm).map_err(failed)?;
+            let birth = lane.backend.birth(&spec.label, spec.algorithm).map_err(failed)?;
+            Ok((handle, birth))
+        }
+        Registered::Yes(public) if !at_once => Ok((later(public), Birth::default())),
+        Registered::Yes(public) => match lane.backend.open_key(&spec.label, spec.algorithm) {
+            Ok(handle) => Ok((handle, Birth::default())),
+            Err(error @ SignerError::Unavailable { .. }) => {
+                tracing::warn!(kid = %spec.kid, %error, "the key's device is away; it is opened when it is back");
+                Ok((later(public), Birth::default()))
+            }
+            Err(error) => Err(failed(error)),
+        },
+    }
+}
+
 /// The device's key must be of the configured kind and, if one was registered, the registered one.
 fn check_key(spec: &KeySpec, handle: &dyn SignerHandle) -> Result<Option<SelfCheck>, KeyringError> {
     let wrong = || KeyringError::Algorithm { kid: spec.kid.clone(), algorithm: spec.algorithm };
@@ -263,7 +304,7 @@ fn check_key(spec: &KeySpec, handle: &dyn SignerHandle) -> Result<Option<SelfChe
     if handle.algorithm() != spec.algorithm || found.is_none() != spec.algorithm.is_mac() {
         return Err(wrong());
     }
-    if spec.registered.is_some() && spec.registered.as_ref() != found {
+    if matches!(&spec.registered, Registered::Yes(public) if public.as_ref() != found) {
         return Err(KeyringError::PublicKeyMismatch {
             kid: spec.kid.clone(),
             signer_kid: spec.signer_kid.clone(),

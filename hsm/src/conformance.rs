@@ -12,7 +12,7 @@ use chancery_format::entry::KeyUse;
 use chancery_format::public_key::lower_s_secp256k1;
 use chancery_format::{Digest, Hash, HashAlgorithm, KeyFamily, SignatureAlgorithm};
 
-use crate::builder::KeySpec;
+use crate::builder::{KeySpec, Registered};
 use crate::keyring::Keyring;
 use crate::signer::{Backend, Cost, SealInput, SignerError, SignerHandle};
 use crate::workers::{Duty, OwnedInput};
@@ -393,7 +393,7 @@ fn ring_of_one(
         algorithm,
         purpose: "conformance".to_owned(),
         description: String::new(),
-        registered: None,
+        registered: Registered::No,
     };
     let builder = Keyring::builder().backend_with_queue(Arc::clone(&subject.backend), 1).key(spec);
     builder.build().map_err(|errors| finding(label, rule, errors))

@@ -24,6 +24,7 @@ use chancery_format::{
     Digest, DurableHead, DurableIntent, Hash, Kid, Origin, Outcome, PublicKey, SignatureAlgorithm,
 };
 
+use crate::birth::Birth;
 use crate::builder::KeyringBuilder;
 use crate::health::BackendHealth;
 use crate::kill_switch::KillSwitch;
@@ -48,6 +49,8 @@ pub struct KeyInfo {
     pub backend: String,
     /// The public half; `None` for a MAC key.
     pub public_key: Option<PublicKey>,
+    /// What its device said of its birth, asked when it was not registered yet.
+    pub birth: Birth,
 }
 
 impl KeyInfo {
@@ -139,36 +142,73 @@ impl Keyring {
     /// what no device thread has begun.
     pub async fn seal(&self, intent: DurableIntent, message: Option<Vec<u8>>, deadline: Instant) -> Outcome {
         let intent = intent.into_intent();
-        match self.use_key(&intent, message, deadline).await {
-            Ok(signature) => Outcome::signed(intent, SignatureBytes::new(signature)),
-            Err(error) => Outcome::failed(intent, error.failure_code(), error.key_use()),
+        let (signature, co_signature) = match self.prepare(&intent, message) {
+            Ok(Uses { key, input, second: None }) => {
+                (key.sign_checked(input, deadline, Duty::Request).await, None)
+            }
+            Ok(Uses { key, input, second: Some((second, again)) }) => {
+                let both = tokio::join!(
+                    key.sign_checked(input, deadline, Duty::Request),
+                    second.sign_checked(again, deadline, Duty::Request),
+                );
+                (both.0, Some(both.1))
+            }
+            Err(error) => (Err(error), None),
+        };
+        match (signature, co_signature) {
+            (Ok(signature), None) => Outcome::signed(intent, SignatureBytes::new(signature), None),
+            (Ok(signature), Some(Ok(second))) => {
+                let second = SignatureBytes::new(second);
+                Outcome::signed(intent, SignatureBytes::new(signature), Some(second))
+            }
+            // One key was used, and its signature dies here: both or neither is released.
+            (Ok(_), Some(Err(error))) | (Err(error), Some(Ok(_))) => {
+                Outcome::failed(intent, error.failure_code(), KeyUse::Unknown)
+            }
+            (Err(error), None) => Outcome::failed(intent, error.failure_code(), error.key_use()),
+            (Err(error), Some(Err(second))) => {
+                let used = [error.key_use(), second.key_use()].contains(&KeyUse::Unknown);
+                let key_use = if used { KeyUse::Unknown } else { KeyUse::None };
+                Outcome::failed(intent, error.failure_code(), key_use)
+            }
         }
     }
 
-    async fn use_key(
-        &self,
-        intent: &Intent,
-        message: Option<Vec<u8>>,
-        deadline: Instant,
-    ) -> Result<Vec<u8>, SignerError> {
+    /// Finds the keys and what they sign, before any is used.
+    fn prepare(&self, intent: &Intent, message: Option<Vec<u8>>) -> Result<Uses<'_>, SignerError> {
         if self.switch.is_halted() {
             return Err(SignerError::Halted);
         }
-        let key = self.key_of(intent)?;
+        let parts = intent.parts();
+        let key = self.key_of(&parts.kid, &parts.signer_kid, parts.algorithm, parts.operation)?;
         let input = input_of(intent, message)?;
-        key.sign_checked(input, deadline, Duty::Request).await
+        let second = match &parts.co_signer {
+            Some(second) if parts.operation == Operation::Sign => {
+                let operation = Operation::Sign;
+                let key = self.key_of(&second.kid, &second.signer_kid, second.algorithm, operation)?;
+                Some((key, input.duplicate()))
+            }
+            Some(_) => return Err(SignerError::WrongInput),
+            None => None,
+        };
+        Ok(Uses { key, input, second })
     }
 
-    fn key_of(&self, intent: &Intent) -> Result<&Key, SignerError> {
-        let parts = intent.parts();
-        let key = self.by_signer_kid.get(&parts.signer_kid).ok_or(SignerError::UnknownKey)?;
-        if key.info.kid != parts.kid {
+    fn key_of(
+        &self,
+        kid: &Kid,
+        signer_kid: &Kid,
+        algorithm: SignatureAlgorithm,
+        operation: Operation,
+    ) -> Result<&Key, SignerError> {
+        let key = self.by_signer_kid.get(signer_kid).ok_or(SignerError::UnknownKey)?;
+        if key.info.kid != *kid {
             return Err(SignerError::UnknownKey);
         }
         if self.ledger.as_ref().is_some_and(|ledger| Arc::ptr_eq(ledger, key)) {
             return Err(SignerError::LedgerKey);
         }
-        if key.info.algorithm != parts.algorithm || key.info.operation() != parts.operation {
+        if key.info.algorithm != algorithm || key.info.operation() != operation {
             return Err(SignerError::WrongInput);
         }
         Ok(key)
@@ -236,6 +276,14 @@ impl Keyring {
         let expected = key.lane.sign(&key.handle, input, deadline, Duty::Request).await?;
         Ok(Some(expected.len()) == key.info.algorithm.signature_bytes() && same(&expected, mac))
     }
+}
+
+/// What one intent uses.
+struct Uses<'a> {
+    key: &'a Key,
+    input: OwnedInput,
+    /// The co-signer, and the same input again.
+    second: Option<(&'a Key, OwnedInput)>,
 }
 
 /// What a MAC is over.

@@ -13,6 +13,7 @@
 //! | `keyring.rs` | `Keyring`: lookup, `seal`, checkpoints, verification |
 //! | `builder.rs` | `KeyringBuilder`: every configuration mistake found at start, all at once |
 //! | `kill_switch.rs` | no key use begins after a halt; a halt can wait for those under way |
+//! | `lazy.rs` | a registered key is opened when it is first used |
 //! | `workers.rs` | bounded threads and queue per device; a passed deadline touches no key |
 //! | `health.rs` | an outage is known, refused at once, and ends by itself |
 //! | `self_check.rs`, `self_check/together.rs` | every signature verified before it is believed; this process's own in groups |
@@ -33,6 +34,7 @@ pub mod health;
 mod key_files;
 pub mod keyring;
 pub mod kill_switch;
+mod lazy;
 pub mod self_check;
 pub mod signer;
 pub mod software;
@@ -40,7 +42,9 @@ pub mod testing;
 mod workers;
 
 pub use birth::{Birth, Origin};
-pub use builder::{KeySpec, KeyringBuilder, KeyringError, KeyringErrors, QUEUE_MAX};
+pub use builder::{
+    KeySpec, KeyringBuilder, KeyringError, KeyringErrors, OPENED_AT_START_MAX, QUEUE_MAX, Registered,
+};
 pub use device_log::{DeviceLog, DeviceOperation};
 pub use health::{BackendHealth, BackendState};
 pub use keyring::{KeyInfo, Keyring, MacMessage};

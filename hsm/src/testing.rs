@@ -102,6 +102,8 @@ pub enum Fault {
     AwayAfter,
     /// Does not answer until the fault is changed; then does what it should.
     Hang,
+    /// As [`Fault::AwayBefore`], and keys cannot be opened either.
+    Absent,
     /// Panics.
     Panic,
     /// Signs another digest.
@@ -144,6 +146,10 @@ impl Faults {
         self.inside.load(Ordering::Acquire)
     }
 
+    fn is_absent(&self) -> bool {
+        *self.lock() == Fault::Absent
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Fault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,6 +167,47 @@ impl Faults {
             fault = self.changed.wait(fault).unwrap_or_else(PoisonError::into_inner);
         }
         *fault
+    }
+}
+
+/// A device under another name, so that a keyring can have two of a kind.
+pub struct Renamed(pub &'static str, pub Arc<dyn Backend>);
+
+impl Backend for Renamed {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn cost(&self) -> Cost {
+        self.1.cost()
+    }
+
+    fn sessions(&self) -> usize {
+        self.1.sessions()
+    }
+
+    fn open_key(
+        &self,
+        label: &str,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<Arc<dyn SignerHandle>, SignerError> {
+        self.1.open_key(label, algorithm)
+    }
+
+    fn probe(&self, deadline: Instant) -> Result<(), SignerError> {
+        self.1.probe(deadline)
+    }
+
+    fn algorithms(&self) -> &'static [SignatureAlgorithm] {
+        self.1.algorithms()
+    }
+
+    fn birth(&self, label: &str, algorithm: SignatureAlgorithm) -> Result<Birth, SignerError> {
+        self.1.birth(label, algorithm)
+    }
+
+    fn device_log(&self) -> Option<Arc<dyn DeviceLog>> {
+        self.1.device_log()
     }
 }
 
@@ -211,13 +258,16 @@ impl Backend for FaultyDevice {
         label: &str,
         algorithm: SignatureAlgorithm,
     ) -> Result<Arc<dyn SignerHandle>, SignerError> {
+        if self.faults.is_absent() {
+            return Err(away(KeyUse::None));
+        }
         let inner = self.inner.open_key(label, algorithm)?;
         Ok(Arc::new(FaultyHandle { inner, faults: Arc::clone(&self.faults) }))
     }
 
     fn probe(&self, deadline: Instant) -> Result<(), SignerError> {
         match self.faults.next() {
-            Fault::AwayBefore | Fault::AwayAfter => Err(away(KeyUse::None)),
+            Fault::AwayBefore | Fault::AwayAfter | Fault::Absent => Err(away(KeyUse::None)),
             _ => self.inner.probe(deadline),
         }
     }
@@ -250,10 +300,17 @@ impl SignerHandle for FaultyHandle {
         let _inside = Leave(&self.faults.inside);
         match self.faults.take() {
             Fault::None | Fault::Hang => self.inner.sign(input, deadline),
-            Fault::AwayBefore => Err(away(KeyUse::None)),
+            Fault::AwayBefore | Fault::Absent => Err(away(KeyUse::None)),
             Fault::AwayAfter => self.inner.sign(input, deadline).and(Err(away(KeyUse::Unknown))),
             Fault::Panic => std::panic::resume_unwind(Box::new("told to panic")),
-            Fault::WrongMessage => self.inner.sign(SealInput::Digest(&Digest::Sha256([0x5A; 32])), deadline),
+            Fault::WrongMessage => {
+                let other = match input {
+                    SealInput::Digest(Digest::Sha384(_)) => Digest::Sha384([0x5A; 48]),
+                    SealInput::Digest(Digest::Sha512(_)) => Digest::Sha512([0x5A; 64]),
+                    _ => Digest::Sha256([0x5A; 32]),
+                };
+                self.inner.sign(SealInput::Digest(&other), deadline)
+            }
             Fault::FlippedBit => self.inner.sign(input, deadline).map(|mut signature| {
                 if let Some(byte) = signature.last_mut() {
                     *byte ^= 1;

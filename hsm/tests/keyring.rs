@@ -7,15 +7,20 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chancery_format::committed::{DurableIntent, IssuedPayload};
 use chancery_format::entry::KeyUse;
-use chancery_format::{Checkpoint, DurableHead, Hash, Origin, SignatureAlgorithm, TreeHead, TreeSize};
-use chancery_hsm::testing::Fault;
-use chancery_hsm::{Backend, BackendState, Cost, Keyring, KeyringError, MacMessage, SignerError};
+use chancery_format::{
+    Checkpoint, Digest, DurableHead, Hash, HashAlgorithm, Intent, Origin, SignatureAlgorithm, TreeHead,
+    TreeSize,
+};
+use chancery_hsm::testing::{Fault, FaultyDevice, Renamed};
+use chancery_hsm::{Backend, BackendState, Cost, Keyring, KeyringError, MacMessage, Registered, SignerError};
 use common::{
-    base64, digest, ending, faulty_ring, intent, intent_of, later, software, spec, until, with_all_keys,
+    base64, digest, digest_for, ending, faulty_ring, intent, intent_of, later, software, spec, until,
+    with_all_keys,
 };
 
-use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, RsaPssSha256, RsaSha256};
+use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, MlDsa65, RsaSha256};
 
 fn failed(code: &str, key_use: KeyUse) -> Result<String, (String, KeyUse)> {
     Err((code.to_owned(), key_use))
@@ -25,14 +30,23 @@ fn failed(code: &str, key_use: KeyUse) -> Result<String, (String, KeyUse)> {
 async fn every_algorithm_seals_inline_and_on_threads_and_verifies() {
     for cost in [Cost::Inline, Cost::Blocking] {
         let (ring, _) = faulty_ring(cost, 2, 16);
-        for algorithm in [Ed25519, EcdsaP256Sha256, RsaSha256, RsaPssSha256] {
+        for algorithm in SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_mac()) {
             let kid = algorithm.as_str().parse().unwrap();
-            let signature =
-                base64(&ending(&ring.seal(intent(algorithm, digest(1)), None, later()).await).unwrap());
-            let key = ring.lookup(&kid).unwrap().public_key.clone().unwrap();
-            assert!(key.verify(&digest(1), &signature), "{algorithm}");
-            assert!(ring.verify(&kid, &digest(1), &signature).unwrap());
-            assert!(!ring.verify(&kid, &digest(2), &signature).unwrap());
+            // Several, because of what only some signatures have: leading zeros, the higher `s`.
+            for number in 0..8 {
+                let asked = digest_for(algorithm, number);
+                let sealed = ring.seal(intent(algorithm, asked), None, later()).await;
+                let signature = base64(&ending(&sealed).unwrap());
+                let key = ring.lookup(&kid).unwrap().public_key.clone().unwrap();
+                assert!(key.verify(&asked, &signature), "{algorithm}");
+                assert!(ring.verify(&kid, &asked, &signature).unwrap());
+                assert!(!ring.verify(&kid, &digest_for(algorithm, number + 1), &signature).unwrap());
+            }
+            if let Some(wanted) = algorithm.digest() {
+                let other = if wanted == HashAlgorithm::Sha384 { digest(1) } else { Digest::Sha384([1; 48]) };
+                let refused = ring.seal(intent(algorithm, other), None, later()).await;
+                assert_eq!(ending(&refused), failed("algorithm-mismatch", KeyUse::None), "{algorithm}");
+            }
         }
     }
 }
@@ -64,8 +78,9 @@ async fn a_signature_that_does_not_verify_is_never_released() {
         let (ring, faults) = faulty_ring(cost, 1, 4);
         for fault in [Fault::WrongMessage, Fault::FlippedBit, Fault::Empty] {
             faults.set(fault);
-            for algorithm in [Ed25519, EcdsaP256Sha256, RsaSha256, RsaPssSha256] {
-                let outcome = ring.seal(intent(algorithm, digest(1)), None, later()).await;
+            for algorithm in SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_mac()) {
+                let asked = digest_for(algorithm, 1);
+                let outcome = ring.seal(intent(algorithm, asked), None, later()).await;
                 assert_eq!(
                     ending(&outcome),
                     failed("bad-signature", KeyUse::Unknown),
@@ -300,9 +315,73 @@ fn a_device_that_holds_another_key_than_the_registered_one_is_refused() {
         let spec = chancery_hsm::KeySpec { registered, ..spec("orders", "ed25519", Ed25519) };
         Keyring::builder().backend(Arc::clone(&backend) as Arc<dyn Backend>).key(spec).build()
     };
-    assert!(build(key("ed25519")).is_ok());
-    let errors = build(key("ledger")).err().unwrap();
+    assert!(build(Registered::Yes(key("ed25519"))).is_ok());
+    let errors = build(Registered::Yes(key("ledger"))).err().unwrap();
     assert!(matches!(errors.0.as_slice(), [KeyringError::PublicKeyMismatch { .. }]), "{errors}");
+}
+
+/// A registered key whose device is away at start is opened when the device is back, and compared then.
+#[tokio::test]
+async fn a_registered_key_is_opened_late_if_its_device_is_away_and_compared_all_the_same() {
+    for (label, expected) in [("ed25519", Ok(())), ("ledger", Err(failed("backend-refused", KeyUse::None)))] {
+        let keys = software();
+        let registered = keys.open_key("ed25519", Ed25519).unwrap().public_key().cloned();
+        let device = FaultyDevice::new(keys, Cost::Blocking, 2);
+        let faults = device.faults();
+        faults.set(Fault::Absent);
+        let new = Keyring::builder().backend(Arc::new(device) as Arc<dyn Backend>);
+        let spec = chancery_hsm::KeySpec {
+            registered: Registered::Yes(registered),
+            ..spec("ed25519", label, Ed25519)
+        };
+        let ring = new.key(spec).build().unwrap();
+        let seal = || async { ending(&ring.seal(intent(Ed25519, digest(1)), None, later()).await) };
+        assert_eq!(seal().await, failed("backend-unavailable", KeyUse::None));
+        faults.set(Fault::None);
+        ring.probe(Duration::from_secs(5)).await;
+        match expected {
+            Ok(()) => assert!(seal().await.is_ok()),
+            Err(refused) => assert_eq!(seal().await, refused),
+        }
+    }
+}
+
+/// Both signatures or neither, whichever of the two devices fails.
+#[tokio::test]
+async fn a_co_signer_signs_the_same_digest_and_both_or_neither_is_sealed() {
+    let (classical, quantum) = (software(), FaultyDevice::new(software(), Cost::Blocking, 1));
+    let faults = quantum.faults();
+    let renamed = Renamed("quantum", Arc::new(quantum));
+    let pq = chancery_hsm::KeySpec { backend: "quantum".to_owned(), ..spec("pq", "ml-dsa-65", MlDsa65) };
+    let ring = Keyring::builder()
+        .backend(classical as Arc<dyn Backend>)
+        .backend(Arc::new(renamed))
+        .key(spec("ecdsa-p256-sha256", "ecdsa-p256-sha256", EcdsaP256Sha256))
+        .key(pq)
+        .build()
+        .unwrap();
+    let asked = || {
+        let mut parts = intent(EcdsaP256Sha256, digest(1)).into_intent().parts().clone();
+        parts.co_signer = Some(chancery_format::entry::CoSigner {
+            kid: "pq".parse().unwrap(),
+            signer_kid: "pq-v1".parse().unwrap(),
+            algorithm: MlDsa65,
+        });
+        DurableIntent::after_sync(Intent::new(parts))
+    };
+    let sealed = ring.seal(asked(), None, later()).await;
+    let payload = sealed.draft().payload;
+    let payload = IssuedPayload::parse(payload.as_str()).unwrap();
+    let second = payload.co_signer.as_ref().unwrap();
+    let public = |kid: &str| ring.lookup(&kid.parse().unwrap()).unwrap().public_key.clone().unwrap();
+    assert!(public("ecdsa-p256-sha256").verify(&digest(1), &payload.signature_bytes().unwrap()));
+    assert!(public("pq").verify(&digest(1), &second.signature_bytes().unwrap()));
+    for (fault, code) in [(Fault::WrongMessage, "bad-signature"), (Fault::AwayBefore, "backend-unavailable")]
+    {
+        faults.set(fault);
+        // The first key was used, and its signature dies with the outcome.
+        assert_eq!(ending(&ring.seal(asked(), None, later()).await), failed(code, KeyUse::Unknown));
+    }
 }
 
 #[test]
@@ -312,6 +391,6 @@ fn keys_are_found_by_either_name() {
     let by_signer = ring.lookup_signer(&"rsa-sha256-v1".parse().unwrap()).unwrap();
     assert_eq!((by_kid.signer_kid.as_str(), by_signer.kid.as_str()), ("rsa-sha256-v1", "rsa-sha256"));
     assert!(ring.lookup(&"rsa-sha256-v1".parse().unwrap()).is_none());
-    assert_eq!(ring.keys().count(), 6);
+    assert_eq!(ring.keys().count(), SignatureAlgorithm::ALL.len() + 1);
     assert_eq!(ring.ledger_key().unwrap().kid.as_str(), "ledger");
 }

@@ -402,7 +402,7 @@ impl OutcomeItem {
         let parts = outcome.intent().parts();
         Self {
             draft: outcome.draft(),
-            signed: matches!(outcome.result(), chancery_format::OutcomeResult::Signed(_)),
+            signed: matches!(outcome.result(), chancery_format::OutcomeResult::Signed(..)),
             tag: may_be_open.then(|| Hash::of(&[&outcome.intent().encode()])),
             replay: parts.replay.as_ref().map(|replay| Replay::new(&parts.principal, replay)),
             reply,

@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use chancery_format::canonical::CanonicalJson;
-use chancery_format::entry::{IntentParts, Operation, PolicyRef, ReplayKey};
+use chancery_format::entry::{AnchoredParts, IntentParts, Operation, PolicyRef, ReplayKey, digest_anchored};
 use chancery_format::names::Purpose;
-use chancery_format::{Digest, Hash, Intent, Kid, PrincipalName, RequestId, StreamName};
+use chancery_format::{Digest, EventDraft, Hash, Intent, Kid, PrincipalName, RequestId, StreamName};
 
 pub use self::refusal::Refusal;
 use crate::admission::policy::{Grants, Policy};
@@ -236,9 +236,47 @@ impl<'a> Permit<'a> {
         Ok(Self { grants, key, operation })
     }
 
+    /// Whether the key, and its co-signer, take this kind of digest.
+    pub fn takes(&self, digest: &Digest) -> Result<(), Refusal> {
+        let got = digest.hash();
+        let second = self.key.co_signer.as_ref().map(|second| (&second.kid, second.algorithm));
+        for (kid, algorithm) in [(&self.key.kid, self.key.algorithm)].into_iter().chain(second) {
+            if let Some(wanted) = algorithm.digest().filter(|wanted| *wanted != got) {
+                return Err(Refusal::DigestMismatch { kid: kid.clone(), algorithm, wanted, got });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the key's backend wants intents.
     pub const fn intents(&self) -> Intents {
         self.key.intents
+    }
+
+    /// Whether digests may be anchored in the key's name.
+    pub fn anchors(&self) -> Result<(), Refusal> {
+        match self.key.anchored {
+            true => Ok(()),
+            false => Err(Refusal::NotAnchored { kid: self.key.kid.clone() }),
+        }
+    }
+
+    /// The event that anchors a digest in the key's name, and what makes its retries safe. The key is not
+    /// used, so there is no intent.
+    pub fn into_anchored(self, request: KeyUseRequest) -> (EventDraft, Option<(PrincipalName, ReplayKey)>) {
+        let principal = self.grants.principal().clone();
+        let replay = request.replay.map(|replay| (principal.clone(), replay));
+        let draft = digest_anchored(AnchoredParts {
+            kid: self.key.kid.clone(),
+            digest: request.digest,
+            principal,
+            request_id: request.request_id,
+            stream: self.grants.own_stream().clone(),
+            purpose: request.purpose,
+            metadata: request.metadata,
+            policy: PolicyRef { rule: self.grants.rule().to_owned(), sha256: self.grants.policy() },
+        });
+        (draft, replay)
     }
 
     /// The intent: the only one made outside tests.
@@ -248,6 +286,7 @@ impl<'a> Permit<'a> {
             kid: self.key.kid.clone(),
             signer_kid: self.key.signer_kid.clone(),
             algorithm: self.key.algorithm,
+            co_signer: self.key.co_signer.clone(),
             operation: self.operation,
             digest: request.digest,
             principal: self.grants.principal().clone(),
@@ -296,6 +335,8 @@ mod tests {
             lanes: Lanes::Cores,
             is_ledger_key: false,
             public_key_pem: None,
+            co_signer: None,
+            anchored: false,
         }
     }
 

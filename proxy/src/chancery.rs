@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use chancery_format::entry::CoSigner;
 use chancery_format::names::Purpose;
 use chancery_format::registry::RegistryError;
 use chancery_format::{
@@ -55,6 +56,10 @@ pub struct KeyEntry {
     pub is_ledger_key: bool,
     /// The public half as PEM; `None` for a MAC key.
     pub public_key_pem: Option<String>,
+    /// The key that signs each digest beside it.
+    pub co_signer: Option<CoSigner>,
+    /// Whether digests may be anchored in its name.
+    pub anchored: bool,
 }
 
 /// How many key uses of one batch run at once, and where.
@@ -78,7 +83,13 @@ impl Lanes {
 
 impl KeyEntry {
     /// Puts together what the keyring and the configuration say of one key.
-    pub fn new(info: &KeyInfo, config: &KeyConfig, backend: &BackendKind, is_ledger_key: bool) -> Self {
+    pub fn new(
+        info: &KeyInfo,
+        co_signer: Option<&KeyInfo>,
+        config: &KeyConfig,
+        backend: &BackendKind,
+        is_ledger_key: bool,
+    ) -> Self {
         let (intents, lanes) = match backend {
             BackendKind::Software { intents, .. } => (*intents, Lanes::Cores),
             BackendKind::Pkcs11 { sessions, .. } => (Intents::Always, Lanes::Sessions(*sessions)),
@@ -94,6 +105,12 @@ impl KeyEntry {
             lanes,
             is_ledger_key,
             public_key_pem: info.public_key.as_ref().map(|key| key.to_pem()),
+            co_signer: co_signer.map(|second| CoSigner {
+                kid: second.kid.clone(),
+                signer_kid: second.signer_kid.clone(),
+                algorithm: second.algorithm,
+            }),
+            anchored: config.anchored,
         }
     }
 }

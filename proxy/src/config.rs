@@ -219,6 +219,12 @@ pub struct KeyConfig {
     pub description: String,
     /// What must hold before a signature is released; default `durable`.
     pub release: Rung,
+    /// Another key that signs each digest beside this one: a post-quantum one beside a classical one.
+    pub co_signer: Option<Kid>,
+    /// Whether digests may also be anchored in its name, without its being used; default no.
+    pub anchored: bool,
+    /// Who asked for it to be registered; recorded when it is.
+    pub requested_by: Option<String>,
 }
 
 /// `[[principals]]`: fields `name`, `kids`, `operations`, `streams`, `read_payloads`, `rate_per_second`

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use chancery_format::HashAlgorithm;
 use serde_json::{Map, Value, json};
 
 use crate::problem::{Code, MEDIA_TYPE};
@@ -187,8 +188,8 @@ fn list(member: &str, of: &[&str]) -> Value {
 /// Schemas of the fields a request may have; the readers' own lists say which.
 fn request(fields: &[&str], required: &[&str]) -> Value {
     let field = |name: &&str| match *name {
-        "digest" => json!({ "type": "string", "pattern": "^[0-9a-f]{64}$" }),
-        "digestAlgorithm" => json!({ "const": "sha256" }),
+        "digest" => json!({ "type": "string", "pattern": "^(?:[0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$" }),
+        "digestAlgorithm" => json!({ "enum": HashAlgorithm::ALL.map(HashAlgorithm::as_str) }),
         "mode" => json!({ "enum": ["individual", "anchored"], "default": "individual" }),
         "kid" => json!({ "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" }),
         "signature" | "mac" | "message" => json!({ "type": "string", "contentEncoding": "base64" }),

@@ -152,7 +152,6 @@ impl From<RequestError> for Problem {
             RequestError::Digest { .. } => Code::InvalidDigest,
             RequestError::Base64 { .. } => Code::InvalidBase64,
             RequestError::MetadataTooLarge { .. } => Code::EventTooLarge,
-            RequestError::Anchored => Code::UnsupportedMode,
             RequestError::Reserved { .. } => Code::ReservedName,
             RequestError::Parameter { .. } => Code::InvalidField,
         };
@@ -188,7 +187,8 @@ impl From<Refusal> for Problem {
             Refusal::KidNotGranted { .. } => Code::KidNotGranted,
             Refusal::StreamNotGranted { .. } => Code::StreamNotGranted,
             Refusal::PayloadNotGranted { .. } => Code::PayloadNotGranted,
-            Refusal::AlgorithmMismatch { .. } => Code::AlgorithmMismatch,
+            Refusal::NotAnchored { .. } => Code::UnsupportedMode,
+            Refusal::AlgorithmMismatch { .. } | Refusal::DigestMismatch { .. } => Code::AlgorithmMismatch,
         };
         Self::new(code, refusal.to_string())
     }

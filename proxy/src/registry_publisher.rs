@@ -6,6 +6,7 @@
 
 mod plan;
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use chancery_format::archive::registry_note_text;
 use chancery_format::committed::{Committed, EventKind};
-use chancery_format::entry::{ReplayKey, registry_published, signer_activated, signer_retired};
-use chancery_format::registry::{LedgerSection, RegistryError};
+use chancery_format::entry::{Activation, ReplayKey, registry_published, signer_activated, signer_retired};
+use chancery_format::registry::{LedgerSection, RegistryError, SignerRecord};
 use chancery_format::{EventDraft, Hash, Kid, PrincipalName, SignersRegistry, Timestamp};
-use chancery_hsm::{Keyring, SignerError};
+use chancery_hsm::{Keyring, Registered, SignerError};
 use chancery_ledger::{RegistrySnapshot, Roll, RollError};
 
 use crate::chancery::PublishedRegistry;
@@ -124,13 +125,15 @@ async fn record(
 async fn enrol(roll: &Roll, event: &Event) -> Result<(Timestamp, u64), PublishError> {
     let (draft, key, identity) = match event {
         Event::Activate(key) => (
-            signer_activated(
-                &key.kid,
-                &key.signer_kid,
-                key.algorithm,
-                key.public_key_pem.as_deref(),
-                &key.purpose,
-            ),
+            signer_activated(&Activation {
+                kid: &key.kid,
+                signer_kid: &key.signer_kid,
+                algorithm: key.algorithm,
+                public_key_pem: key.public_key_pem.as_deref(),
+                purpose: &key.purpose,
+                birth: key.birth.clone(),
+                requested_by: key.requested_by.as_deref(),
+            }),
             format!("signer.activated/{}", key.signer_kid),
             Hash::of(&[
                 key.signer_kid.as_str().as_bytes(),
@@ -194,12 +197,20 @@ fn replace(file: &Path, content: &[u8]) -> Result<(), PublishError> {
 }
 
 /// The public keys registered so far, for the keyring to compare with its devices.
-pub fn registered(
-    known: Option<&SignersRegistry>,
-    signer_kid: &Kid,
-) -> Result<Option<chancery_format::PublicKey>, RegistryError> {
-    match known.and_then(|registry| registry.signer(signer_kid.as_str())) {
-        Some(record) => record.public_key(),
-        None => Ok(None),
+#[derive(Debug, Default)]
+pub struct Known(HashMap<Kid, Registered>);
+
+impl Known {
+    /// Reads every record once.
+    pub fn of(registry: Option<&SignersRegistry>) -> Result<Self, RegistryError> {
+        let records = registry.map(|registry| registry.signers.as_slice()).unwrap_or_default();
+        let read =
+            |record: &SignerRecord| Ok((record.signer_kid.clone(), Registered::Yes(record.public_key()?)));
+        records.iter().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What was registered under this name.
+    pub fn key(&self, signer_kid: &Kid) -> Registered {
+        self.0.get(signer_kid).cloned().unwrap_or(Registered::No)
     }
 }

@@ -98,9 +98,6 @@ pub enum RequestError {
         /// What was sent.
         bytes: usize,
     },
-    /// `mode` is `anchored`, which this version does not serve.
-    #[error("mode \"anchored\" arrives with a later version; use \"individual\"")]
-    Anchored,
     /// A name that is the appliance's, or another principal's, own.
     #[error("{field} {name:?} is reserved")]
     Reserved {
@@ -119,6 +116,15 @@ pub enum RequestError {
     },
 }
 
+/// What becomes the digest's signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One made by the key for this digest.
+    Individual,
+    /// The receipt: the digest's place on the ledger under a checkpoint that the ledger key signed.
+    Anchored,
+}
+
 /// One digest to sign.
 #[derive(Debug, Clone)]
 pub struct SignRequest {
@@ -126,6 +132,8 @@ pub struct SignRequest {
     pub kid: Kid,
     /// What to sign.
     pub digest: Digest,
+    /// How.
+    pub mode: Mode,
     /// What it is for.
     pub purpose: Option<Purpose>,
     /// The caller's context.
@@ -152,11 +160,11 @@ impl SignRequest {
         let kid: Kid = fields.parsed("kid")?;
         let algorithm = fields.text("digestAlgorithm")?;
         let digest = read_digest(fields, &kid, &algorithm)?;
-        match fields.optional_text("mode")?.as_deref() {
-            None | Some("individual") => {}
-            Some("anchored") => return Err(RequestError::Anchored),
+        let mode = match fields.optional_text("mode")?.as_deref() {
+            None | Some("individual") => Mode::Individual,
+            Some("anchored") => Mode::Anchored,
             Some(_) => return Err(fields.invalid("mode", "must be \"individual\" or \"anchored\"").into()),
-        }
+        };
         let purpose: Option<Purpose> = fields.optional_parsed("purpose")?;
         let metadata = optional_object(fields, "metadata")?;
         let bytes = metadata.as_ref().map_or(0, |metadata| metadata.as_bytes().len());
@@ -164,7 +172,10 @@ impl SignRequest {
             return Err(RequestError::MetadataTooLarge { field: fields.path("metadata"), bytes });
         }
         let hash = Hash::of(&[
-            b"chancery/sign\0",
+            match mode {
+                Mode::Individual => b"chancery/sign\0".as_slice(),
+                Mode::Anchored => b"chancery/anchor\0",
+            },
             kid.as_str().as_bytes(),
             b"\0",
             digest.algorithm().as_bytes(),
@@ -174,7 +185,7 @@ impl SignRequest {
             b"\0",
             metadata.as_ref().map_or(b"", CanonicalJson::as_bytes),
         ]);
-        Ok(Self { kid, digest, purpose, metadata, hash })
+        Ok(Self { kid, digest, mode, purpose, metadata, hash })
     }
 }
 
@@ -225,11 +236,11 @@ fn read_digest<const N: usize>(
 ) -> Result<Digest, RequestError> {
     let text = fields.text("digest")?;
     Digest::parse(algorithm, &text).map_err(|reason| match reason {
-        DigestError::WrongLength(got) => RequestError::DigestLength {
+        DigestError::WrongLength { algorithm, got } => RequestError::DigestLength {
             field: fields.path("digest"),
             kid: kid.clone(),
-            algorithm: "sha256",
-            expected: 64,
+            algorithm: algorithm.as_str(),
+            expected: 2 * algorithm.bytes(),
             got,
         },
         DigestError::UnknownAlgorithm => {
@@ -315,13 +326,14 @@ mod tests {
         );
         let upper = DIGEST.to_uppercase();
         assert!(matches!(read(&upper, "sha256"), RequestError::Digest { reason: DigestError::NotHex, .. }));
-        let other = read(DIGEST, "sha512");
+        let other = read(DIGEST, "sha1");
         assert!(matches!(other, RequestError::Digest { reason: DigestError::UnknownAlgorithm, .. }));
     }
 
     #[test]
     fn modes_and_objects_are_strict() {
-        assert_eq!(sign(r#","mode":"anchored""#).unwrap_err(), RequestError::Anchored);
+        assert_eq!(sign(r#","mode":"anchored""#).unwrap().mode, Mode::Anchored);
+        assert!(sign(r#","mode":"both""#).is_err());
         assert!(sign(r#","mode":"other""#).is_err());
         assert!(sign(r#","metadata":[]"#).is_err());
         let twice = sign(r#","metadata":{"a":{"b":1,"b":2}}"#).unwrap_err();

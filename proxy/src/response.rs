@@ -6,7 +6,9 @@
 //! no escaping, so replies are put together from text.
 
 use bytes::Bytes;
-use chancery_format::committed::{Committed, EventKind, FailedPayload, IssuedSignature, OutcomeKind};
+use chancery_format::committed::{
+    AnchoredPayload, Committed, EventKind, FailedPayload, IssuedSignature, OutcomeKind,
+};
 use chancery_format::{AuditEvent, LeafIndex, Receipt, Rung};
 use hyper::StatusCode;
 
@@ -109,7 +111,28 @@ pub fn signed(issued: &IssuedSignature<'_>, receipt: &str) -> String {
         &["\",\"digest\":\"", payload.digest, "\",\"digestAlgorithm\":\"", payload.digest_algorithm],
     );
     push(&mut out, &["\",\"signature\":\"", payload.signature, "\",\"ts\":\"", &event.ts.to_string()]);
-    push(&mut out, &["\",\"rung\":\"", payload.release, "\",\"receipt\":", receipt, "}"]);
+    if let Some(second) = &payload.co_signer {
+        push(
+            &mut out,
+            &["\",\"coSigner\":{\"kid\":\"", second.kid, "\",\"signer_kid\":\"", second.signer_kid],
+        );
+        push(&mut out, &["\",\"algorithm\":\"", second.algorithm]);
+        push(&mut out, &["\",\"signature\":\"", second.signature.unwrap_or_default(), "\"},\"rung\":\""]);
+    } else {
+        out.push_str("\",\"rung\":\"");
+    }
+    push(&mut out, &[payload.release, "\",\"receipt\":", receipt, "}"]);
+    out
+}
+
+/// Reply of an anchored `POST /v1/sign`: `receipt` is the signature, so there is no other.
+pub fn anchored(event: &AuditEvent<'_>, payload: &AnchoredPayload<'_>, rung: Rung, receipt: &str) -> String {
+    let mut out = String::with_capacity(384 + receipt.len());
+    push(&mut out, &["{\"id\":\"", event.id, "\",\"kid\":\"", payload.kid, "\",\"mode\":\"anchored"]);
+    push(&mut out, &["\",\"signer_kid\":\"", event.signer_kid, "\",\"digest\":\"", payload.digest]);
+    push(&mut out, &["\",\"digestAlgorithm\":\"", payload.digest_algorithm]);
+    push(&mut out, &["\",\"ts\":\"", &event.ts.to_string(), "\",\"rung\":\"", rung.as_str()]);
+    push(&mut out, &["\",\"receipt\":", receipt, "}"]);
     out
 }
 

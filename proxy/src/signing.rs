@@ -6,6 +6,7 @@
 //! back can be read, because it is [`Committed`]; whether it is released yet is decided by the rung its
 //! key asks for.
 
+mod anchored;
 mod batch;
 mod calls;
 
@@ -119,7 +120,7 @@ enum Tally {
 impl Tally {
     fn of(outcome: &Outcome) -> Self {
         match outcome.result() {
-            OutcomeResult::Signed(_) => Self::Signed(outcome.intent().parts().algorithm),
+            OutcomeResult::Signed(..) => Self::Signed(outcome.intent().parts().algorithm),
             OutcomeResult::Failed(code, _) => Self::Failed(code.clone()),
             OutcomeResult::Abandoned => Self::Abandoned,
         }

@@ -2,20 +2,17 @@
 """verify.py ARCHIVE --signers signers.json: an independent verifier, written from ledger/format/FORMAT.md alone.
 Exit 0 valid, 1 bad, 2 usage, 3 evidence missing. Needs the package `cryptography` and nothing of ours."""
 import base64, contextlib, datetime, decimal, functools, hashlib, json, os, pathlib, re, sys
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 MEMBERS = {*"actor eventType hash id payload prevHash seq signer_kid stream ts version".split()}
-MORE = {"manifestSignatureId", "metadata"}
-OUTCOME = re.compile(r"signing\.signature\.(issued|failed|abandoned)")
+MORE, HALF = {"manifestSignatureId", "metadata"}, 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0
+OUTCOME = re.compile(r"signing\.signature\.(issued|failed|abandoned|anchored)")
 OWN = re.compile(r"(signing|signer|ledger|kill_switch)\..*|registry\.published|request\.refused|policy\.loaded")
 TILE = re.compile(r"tile/(entries|[0-7])/((?:x\d{3}/)*\d{3})(?:\.p/([1-9]\d{0,2}))?")
-WRONG = (ValueError, KeyError, TypeError, AttributeError, InvalidSignature, RecursionError)
-HASHED, PSS = utils.Prehashed(hashes.SHA256()), padding.PSS(padding.MGF1(hashes.SHA256()), 32)
-HOW = {"ed25519": [], "ecdsa-p256-sha256": [ec.ECDSA(HASHED)],
-       "rsa-sha256": [padding.PKCS1v15(), HASHED], "rsa-pss-sha256": [PSS, HASHED]}
+WRONG = (UnsupportedAlgorithm, ValueError, KeyError, TypeError, AttributeError, InvalidSignature, RecursionError)
+HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 sha256 = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
 pem_key = lambda pem: serialization.load_pem_public_key(pem.encode())
 def need(condition, why):
@@ -25,7 +22,6 @@ def b64(text):
     raw = base64.b64decode(text, validate=True)
     need(base64.b64encode(raw).decode() == text, "second spelling of base64")
     return raw
-
 def canonical(value):  # RFC 8785
     if isinstance(value, dict):
         names = sorted(value, key=lambda name: name.encode("utf-16-be"))
@@ -36,7 +32,12 @@ def canonical(value):  # RFC 8785
         return json.dumps(value, ensure_ascii=False)
     text = repr(float(value)).removesuffix(".0") if value else "0"
     return format(decimal.Decimal(text), "f") if 1e-6 <= abs(value) < 1e21 else re.sub("e([+-])0", r"e\1", text)
-
+def check(signer, digest, signature):  # by any algorithm of section 6 but ed25519ph, which the package lacks
+    sha = HASHES.get(signer["algorithm"][-6:], hashes.SHA512())
+    hashed, pss = utils.Prehashed(sha), padding.PSS(padding.MGF1(sha), sha.digest_size)
+    how = {"ecdsa": [ec.ECDSA(hashed)], "rsa-s": [padding.PKCS1v15(), hashed], "rsa-p": [pss, hashed]}
+    need("k1" not in signer["algorithm"] or utils.decode_dss_signature(signature)[1] <= HALF, "the higher s")
+    pem_key(signer["public_key_pem"]).verify(signature, digest, *how.get(signer["algorithm"][:5], []))
 def open_note(raw, keys):  # the text of a note that known keys signed, and nobody else
     text, blank, lines = raw.decode().rpartition("\n\n")
     need(blank and lines.endswith("\n") and not any(c < " " and c != "\n" for c in text + lines), "not a note")
@@ -55,7 +56,6 @@ def cut(bundle, width):  # the leaves of a bundle, each with its length before i
         leaves.append(bundle[start:at])
     need(at == len(bundle) and len(leaves) == width, f"does not hold {width} whole leaves")
     return leaves
-
 def push(levels, node, level=0):  # adds a leaf to an RFC 6962 tree, kept as the complete nodes of each level
     levels[level].append(node)
     if len(levels[level]) % 2 == 0:
@@ -130,8 +130,7 @@ class Verifier:
         need(sha256(raw.replace(b'"hash":"%s",' % event["hash"].encode(), b"", 1)).hex() == event["hash"], "hash")
         for name, most in (("actor", 256), ("eventType", 128), ("id", 128), ("stream", 256)):
             need(re.fullmatch(r"[!#-\[\]-~]{1,%d}" % most, event[name]), name)
-        need(re.fullmatch(r"\d{4}(-\d\d){2}T(\d\d:){2}\d\d\.\d{3}Z", event["ts"]), "ts")
-        datetime.datetime.fromisoformat(event["ts"])
+        datetime.datetime.fromisoformat(re.fullmatch(r"\d{4}(-\d\d){2}T(\d\d:){2}\d\d\.\d{3}Z", event["ts"])[0])
         seq, link = self.streams.get(event["stream"], (-1, None))
         self.streams[event["stream"]] = (event["seq"], event["hash"])
         need((event["seq"], event["prevHash"], event["version"]) == (seq + 1, link, 1), "breaks its stream")
@@ -148,7 +147,10 @@ class Verifier:
             need(payload["version"] == len(self.published) + 1, "registry versions count up by one")
             self.published[payload["version"]] = payload["sha256"]
         if kind in ("signer.activated", "signer.retired", "signing.signature.issued"):
-            self.use(kind, payload, payload["signer_kid"], self.signers[payload["signer_kid"]], index)
+            for part in [payload, payload.get("coSigner") if OUTCOME.fullmatch(kind) else None]:
+                part and self.use(kind, {**payload, **part}, part["signer_kid"], self.signers[part["signer_kid"]], index)
+        elif kind == "signing.signature.anchored":
+            need(payload["kid"] in [signer.get("kid") for signer in self.signers.values()], "no such kid")
     def use(self, kind, payload, name, signer, index):  # what an event says about a key
         if kind == "signer.activated":
             told = [payload.get("public_key_pem"), payload["algorithm"], payload["kid"], index]
@@ -160,11 +162,12 @@ class Verifier:
             self.life[name] = index
         else:
             need(self.life[name] is None and index < signer.get("compromisedSince", index + 1), "not active here")
-            need((payload["algorithm"], payload["digestAlgorithm"]) == (signer["algorithm"], "sha256"), "algorithm")
+            algorithm, hashed, mac = signer["algorithm"], payload["digestAlgorithm"], signer["algorithm"][:4] == "hmac"
+            need(payload["algorithm"] == algorithm and (mac or HASHES.keys() & {algorithm[-6:]} <= {hashed}), "algorithm")
             digest, signature = bytes.fromhex(payload["digest"]), b64(payload["signature"])
-            mac = signer["algorithm"] == "hmac-sha256"
-            need(digest.hex() == payload["digest"] and payload["operation"] == ("mac" if mac else "sign"), "use")
-            mac or pem_key(signer["public_key_pem"]).verify(signature, digest, *HOW[signer["algorithm"]])
+            need(payload["digest"] == digest.hex() and len(digest) == HASHES[hashed].digest_size, "digest")
+            need(payload["operation"] == ("mac" if mac else "sign"), "use")
+            mac or check(signer, digest, signature)
     def registries(self):
         found = [int(name[9:17]) for name in self.found if re.fullmatch(r"registry/\d{8}\.json(\.sig)?", name)]
         for version in sorted({*found, *self.published}):
@@ -179,8 +182,7 @@ class Verifier:
                 self.missing.append(f"{name}: no entry publishes it")
     def run(self):
         heads = self.checkpoints()
-        size = max(heads, default=0)
-        whole, _ = self.leaves(heads, size), self.registries()
+        whole, _ = self.leaves(heads, size := max(heads, default=0)), self.registries()
         for name in sorted(self.found - self.claimed):
             level, number, width = match.groups() if (match := TILE.fullmatch(name)) else ("", "", "")
             at, entries = int(re.sub(r"\D", "", number) or 0), level == "entries"
@@ -193,8 +195,6 @@ class Verifier:
                 self.bad.append(f"signer {name}: the ledger does not tell what the registry does")
         print(*self.bad[:1000], *self.missing[:1000], f"{size} leaves, {len(heads)} checkpoints", sep="\n")
         return 1 if self.bad else 3 if self.missing or not heads else 0
-
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[2] != "--signers":
-        sys.exit(print(__doc__) or 2)
-    sys.exit(Verifier(sys.argv[1], json.loads(pathlib.Path(sys.argv[3]).read_bytes())).run())
+    usage = len(sys.argv) != 4 or sys.argv[2] != "--signers"
+    sys.exit(print(__doc__) or 2 if usage else Verifier(sys.argv[1], json.loads(pathlib.Path(sys.argv[3]).read_bytes())).run())

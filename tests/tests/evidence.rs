@@ -23,10 +23,24 @@ fn ledger(events: u32) -> World {
         assert!(reply.status < 300, "{}", reply.body);
     };
     wait_for("first epoch", || world.path("archive/checkpoint/000000000000").exists().then_some(()));
-    for kid in ["ed", "p256", "rsa", "pss"] {
+    let longer = format!("{DIGEST}{}", &DIGEST[..32]);
+    for (kid, digest, hash, mode) in [
+        ("ed", DIGEST, "sha256", "individual"),
+        ("ed", &longer, "sha384", "individual"),
+        ("p256", DIGEST, "sha256", "individual"),
+        ("p384", &longer, "sha384", "individual"),
+        ("k1", DIGEST, "sha256", "individual"),
+        ("rsa", DIGEST, "sha256", "individual"),
+        ("pss", DIGEST, "sha256", "individual"),
+        ("pq", DIGEST, "sha256", "individual"),
+        ("dual", DIGEST, "sha256", "individual"),
+        ("dual", DIGEST, "sha256", "anchored"),
+    ] {
         post(
             "/v1/sign",
-            format!("{{\"kid\":\"{kid}\",\"digest\":\"{DIGEST}\",\"digestAlgorithm\":\"sha256\"}}"),
+            format!(
+                "{{\"kid\":\"{kid}\",\"digest\":\"{digest}\",\"digestAlgorithm\":\"{hash}\",\"mode\":\"{mode}\"}}"
+            ),
         );
     }
     let item = |order: u32| {

@@ -20,6 +20,7 @@ use chancery_format::TreeHead;
 use chancery_format::note::NOTE_BYTES_MAX;
 
 pub(crate) use self::bundle::{BUNDLE_BYTES_MAX, unread};
+pub use self::lives::KeyLife;
 pub(crate) use self::notes::{SignedHead, verify_head};
 use self::pass::Pass;
 use self::pool::Pool;
@@ -35,6 +36,8 @@ use crate::trust::Trust;
 pub struct Options {
     /// Ed25519 signatures one by one instead of in batches.
     pub strict: bool,
+    /// Tell where every key comes from, one line each.
+    pub keys: bool,
     /// Worker threads; `None`: one per core, and eight times as many over a network.
     pub threads: Option<usize>,
     /// An older checkpoint of the same ledger, which this archive must continue.
@@ -63,20 +66,21 @@ pub fn verify(
     let Some(last) = last else {
         findings
             .push(Finding::new(Kind::NoCheckpoint, "no checkpoint that can be trusted: nothing to check"));
-        return Report::new(findings, checked);
+        return Report::new(findings, checked, &[]);
     };
     inventory.missing(last.size.0, &mut findings);
     tell_beyond(evidence, trust, &inventory, last.size.0, &mut findings);
     progress.begin(last.size.0);
     let registries = notes::read_registries(evidence, trust, &inventory, &mut findings);
-    std::thread::scope(|scope| {
+    let keys = std::thread::scope(|scope| {
         let pool = Pool::start(scope, threads(evidence, options), evidence, trust);
         let mut pass = Pass::new(trust, &inventory, last, since, registries, options.strict, pool);
         pass.run(progress);
-        pass.finish(&mut findings, &mut checked);
+        pass.finish(&mut findings, &mut checked)
     });
     progress.end();
-    Report::new(findings, checked)
+    let report = Report::new(findings, checked, &keys);
+    if options.keys { report.showing(&keys) } else { report }
 }
 
 fn threads(evidence: &dyn Evidence, options: &Options) -> usize {
@@ -87,7 +91,7 @@ fn threads(evidence: &dyn Evidence, options: &Options) -> usize {
 
 fn unlisted(error: &EvidenceError, mut findings: Findings, checked: Checked) -> Report {
     findings.push(Finding::new(Kind::UnreadableFile, format!("the archive cannot be listed: {error}")));
-    Report::new(findings, checked)
+    Report::new(findings, checked, &[])
 }
 
 /// The newest checkpoint that verifies. Those after it are told when the pass comes to them, if there is

@@ -85,6 +85,9 @@ enum Command {
         /// Verify Ed25519 signatures one by one instead of in batches
         #[arg(long)]
         strict: bool,
+        /// Also tell of every key: born where, attested by what, since when
+        #[arg(long)]
+        keys: bool,
         /// Worker threads [default: one per core, eight for s3://]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
         threads: Option<u16>,
@@ -150,11 +153,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Report, Stop> {
     match command {
-        Command::Ledger { archive, common, since, strict, threads } => {
+        Command::Ledger { archive, common, since, strict, keys, threads } => {
             let trust = trust(&common)?;
             let since = since.map(|path| read(&path, NOTE_BYTES_MAX)).transpose()?;
             let archive = evidence(&archive)?;
-            let options = Options { strict, threads: threads.map(usize::from), since };
+            let options = Options { strict, keys, threads: threads.map(usize::from), since };
             let mut terminal = Terminal::on_stderr();
             let mut silent = Silent;
             let progress: &mut dyn Progress = match &mut terminal {

@@ -39,11 +39,18 @@ fn check(json: &[u8], trust: &Trust) -> Result<(Value, String), Finding> {
     checked["index"] = index.into();
     checked["id"] = event.id.into();
     checked["eventType"] = event.event_type.into();
-    checked["signatures"] = u64::from(verified.verified_signer.is_some()).into();
-    let signature = match verified.verified_signer {
-        Some(signer) => format!("its signature by {signer} verifies\n"),
-        None => "it holds no signature that outsiders can verify\n".to_owned(),
-    };
+    checked["signatures"] = verified.verified_signers.len().into();
+    let mut signature: String =
+        verified.verified_signers.iter().map(|name| format!("its signature by {name} verifies\n")).collect();
+    if let Some(anchored) = &verified.anchors {
+        checked["anchored"] = anchored.digest.into();
+        signature = format!(
+            "it anchors {} {} in the name of {}: this receipt is its signature, by {}\n",
+            anchored.digest_algorithm, anchored.digest, anchored.kid, event.signer_kid
+        );
+    } else if signature.is_empty() {
+        "it holds no signature that outsiders can verify\n".clone_into(&mut signature);
+    }
     let text = format!(
         "entry {index}, {} {}, by {} at {}\nis under the checkpoint of {} entries, root {}\n{signature}",
         event.event_type, event.id, event.actor, event.ts, signed.head.size, signed.head.root

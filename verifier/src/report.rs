@@ -11,6 +11,7 @@ use chancery_format::{Hash, TreeHead};
 use serde_json::{Value, json};
 
 use crate::findings::{Finding, Findings, Weight};
+use crate::ledger::KeyLife;
 
 /// How much was checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Checked {
     pub signatures: u64,
     /// MACs: recorded, but only who holds the key can verify them.
     pub macs: u64,
+    /// Digests whose signature is their receipt.
+    pub anchored: u64,
     /// Whether signatures were verified one by one.
     pub strict: bool,
     /// The newest head that the entries led to.
@@ -59,6 +62,7 @@ impl Checked {
             "registryVersions": self.registry_versions,
             "signatures": self.signatures,
             "macsNotVerifiable": self.macs,
+            "anchored": self.anchored,
             "signatureMode": self.mode(),
         });
         if let Some(head) = self.head {
@@ -92,6 +96,9 @@ impl Checked {
             if self.strict { "one by one" } else { "Ed25519 in batches; --strict: one by one" },
             self.macs,
         );
+        if self.anchored > 0 {
+            let _ = writeln!(text, "{} digests anchored: their receipts are their signatures", self.anchored);
+        }
         if let Some(TreeHead { size, root }) = self.head {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "tree of {size} entries, root {root}");
@@ -112,9 +119,22 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of a whole ledger.
-    pub fn new(findings: Findings, checked: Checked) -> Self {
-        Self { findings: findings.sorted(), checked: checked.to_json(), text: checked.to_text() }
+    /// Of a whole ledger, with the lives of its keys.
+    pub fn new(findings: Findings, checked: Checked, keys: &[KeyLife]) -> Self {
+        let mut told = checked.to_json();
+        if let Value::Object(members) = &mut told {
+            members.insert("keys".to_owned(), keys.iter().map(KeyLife::to_json).collect());
+        }
+        Self { findings: findings.sorted(), checked: told, text: checked.to_text() }
+    }
+
+    /// The same with one line for each key in the text; the JSON form has them always.
+    #[must_use]
+    pub fn showing(mut self, keys: &[KeyLife]) -> Self {
+        for key in keys {
+            self.text += &format!("{}\n", key.to_text());
+        }
+        self
     }
 
     /// Of something smaller, with its own counts.

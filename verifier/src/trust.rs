@@ -3,7 +3,7 @@
 //! Everything else is evidence. A registry that does not parse as a whole is refused: half understood is
 //! not trusted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chancery_format::note::NoteVerifier;
 use chancery_format::registry::{RegistryError, SignerRecord};
@@ -40,6 +40,7 @@ pub struct Trust {
     key_signers: Vec<Option<SignerId>>,
     signers: Vec<Signer>,
     by_name: HashMap<String, SignerId>,
+    kids: HashSet<String>,
     origin_tag: [u8; 6],
     origin_text: String,
 }
@@ -58,12 +59,14 @@ impl Trust {
         }
         let by_name: HashMap<_, _> =
             signers.iter().enumerate().map(|(at, signer)| (signer.name().to_owned(), SignerId(at))).collect();
+        let kids = registry.signers.iter().filter_map(|record| record.kid.as_ref());
+        let kids = kids.map(|kid| kid.as_str().to_owned()).collect();
         let key_signers = keys.iter().map(|key| signer_of(&signers, &registry.ledger.origin, key)).collect();
         let [a, b, c, d, e, f, ..] = Hash::of(&[registry.ledger.origin.as_str().as_bytes()]).0;
         let origin_tag = [a, b, c, d, e, f];
         let origin_text = format!("{a:02x}{b:02x}{c:02x}{d:02x}-{e:02x}{f:02x}-8000-");
         let sha256 = Hash::of(&[json]);
-        Ok(Self { registry, sha256, keys, key_signers, signers, by_name, origin_tag, origin_text })
+        Ok(Self { registry, sha256, keys, key_signers, signers, by_name, kids, origin_tag, origin_text })
     }
 
     /// The parsed file.
@@ -95,6 +98,11 @@ impl Trust {
     /// Finds a signer by name.
     pub(crate) fn find(&self, signer_kid: &str) -> Option<SignerId> {
         self.by_name.get(signer_kid).copied()
+    }
+
+    /// Whether any key pair of the registry goes by this logical name.
+    pub(crate) fn knows_kid(&self, kid: &str) -> bool {
+        self.kids.contains(kid)
     }
 
     /// A signer found before.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chancery_format::entry::KeyUse;
-use chancery_format::{Digest, SignatureAlgorithm};
+use chancery_format::{Digest, HashAlgorithm, SignatureAlgorithm};
 use chancery_hsm::conformance::{KnownMac, Subject, check};
 use chancery_hsm::{Backend, KeyShape, RsaBits, SealInput, SignerError};
 use chancery_pkcs11::{Pkcs11Backend, Pkcs11Config, ProvisionError, init_token};
@@ -22,12 +22,12 @@ use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, RsaPssSha256, Rsa
 
 const KEYS: [(&str, KeyShape, SignatureAlgorithm); 7] = [
     ("ed", KeyShape::Ed25519, Ed25519),
-    ("ec", KeyShape::EcdsaP256, EcdsaP256Sha256),
+    ("ec", KeyShape::P256, EcdsaP256Sha256),
     ("rsa-2048", KeyShape::Rsa(RsaBits::B2048), RsaPssSha256),
     ("rsa-3072", KeyShape::Rsa(RsaBits::B3072), RsaSha256),
     ("rsa-4096", KeyShape::Rsa(RsaBits::B4096), RsaPssSha256),
     ("rsa-4096-v15", KeyShape::Rsa(RsaBits::B4096), RsaSha256),
-    ("mac", KeyShape::Hmac, HmacSha256),
+    ("mac", KeyShape::Hmac(HashAlgorithm::Sha256), HmacSha256),
 ];
 
 fn later() -> Instant {
@@ -85,7 +85,9 @@ fn every_algorithm_conforms_and_outlives_an_outage() {
 fn generated_keys_cannot_leave_and_are_not_overwritten() {
     in_world("generated_keys_cannot_leave_and_are_not_overwritten", |world| {
         let backend = world.backend(1);
-        for (label, shape, _) in KEYS.into_iter().take(2).chain([("mac", KeyShape::Hmac, HmacSha256)]) {
+        for (label, shape, _) in
+            KEYS.into_iter().take(2).chain([("mac", KeyShape::Hmac(HashAlgorithm::Sha256), HmacSha256)])
+        {
             backend.generate_key(label, shape).unwrap();
             let again = backend.generate_key(label, shape);
             assert_eq!(again, Err(ProvisionError::KeyExists(label.to_owned())));
@@ -143,7 +145,7 @@ fn a_wrong_pin_names_the_file_never_the_pin_and_is_tried_once() {
 fn a_pin_changed_under_us_is_an_outage_until_its_file_is_right() {
     in_world("a_pin_changed_under_us_is_an_outage_until_its_file_is_right", |world| {
         let backend = world.backend(1);
-        backend.generate_key("ec", KeyShape::EcdsaP256).unwrap();
+        backend.generate_key("ec", KeyShape::P256).unwrap();
         let key = backend.open_key("ec", EcdsaP256Sha256).unwrap();
         let sign = || key.sign(SealInput::Digest(&DIGEST), later());
         let until = |what: &str, done: &dyn Fn(&Answer) -> bool| {
@@ -223,7 +225,7 @@ fn the_probe_tells_a_working_token_from_a_lost_one() {
     in_world("the_probe_tells_a_working_token_from_a_lost_one", |world| {
         use chancery_hsm::conformance::Outage;
         let backend = world.backend(2);
-        backend.generate_key("ec", KeyShape::EcdsaP256).unwrap();
+        backend.generate_key("ec", KeyShape::P256).unwrap();
         let key = backend.open_key("ec", EcdsaP256Sha256).unwrap();
         backend.probe(later()).unwrap();
         for round in 0..3 {
@@ -246,8 +248,8 @@ fn the_probe_tells_a_working_token_from_a_lost_one() {
 fn a_key_deleted_under_us_is_missing_and_the_others_stay() {
     in_world("a_key_deleted_under_us_is_missing_and_the_others_stay", |world| {
         let backend = world.backend(1);
-        backend.generate_key("gone", KeyShape::EcdsaP256).unwrap();
-        backend.generate_key("stays", KeyShape::EcdsaP256).unwrap();
+        backend.generate_key("gone", KeyShape::P256).unwrap();
+        backend.generate_key("stays", KeyShape::P256).unwrap();
         let gone = backend.open_key("gone", EcdsaP256Sha256).unwrap();
         let stays = backend.open_key("stays", EcdsaP256Sha256).unwrap();
         gone.sign(SealInput::Digest(&DIGEST), later()).unwrap();
@@ -273,7 +275,7 @@ fn two_backends_share_one_module_and_survive_its_reinitialisation() {
             Pkcs11Backend::open(&Pkcs11Config { token_label: "second".to_owned(), ..world.config(2) });
         let second = second.unwrap();
         let keys = [&first, &second].map(|backend| {
-            backend.generate_key("ec", KeyShape::EcdsaP256).unwrap();
+            backend.generate_key("ec", KeyShape::P256).unwrap();
             backend.open_key("ec", EcdsaP256Sha256).unwrap()
         });
         // Somebody else in this process finalises the module under both of them.

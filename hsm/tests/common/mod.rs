@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use chancery_format::committed::DurableIntent;
 use chancery_format::entry::{Intent, IntentParts, KeyUse, Operation, PolicyRef};
-use chancery_format::{Digest, Hash, Outcome, OutcomeResult, Rung, SignatureAlgorithm};
+use chancery_format::{Digest, Hash, HashAlgorithm, Outcome, OutcomeResult, Rung, SignatureAlgorithm};
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::{Faults, FaultyDevice};
-use chancery_hsm::{Backend, Cost, KeyShape, KeySpec, Keyring, KeyringBuilder, RsaBits};
+use chancery_hsm::{Backend, Cost, KeyShape, KeySpec, Keyring, KeyringBuilder, Registered, RsaBits};
 
 pub(crate) const NAME: &str = "device";
 
@@ -46,7 +46,7 @@ pub(crate) fn spec(kid: &str, label: &str, algorithm: SignatureAlgorithm) -> Key
         algorithm,
         purpose: "test".to_owned(),
         description: String::new(),
-        registered: None,
+        registered: Registered::No,
     }
 }
 
@@ -70,6 +70,15 @@ pub(crate) fn digest(number: u8) -> Digest {
     Digest::Sha256(Hash::of(&[&[number]]).0)
 }
 
+/// A digest of the kind the algorithm takes.
+pub(crate) fn digest_for(algorithm: SignatureAlgorithm, number: u8) -> Digest {
+    match algorithm.digest() {
+        None | Some(HashAlgorithm::Sha256) => digest(number),
+        Some(HashAlgorithm::Sha384) => Digest::Sha384([number; 48]),
+        Some(HashAlgorithm::Sha512) => Digest::Sha512([number; 64]),
+    }
+}
+
 pub(crate) fn intent(algorithm: SignatureAlgorithm, digest: Digest) -> DurableIntent {
     intent_of(algorithm.as_str(), algorithm, digest)
 }
@@ -77,6 +86,7 @@ pub(crate) fn intent(algorithm: SignatureAlgorithm, digest: Digest) -> DurableIn
 pub(crate) fn intent_of(kid: &str, algorithm: SignatureAlgorithm, digest: Digest) -> DurableIntent {
     let operation = if algorithm.is_mac() { Operation::Mac } else { Operation::Sign };
     DurableIntent::after_sync(Intent::new(IntentParts {
+        co_signer: None,
         kid: kid.parse().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         algorithm,
@@ -96,7 +106,7 @@ pub(crate) fn intent_of(kid: &str, algorithm: SignatureAlgorithm, digest: Digest
 /// `Ok` with the base64 signature of the leaf to be, or the failure code and key use.
 pub(crate) fn ending(outcome: &Outcome) -> Result<String, (String, KeyUse)> {
     match outcome.result() {
-        OutcomeResult::Signed(_) => {
+        OutcomeResult::Signed(..) => {
             let draft = outcome.draft();
             let (_, tail) = draft.payload.as_str().split_once("\"signature\":\"").unwrap();
             Ok(tail.split('"').next().unwrap().to_owned())

@@ -169,6 +169,29 @@ impl ObjectWriter {
         }
     }
 
+    /// A member that is a list of strings.
+    #[must_use]
+    pub fn strings(mut self, name: &'static str, values: &[String]) -> Self {
+        self.name(name);
+        self.out.push('[');
+        for (position, value) in values.iter().enumerate() {
+            if position > 0 {
+                self.out.push(',');
+            }
+            write_string(&mut self.out, value);
+        }
+        self.out.push(']');
+        self
+    }
+
+    /// `true` or `false`.
+    #[must_use]
+    pub fn boolean(mut self, name: &'static str, value: bool) -> Self {
+        self.name(name);
+        self.out.push_str(if value { "true" } else { "false" });
+        self
+    }
+
     /// A canonical member, left out if `None`.
     #[must_use]
     pub fn json_if(self, name: &'static str, value: Option<&CanonicalJson>) -> Self {

@@ -170,9 +170,12 @@ pub struct IssuedSignature<'a> {
 pub struct IssuedPayload<'a> {
     /// Registry name of the algorithm.
     pub algorithm: &'a str,
+    /// The second key's signature, if the key has a co-signer.
+    #[serde(default, borrow)]
+    pub co_signer: Option<CoSignerPayload<'a>>,
     /// Lower-case hex.
     pub digest: &'a str,
-    /// `sha256`.
+    /// `sha256`, `sha384` or `sha512`.
     pub digest_algorithm: &'a str,
     /// The caller's `Idempotency-Key`.
     #[serde(default, borrow)]
@@ -204,6 +207,58 @@ pub struct IssuedPayload<'a> {
     pub signer_kid: &'a str,
 }
 
+/// A co-signer inside a payload.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoSignerPayload<'a> {
+    /// Registry name of the algorithm.
+    pub algorithm: &'a str,
+    /// The key's logical name.
+    pub kid: &'a str,
+    /// Standard base64; there exactly if the signature was issued.
+    #[serde(default, borrow)]
+    pub signature: Option<&'a str>,
+    /// The key pair.
+    pub signer_kid: &'a str,
+}
+
+impl CoSignerPayload<'_> {
+    /// The signature's bytes; `None` if there are none or the base64 is not the one spelling.
+    pub fn signature_bytes(&self) -> Option<Vec<u8>> {
+        crate::entry::decode_base64(self.signature?)
+    }
+}
+
+/// Payload of `signing.signature.anchored`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AnchoredPayload<'a> {
+    /// Lower-case hex.
+    pub digest: &'a str,
+    /// `sha256`, `sha384` or `sha512`.
+    pub digest_algorithm: &'a str,
+    /// The logical key in whose name it was allowed.
+    pub kid: &'a str,
+    /// The caller's context.
+    #[serde(default, borrow)]
+    pub metadata: Option<&'a serde_json::value::RawValue>,
+    /// Which rule allowed it.
+    #[serde(borrow)]
+    pub policy: &'a serde_json::value::RawValue,
+    /// What the caller said it is for.
+    #[serde(default, borrow)]
+    pub purpose: Option<&'a str>,
+    /// Correlation with logs.
+    pub request_id: &'a str,
+}
+
+impl<'a> AnchoredPayload<'a> {
+    /// Reads the payload strictly.
+    pub fn parse(payload: &'a str) -> Option<Self> {
+        serde_json::from_str(payload).ok()
+    }
+}
+
 impl<'a> IssuedPayload<'a> {
     /// Reads the payload strictly.
     pub fn parse(payload: &'a str) -> Option<Self> {
@@ -230,9 +285,12 @@ pub struct FailedPayload<'a> {
     pub algorithm: &'a str,
     /// Why.
     pub code: &'a str,
+    /// The second key, if the key has a co-signer; without signature.
+    #[serde(default, borrow)]
+    pub co_signer: Option<CoSignerPayload<'a>>,
     /// Lower-case hex.
     pub digest: &'a str,
-    /// `sha256`.
+    /// `sha256`, `sha384` or `sha512`.
     pub digest_algorithm: &'a str,
     /// The caller's `Idempotency-Key`.
     #[serde(default, borrow)]

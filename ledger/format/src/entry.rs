@@ -24,6 +24,8 @@ pub mod event_type {
     pub const FAILED: &str = "signing.signature.failed";
     /// A crash came between intent and outcome: the key may have been used, nothing was released.
     pub const ABANDONED: &str = "signing.signature.abandoned";
+    /// A digest was enrolled whose signature is its receipt: no key was used for it alone.
+    pub const ANCHORED: &str = "signing.signature.anchored";
     /// First entry of every ledger.
     pub const OPENED: &str = "ledger.opened";
     /// A key may sign from this index on.
@@ -47,7 +49,7 @@ pub(crate) fn encode_base64(bytes: &[u8]) -> String {
 }
 
 /// Strict inverse of [`encode_base64`]: a second spelling of the same bytes is refused.
-pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
@@ -107,6 +109,12 @@ pub struct PolicyRef {
     pub sha256: Hash,
 }
 
+impl PolicyRef {
+    fn to_json(&self) -> CanonicalJson {
+        ObjectWriter::new().string("rule", &self.rule).string("sha256", &self.sha256.to_hex()).finish()
+    }
+}
+
 /// Ties retries of one request together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayKey {
@@ -114,6 +122,17 @@ pub struct ReplayKey {
     pub key: IdempotencyKey,
     /// SHA-256 over what the request asks; a retry must ask the same.
     pub request_hash: Hash,
+}
+
+/// A second key pair that signs the same digest: a post-quantum one beside a classical one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoSigner {
+    /// The key's logical name.
+    pub kid: Kid,
+    /// The key pair.
+    pub signer_kid: Kid,
+    /// What the key does.
+    pub algorithm: SignatureAlgorithm,
 }
 
 /// Everything known about a key use before it happens.
@@ -125,6 +144,8 @@ pub struct IntentParts {
     pub signer_kid: Kid,
     /// What the key does.
     pub algorithm: SignatureAlgorithm,
+    /// The key that signs the same digest beside it; both or neither is released.
+    pub co_signer: Option<CoSigner>,
     /// Signature or MAC.
     pub operation: Operation,
     /// What is signed; for a MAC, SHA-256 of the message.
@@ -167,7 +188,7 @@ impl Intent {
         let parts = &self.0;
         let writer = ObjectWriter::new().string("actor", parts.principal.as_str());
         let writer = writer.string("algorithm", parts.algorithm.as_str());
-        let payload = self.write_middle(writer, None).string("signer_kid", parts.signer_kid.as_str());
+        let payload = self.write_middle(writer, None, None).string("signer_kid", parts.signer_kid.as_str());
         payload.string("stream", parts.stream.as_str()).finish().as_bytes().to_vec()
     }
 
@@ -185,7 +206,16 @@ impl Intent {
             Some(raw) => Some(CanonicalJson::parse(raw.get().as_bytes()).ok()?),
             None => None,
         };
+        let co_signer = match record.co_signer {
+            Some(record) => Some(CoSigner {
+                kid: record.kid.parse().ok()?,
+                signer_kid: record.signer_kid.parse().ok()?,
+                algorithm: record.algorithm.parse().ok()?,
+            }),
+            None => None,
+        };
         Some(Self(IntentParts {
+            co_signer,
             kid: record.kid.parse().ok()?,
             signer_kid: record.signer_kid.parse().ok()?,
             algorithm: record.algorithm.parse().ok()?,
@@ -209,15 +239,26 @@ impl Intent {
         }))
     }
 
-    /// Members from `code` to `requestSha256`, shared by the intent and every outcome.
-    fn write_middle(&self, writer: ObjectWriter, failure: Option<(&FailureCode, KeyUse)>) -> ObjectWriter {
+    /// Members from `coSigner` to `requestSha256`, shared by the intent and every outcome.
+    fn write_middle(
+        &self,
+        writer: ObjectWriter,
+        failure: Option<(&FailureCode, KeyUse)>,
+        co_signature: Option<&str>,
+    ) -> ObjectWriter {
         let parts = &self.0;
-        let policy = ObjectWriter::new()
-            .string("rule", &parts.policy.rule)
-            .string("sha256", &parts.policy.sha256.to_hex())
-            .finish();
+        let policy = parts.policy.to_json();
         let replay = parts.replay.as_ref();
+        let co_signer = parts.co_signer.as_ref().map(|co_signer| {
+            ObjectWriter::new()
+                .string("algorithm", co_signer.algorithm.as_str())
+                .string("kid", co_signer.kid.as_str())
+                .string_if("signature", co_signature)
+                .string("signer_kid", co_signer.signer_kid.as_str())
+                .finish()
+        });
         writer
+            .json_if("coSigner", co_signer.as_ref())
             .string_if("code", failure.map(|(code, _)| code.as_str()))
             .string("digest", &parts.digest.to_hex())
             .string("digestAlgorithm", parts.digest.algorithm())
@@ -239,6 +280,7 @@ impl Intent {
 struct IntentRecord {
     actor: String,
     algorithm: String,
+    co_signer: Option<CoSignerRecord>,
     digest: String,
     digest_algorithm: String,
     idempotency_key: Option<String>,
@@ -253,6 +295,14 @@ struct IntentRecord {
     #[serde(rename = "signer_kid")]
     signer_kid: String,
     stream: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CoSignerRecord {
+    algorithm: String,
+    kid: String,
+    signer_kid: String,
 }
 
 #[derive(Deserialize)]
@@ -302,8 +352,8 @@ impl KeyUse {
 /// How a key use ended.
 #[derive(Debug, Clone)]
 pub enum OutcomeResult {
-    /// The device signed and the signature verified.
-    Signed(SignatureBytes),
+    /// The device signed and the signature verified; so did the co-signer's, if there is one.
+    Signed(SignatureBytes, Option<SignatureBytes>),
     /// It did not, or the signature was wrong.
     Failed(FailureCode, KeyUse),
     /// The process died between intent and outcome.
@@ -318,9 +368,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// A verified signature.
-    pub const fn signed(intent: Intent, signature: SignatureBytes) -> Self {
-        Self { intent, result: OutcomeResult::Signed(signature) }
+    /// A verified signature, and the co-signer's exactly if the intent names one.
+    pub const fn signed(
+        intent: Intent,
+        signature: SignatureBytes,
+        co_signature: Option<SignatureBytes>,
+    ) -> Self {
+        Self { intent, result: OutcomeResult::Signed(signature, co_signature) }
     }
 
     /// A failure; nothing was released.
@@ -347,20 +401,59 @@ impl Outcome {
     pub fn draft(&self) -> EventDraft {
         let parts = self.intent.parts();
         let abandoned = FailureCode::known("abandoned");
-        let (event_type, failure, signature) = match &self.result {
-            OutcomeResult::Signed(signature) => (event_type::ISSUED, None, Some(encode_base64(&signature.0))),
-            OutcomeResult::Failed(code, key_use) => (event_type::FAILED, Some((code, *key_use)), None),
-            OutcomeResult::Abandoned => (event_type::ABANDONED, Some((&abandoned, KeyUse::Unknown)), None),
+        let text = |signature: &SignatureBytes| encode_base64(&signature.0);
+        let (event_type, failure, signature, co_signature) = match &self.result {
+            OutcomeResult::Signed(signature, co_signature) => {
+                (event_type::ISSUED, None, Some(text(signature)), co_signature.as_ref().map(text))
+            }
+            OutcomeResult::Failed(code, key_use) => (event_type::FAILED, Some((code, *key_use)), None, None),
+            OutcomeResult::Abandoned => {
+                (event_type::ABANDONED, Some((&abandoned, KeyUse::Unknown)), None, None)
+            }
         };
         let writer = ObjectWriter::new().string("algorithm", parts.algorithm.as_str());
         let payload = self
             .intent
-            .write_middle(writer, failure)
+            .write_middle(writer, failure, co_signature.as_deref())
             .string_if("signature", signature.as_deref())
             .string("signer_kid", parts.signer_kid.as_str())
             .finish();
         draft(event_type, parts.principal.clone(), parts.stream.clone(), payload)
     }
+}
+
+/// A digest whose signature is its receipt, as admission allowed it.
+#[derive(Debug, Clone)]
+pub struct AnchoredParts {
+    /// The key's logical name, in whose name it was allowed. The key itself is not used.
+    pub kid: Kid,
+    /// What is anchored.
+    pub digest: Digest,
+    /// Who asked.
+    pub principal: PrincipalName,
+    /// Correlation with logs.
+    pub request_id: RequestId,
+    /// Chain it joins.
+    pub stream: StreamName,
+    /// What the caller says it is for.
+    pub purpose: Option<Purpose>,
+    /// The caller's context, an object; recorded.
+    pub metadata: Option<CanonicalJson>,
+    /// Why it was allowed.
+    pub policy: PolicyRef,
+}
+
+/// A digest joins the ledger; the checkpoint that covers it, signed by the ledger key, is its signature.
+pub fn digest_anchored(parts: AnchoredParts) -> EventDraft {
+    let payload = ObjectWriter::new()
+        .string("digest", &parts.digest.to_hex())
+        .string("digestAlgorithm", parts.digest.algorithm())
+        .string("kid", parts.kid.as_str())
+        .json_if("metadata", parts.metadata.as_ref())
+        .json("policy", &parts.policy.to_json())
+        .string_if("purpose", parts.purpose.as_ref().map(Purpose::as_str))
+        .string("requestId", parts.request_id.as_str());
+    draft(event_type::ANCHORED, parts.principal, parts.stream, payload.finish())
 }
 
 fn draft(
@@ -391,20 +484,67 @@ pub fn ledger_opened(origin: &Origin) -> EventDraft {
     appliance(event_type::OPENED, payload.finish())
 }
 
-/// A key may sign from here on. `public_key_pem` is `None` for MAC keys.
-pub fn signer_activated(
-    kid: &Kid,
-    signer_kid: &Kid,
-    algorithm: SignatureAlgorithm,
-    public_key_pem: Option<&str>,
-    purpose: &str,
-) -> EventDraft {
+/// What is recorded of a key when it is registered.
+#[derive(Debug, Clone)]
+pub struct Activation<'a> {
+    /// The key's logical name.
+    pub kid: &'a Kid,
+    /// The key pair.
+    pub signer_kid: &'a Kid,
+    /// What the key does.
+    pub algorithm: SignatureAlgorithm,
+    /// `None` for MAC keys.
+    pub public_key_pem: Option<&'a str>,
+    /// What the operator says it is for.
+    pub purpose: &'a str,
+    /// Where it comes from.
+    pub birth: BirthRecord,
+    /// Who asked for it to be registered, if the operator said.
+    pub requested_by: Option<&'a str>,
+}
+
+/// What the device that holds a key said of its birth.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BirthRecord {
+    /// `generated`, `imported` or `unknown`.
+    pub origin: &'static str,
+    /// Kind of device or service.
+    pub device: Option<String>,
+    /// The device's serial number, or the key's full name in a service.
+    pub serial: Option<String>,
+    /// Attestation certificates, DER, the key's own first.
+    pub attestation: Vec<Vec<u8>>,
+    /// Whether their chain ends in a root the operator configured.
+    pub attestation_anchored: bool,
+}
+
+impl BirthRecord {
+    fn to_json(&self) -> CanonicalJson {
+        let attestation = self.attestation.iter().map(|der| encode_base64(der)).collect::<Vec<_>>();
+        let writer = match attestation.is_empty() {
+            true => ObjectWriter::new(),
+            false => ObjectWriter::new()
+                .strings("attestation", &attestation)
+                .boolean("attestationAnchored", self.attestation_anchored),
+        };
+        writer
+            .string_if("device", self.device.as_deref())
+            .string("origin", if self.origin.is_empty() { "unknown" } else { self.origin })
+            .string_if("serial", self.serial.as_deref())
+            .finish()
+    }
+}
+
+/// A key may sign from here on.
+pub fn signer_activated(activation: &Activation<'_>) -> EventDraft {
     let payload = ObjectWriter::new()
-        .string("algorithm", algorithm.as_str())
-        .string("kid", kid.as_str())
-        .string_if("public_key_pem", public_key_pem)
-        .string("purpose", purpose)
-        .string("signer_kid", signer_kid.as_str());
+        .string("algorithm", activation.algorithm.as_str())
+        .json("birth", &activation.birth.to_json())
+        .string("kid", activation.kid.as_str())
+        .string_if("public_key_pem", activation.public_key_pem)
+        .string("purpose", activation.purpose)
+        .string_if("requestedBy", activation.requested_by)
+        .string("signer_kid", activation.signer_kid.as_str());
     appliance(event_type::ACTIVATED, payload.finish())
 }
 
@@ -458,6 +598,11 @@ mod tests {
             kid: "orders".parse().unwrap(),
             signer_kid: "orders-ed25519-v1".parse().unwrap(),
             algorithm: SignatureAlgorithm::Ed25519,
+            co_signer: replay.then(|| CoSigner {
+                kid: "orders-pq".parse().unwrap(),
+                signer_kid: "orders-pq-v1".parse().unwrap(),
+                algorithm: SignatureAlgorithm::MlDsa65,
+            }),
             operation: Operation::Sign,
             digest: Digest::Sha256([7; 32]),
             principal: "spiffe://demo.example/service/orders".parse().unwrap(),
@@ -486,7 +631,11 @@ mod tests {
         let code: FailureCode = "backend-unavailable".parse().unwrap();
         for (outcome, event_type, has) in [
             (
-                Outcome::signed(intent(true), SignatureBytes::new(vec![1; 64])),
+                Outcome::signed(
+                    intent(true),
+                    SignatureBytes::new(vec![1; 64]),
+                    Some(SignatureBytes::new(vec![2; 64])),
+                ),
                 event_type::ISSUED,
                 "\"signature\":\"AQEB",
             ),
@@ -502,7 +651,7 @@ mod tests {
 
     #[test]
     fn an_unreleased_signature_does_not_show() {
-        let outcome = Outcome::signed(intent(false), SignatureBytes::new(vec![0xAB; 64]));
+        let outcome = Outcome::signed(intent(false), SignatureBytes::new(vec![0xAB; 64]), None);
         assert!(format!("{outcome:?}").contains("unreleased"));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::canonical::{CanonicalError, CanonicalJson};
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifiedCheckpoint};
-use crate::committed::IssuedPayload;
+use crate::committed::{AnchoredPayload, IssuedPayload};
 use crate::digest::Digest;
 use crate::entry::{Rung, event_type};
 use crate::event::{AuditEvent, EventError};
@@ -88,8 +88,10 @@ pub struct VerifiedReceipt<'a> {
     pub index: LeafIndex,
     /// The checkpoint it is under.
     pub checkpoint: VerifiedCheckpoint,
-    /// The key whose individual signature was verified, if the event holds one.
-    pub verified_signer: Option<&'a str>,
+    /// The keys whose individual signatures were verified: none, one, or with a co-signer two.
+    pub verified_signers: Vec<&'a str>,
+    /// Whether this receipt itself is a signature: the event anchors a digest.
+    pub anchors: Option<AnchoredPayload<'a>>,
 }
 
 impl Receipt {
@@ -170,36 +172,51 @@ impl Receipt {
         let leaf_hash = merkle::leaf_hash(&self.leaf);
         merkle::verify_inclusion(&leaf_hash, self.index, &self.proof, &checkpoint.head())?;
         let event = AuditEvent::parse(&self.leaf)?;
-        let verified_signer = match event.event_type {
-            event_type::ISSUED => verify_issued(event.payload, self.index, registry)?,
-            _ => None,
-        };
-        Ok(VerifiedReceipt { event, index: self.index, checkpoint, verified_signer })
+        let (mut verified_signers, mut anchors) = (Vec::new(), None);
+        match event.event_type {
+            event_type::ISSUED => verified_signers = verify_issued(event.payload, self.index, registry)?,
+            event_type::ANCHORED => anchors = Some(read_anchored(event.payload)?),
+            _ => {}
+        }
+        Ok(VerifiedReceipt { event, index: self.index, checkpoint, verified_signers, anchors })
     }
 }
 
-/// The signer whose signature verified; `None` for a MAC, which outsiders cannot verify.
+fn read_anchored(payload: &str) -> Result<AnchoredPayload<'_>, ReceiptError> {
+    let bad = || ReceiptError::Shape("payload of signing.signature.anchored".into());
+    let payload = AnchoredPayload::parse(payload).ok_or_else(bad)?;
+    Digest::parse(payload.digest_algorithm, payload.digest).map_err(|_| bad())?;
+    Ok(payload)
+}
+
+/// The signers whose signatures verified; none for a MAC, which outsiders cannot verify.
 fn verify_issued<'a>(
     payload: &'a str,
     index: LeafIndex,
     registry: &SignersRegistry,
-) -> Result<Option<&'a str>, ReceiptError> {
+) -> Result<Vec<&'a str>, ReceiptError> {
     let bad = || ReceiptError::Shape("payload of signing.signature.issued".into());
     let payload = IssuedPayload::parse(payload).ok_or_else(bad)?;
-    let name = || payload.signer_kid.to_owned();
-    let signer = registry.signer(payload.signer_kid).ok_or_else(|| ReceiptError::UnknownSigner(name()))?;
-    if signer.algorithm.as_str() != payload.algorithm {
-        return Err(ReceiptError::Signature(name()));
-    }
-    if !signer.valid_at(index) {
-        return Err(ReceiptError::SignerNotActive(name()));
-    }
-    let Some(key) = signer.public_key()? else { return Ok(None) };
     let digest = Digest::parse(payload.digest_algorithm, payload.digest).map_err(|_| bad())?;
     let signature = payload.signature_bytes().ok_or_else(bad)?;
-    if key.verify(&digest, &signature) {
-        Ok(Some(payload.signer_kid))
-    } else {
-        Err(ReceiptError::Signature(name()))
+    let mut uses = vec![(payload.signer_kid, payload.algorithm, signature)];
+    if let Some(second) = &payload.co_signer {
+        uses.push((second.signer_kid, second.algorithm, second.signature_bytes().ok_or_else(bad)?));
     }
+    let mut verified = Vec::with_capacity(uses.len());
+    for (name, algorithm, signature) in uses {
+        let signer = registry.signer(name).ok_or_else(|| ReceiptError::UnknownSigner(name.to_owned()))?;
+        if signer.algorithm.as_str() != algorithm {
+            return Err(ReceiptError::Signature(name.to_owned()));
+        }
+        if !signer.valid_at(index) {
+            return Err(ReceiptError::SignerNotActive(name.to_owned()));
+        }
+        match signer.public_key()? {
+            None => {}
+            Some(key) if key.verify(&digest, &signature) => verified.push(name),
+            Some(_) => return Err(ReceiptError::Signature(name.to_owned())),
+        }
+    }
+    Ok(verified)
 }

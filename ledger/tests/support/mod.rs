@@ -230,6 +230,7 @@ pub(crate) fn keyed(key: &str, request: u8) -> Option<(PrincipalName, ReplayKey)
 
 pub(crate) fn intent(request_id: &str, replay: Option<ReplayKey>) -> Intent {
     Intent::new(IntentParts {
+        co_signer: None,
         kid: "orders".parse().unwrap(),
         signer_kid: "orders-v1".parse().unwrap(),
         algorithm: SignatureAlgorithm::Ed25519,
@@ -247,7 +248,7 @@ pub(crate) fn intent(request_id: &str, replay: Option<ReplayKey>) -> Intent {
 }
 
 pub(crate) fn signed(intent: Intent, byte: u8) -> Outcome {
-    Outcome::signed(intent, SignatureBytes::new(vec![byte; 64]))
+    Outcome::signed(intent, SignatureBytes::new(vec![byte; 64]), None)
 }
 
 pub(crate) fn failed(intent: Intent) -> Outcome {

@@ -28,6 +28,8 @@ pub struct SignRequest {
     digest: String,
     digest_algorithm: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     purpose: Option<Purpose>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Box<RawValue>>,
@@ -37,7 +39,14 @@ impl SignRequest {
     /// Asks for a signature over `digest` with the key named `kid`.
     pub fn new(kid: Kid, digest: &Digest) -> Self {
         let digest_algorithm = digest.algorithm();
-        Self { kid, digest: digest.to_hex(), digest_algorithm, purpose: None, metadata: None }
+        Self { kid, digest: digest.to_hex(), digest_algorithm, mode: None, purpose: None, metadata: None }
+    }
+
+    /// Asks for no signature of the key: the receipt, under a signed checkpoint, is the signature.
+    #[must_use]
+    pub const fn anchored(mut self) -> Self {
+        self.mode = Some("anchored");
+        self
     }
 
     /// Says what the signature is for; recorded on the ledger.
@@ -65,6 +74,19 @@ impl SignRequest {
     }
 }
 
+/// A second key's signature over the same digest.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CoSignature {
+    /// The key.
+    pub kid: Kid,
+    /// The key pair.
+    pub signer_kid: Kid,
+    /// Registry name of the algorithm.
+    pub algorithm: String,
+    /// Standard base64.
+    pub signature: String,
+}
+
 /// A signature that is on the ledger.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SignReply {
@@ -74,12 +96,17 @@ pub struct SignReply {
     pub kid: Kid,
     /// The key pair that signed.
     pub signer_kid: Kid,
-    /// Registry name of the algorithm.
+    /// Registry name of the algorithm; empty where the digest was anchored.
+    #[serde(default)]
     pub algorithm: String,
     /// Lower-case hex.
     pub digest: String,
-    /// Standard base64.
+    /// Standard base64; empty where the digest was anchored: then the receipt is the signature.
+    #[serde(default)]
     pub signature: String,
+    /// The second signature, if the key has a co-signer.
+    #[serde(default, rename = "coSigner")]
+    pub co_signer: Option<CoSignature>,
     /// When it was enrolled, RFC 3339.
     pub ts: String,
     /// What held before the signature was released: `durable`, `checkpointed`, `archived`.

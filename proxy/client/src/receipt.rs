@@ -20,8 +20,10 @@ pub struct CheckedReceipt {
     pub event_type: String,
     /// The event's name.
     pub id: String,
-    /// The key whose individual signature verified; `None` where the event holds none.
-    pub signer: Option<String>,
+    /// The keys whose individual signatures verified; none where the event holds none.
+    pub signers: Vec<String>,
+    /// Whether the receipt itself is the signature: the event anchors a digest.
+    pub is_signature: bool,
 }
 
 /// Why a receipt does not prove the reply. The service is at fault or was impersonated: keep both.
@@ -50,16 +52,29 @@ pub fn check_issued(
     let receipt = Receipt::parse(receipt)?;
     let verified = receipt.verify(registry)?;
     let checked = summary(&verified);
-    let payload = IssuedPayload::parse(verified.event.payload).ok_or(ReceiptMismatch::Other("event type"))?;
-    let pairs = [
-        ("index", reply.index() == Some(checked.index)),
-        ("id", reply.id.as_str() == checked.id),
-        ("kid", reply.kid.as_str() == payload.kid),
-        ("signer_kid", reply.signer_kid.as_str() == payload.signer_kid),
-        ("algorithm", reply.algorithm == payload.algorithm),
-        ("digest", reply.digest == payload.digest),
-        ("signature", reply.signature == payload.signature),
-    ];
+    let mut pairs =
+        vec![("index", reply.index() == Some(checked.index)), ("id", reply.id.as_str() == checked.id)];
+    if let Some(anchored) = &verified.anchors {
+        pairs.extend([
+            ("kid", reply.kid.as_str() == anchored.kid),
+            ("signer_kid", reply.signer_kid.as_str() == verified.event.signer_kid),
+            ("digest", reply.digest == anchored.digest),
+            ("signature", reply.signature.is_empty()),
+        ]);
+    } else {
+        let payload = IssuedPayload::parse(verified.event.payload);
+        let payload = payload.ok_or(ReceiptMismatch::Other("event type"))?;
+        let second = reply.co_signer.as_ref().map(|it| (it.signer_kid.as_str(), it.signature.as_str()));
+        let recorded = payload.co_signer.as_ref().map(|it| (it.signer_kid, it.signature.unwrap_or_default()));
+        pairs.extend([
+            ("kid", reply.kid.as_str() == payload.kid),
+            ("signer_kid", reply.signer_kid.as_str() == payload.signer_kid),
+            ("algorithm", reply.algorithm == payload.algorithm),
+            ("digest", reply.digest == payload.digest),
+            ("signature", reply.signature == payload.signature),
+            ("coSigner", second == recorded),
+        ]);
+    }
     match pairs.into_iter().find(|(_, same)| !same) {
         Some((member, _)) => Err(ReceiptMismatch::Other(member)),
         None => Ok(checked),
@@ -73,6 +88,7 @@ fn summary(verified: &VerifiedReceipt<'_>) -> CheckedReceipt {
         origin: verified.checkpoint.origin().to_string(),
         event_type: verified.event.event_type.to_owned(),
         id: verified.event.id.to_owned(),
-        signer: verified.verified_signer.map(str::to_owned),
+        signers: verified.verified_signers.iter().map(|name| (*name).to_owned()).collect(),
+        is_signature: verified.anchors.is_some(),
     }
 }

@@ -30,6 +30,7 @@ fn world() -> World {
     let digest = Digest::Sha256([0xab; 32]);
     let signature = signing_key.sign(digest.as_bytes()).to_bytes();
     let intent = Intent::new(IntentParts {
+        co_signer: None,
         kid: "orders".parse().unwrap(),
         signer_kid: "orders-v1".parse().unwrap(),
         algorithm: SignatureAlgorithm::Ed25519,
@@ -54,7 +55,7 @@ fn world() -> World {
         ts: Timestamp::from_unix_ms(0).unwrap(),
     };
     let leaf =
-        Outcome::signed(intent, SignatureBytes::new(signature.to_vec())).draft().place(&place).unwrap();
+        Outcome::signed(intent, SignatureBytes::new(signature.to_vec()), None).draft().place(&place).unwrap();
 
     let batch = Frontier::new().extend(&[Hash([7; 32]), leaf.leaf_hash(), Hash([8; 32])]);
     let verifier = NoteVerifier::new(ORIGIN, ledger_key.verifying_key().as_bytes()).unwrap();
@@ -100,7 +101,7 @@ fn a_receipt_proves_its_reply() {
     let checked = check_issued(&reply, &receipt, &registry).unwrap();
     assert_eq!(checked, check_receipt(&receipt, &registry).unwrap());
     assert_eq!((checked.index, checked.tree_size, checked.origin.as_str()), (LeafIndex(1), 3, ORIGIN));
-    assert_eq!((checked.signer.as_deref(), checked.id.as_str()), (Some("orders-v1"), "event-1"));
+    assert_eq!((checked.signers.as_slice(), checked.id.as_str()), (&["orders-v1".to_owned()][..], "event-1"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Why a request was not admitted, each reason naming the rule that decided.
 
 use chancery_format::entry::Operation;
-use chancery_format::{Hash, Kid, SignatureAlgorithm};
+use chancery_format::{Hash, HashAlgorithm, Kid, SignatureAlgorithm};
 
 use super::policy;
 use super::rate_limit::RateLimited;
@@ -80,5 +80,23 @@ pub enum Refusal {
         algorithm: SignatureAlgorithm,
         /// What was asked.
         operation: Operation,
+    },
+    /// Nothing may be anchored in the key's name. Ask the operator, or sign individually.
+    #[error("digests are not anchored in the name of key {kid}; use \"individual\"")]
+    NotAnchored {
+        /// The key asked for.
+        kid: Kid,
+    },
+    /// The key takes digests of another kind. The caller is at fault.
+    #[error("key {kid} is for {algorithm}, which takes a {} digest, not {}", wanted.as_str(), got.as_str())]
+    DigestMismatch {
+        /// The key asked for.
+        kid: Kid,
+        /// What it does.
+        algorithm: SignatureAlgorithm,
+        /// What it takes.
+        wanted: HashAlgorithm,
+        /// What was sent.
+        got: HashAlgorithm,
     },
 }

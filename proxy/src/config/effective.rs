@@ -130,7 +130,7 @@ fn backend(backend: &BackendConfig) -> Value {
 }
 
 fn key(key: &KeyConfig) -> Value {
-    table([
+    let value = table([
         ("kid", text(key.kid.as_str())),
         ("signer_kid", text(key.signer_kid.as_str())),
         ("backend", text(&key.backend)),
@@ -139,7 +139,10 @@ fn key(key: &KeyConfig) -> Value {
         ("purpose", text(key.purpose.as_str())),
         ("description", text(&key.description)),
         ("release", text(key.release.as_str())),
-    ])
+        ("anchored", Value::Boolean(key.anchored)),
+    ]);
+    let value = with(value, "co_signer", key.co_signer.as_ref().map(|kid| text(kid.as_str())));
+    with(value, "requested_by", key.requested_by.as_deref().map(text))
 }
 
 fn principal(principal: &PrincipalConfig) -> Value {

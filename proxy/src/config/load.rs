@@ -75,6 +75,7 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     check_principals(&principals, &keys, ledger.as_ref());
     if let Some(ledger) = &ledger {
         check_ledger_key(&ledger_section, ledger, &keys);
+        check_co_signers(&keys, ledger);
         override_labels(root, &mut keys, ledger, variables);
     }
     Some(Config {
@@ -221,6 +222,33 @@ fn check_principals(
     }
 }
 
+/// A co-signer signs the same digest, so it must be able to, and must not bring a third.
+fn check_co_signers(keys: &[Element<'_, '_, KeyConfig>], ledger: &LedgerConfig) {
+    let by_kid: HashMap<&str, &KeyConfig> =
+        keys.iter().filter_map(|key| Some((key.name.as_deref()?, key.value.as_ref()?))).collect();
+    for element in keys {
+        let Some(config) = &element.value else { continue };
+        let Some(name) = &config.co_signer else { continue };
+        let wrong = |message: String| element.section.wrong::<()>("co_signer", message);
+        let Some(second) = by_kid.get(name.as_str()) else {
+            wrong(format!("there is no key {name:?}"));
+            continue;
+        };
+        let (digest, other) = (config.algorithm.digest(), second.algorithm.digest());
+        if config.kid == *name {
+            wrong("is the key itself".to_owned());
+        } else if ledger.signing_key == *name || ledger.signing_key == config.kid {
+            wrong("is not for the key that signs the ledger's checkpoints and nothing else".to_owned());
+        } else if config.algorithm.is_mac() || second.algorithm.is_mac() {
+            wrong("is for signatures; a MAC has none beside it".to_owned());
+        } else if second.co_signer.is_some() {
+            wrong(format!("{name:?} has a co-signer itself"));
+        } else if digest.is_some() && other.is_some() && digest != other {
+            wrong(format!("{} and {} take digests of different kinds", config.algorithm, second.algorithm));
+        }
+    }
+}
+
 fn check_ledger_key(section: &Section<'_, '_>, ledger: &LedgerConfig, keys: &[Element<'_, '_, KeyConfig>]) {
     let wrong = |message: String| section.wrong::<()>("signing_key", message);
     match keys.iter().find(|key| key.name.as_deref() == Some(ledger.signing_key.as_str())) {
@@ -330,7 +358,7 @@ mod tests {
             (6, "listeners.service.key_file", "No such file"),
             (14, "ledger.origin", "must be 1 to 200"),
             (16, "ledger.checkpoint_interval_ms", "from 100 to 60000"),
-            (38, "keys[1].algorithm", "not one of ed25519, ecdsa-p256-sha256"),
+            (38, "keys[1].algorithm", "not one of ed25519, ed25519ph, ecdsa-p256-sha256"),
             (44, "principals[0].kids", "must be 1 to 64"),
             (45, "principals[0].operations", "unknown operation"),
             (47, "principals[0].rate_per_secnd", "did you mean rate_per_second?"),

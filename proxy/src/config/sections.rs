@@ -182,6 +182,9 @@ pub(super) fn key(section: &Section<'_, '_>) -> Option<KeyConfig> {
     let description = section.free_text("description");
     let rungs = [Rung::Durable, Rung::Checkpointed, Rung::Archived].map(|rung| (rung.as_str(), rung));
     let release = section.word("release", &rungs, Rung::Durable);
+    let co_signer = section.parsed("co_signer");
+    let anchored = section.flag("anchored", false);
+    let requested_by = section.text("requested_by");
     section.finish();
     let signer_kid = signer_kid?;
     Some(KeyConfig {
@@ -193,6 +196,9 @@ pub(super) fn key(section: &Section<'_, '_>) -> Option<KeyConfig> {
         purpose: purpose?,
         description: description?,
         release: release?,
+        co_signer,
+        anchored: anchored?,
+        requested_by,
     })
 }
 

@@ -64,7 +64,8 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
 
     let keys = config.keys.iter().filter_map(|key| {
         let (info, backend) = (keyring.lookup(&key.kid)?, config.backend_of(key)?);
-        Some(KeyEntry::new(info, key, &backend.kind, key.kid == config.ledger.signing_key))
+        let co_signer = key.co_signer.as_ref().and_then(|kid| keyring.lookup(kid));
+        Some(KeyEntry::new(info, co_signer, key, &backend.kind, key.kid == config.ledger.signing_key))
     });
     let keys = keys.collect();
     let prefix = random().map_err(|error| Failure::System(error.to_string()))?;

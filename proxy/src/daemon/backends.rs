@@ -94,8 +94,8 @@ pub fn keyring(
     for (_, opened) in backends {
         builder = builder.backend(opened.backend());
     }
+    let known = registry_publisher::Known::of(registry).map_err(registry_publisher::PublishError::from)?;
     for key in &config.keys {
-        let registered = registry_publisher::registered(registry, &key.signer_kid);
         builder = builder.key(KeySpec {
             kid: key.kid.clone(),
             signer_kid: key.signer_kid.clone(),
@@ -104,7 +104,7 @@ pub fn keyring(
             algorithm: key.algorithm,
             purpose: key.purpose.as_str().to_owned(),
             description: key.description.clone(),
-            registered: registered.map_err(crate::registry_publisher::PublishError::from)?,
+            registered: known.key(&key.signer_kid),
         });
     }
     Ok(builder.build()?)

@@ -1,5 +1,8 @@
 //! What must be enrolled so that the registry says what the configuration says: a pure function.
 
+use std::collections::{HashMap, HashSet};
+
+use chancery_format::entry::BirthRecord;
 use chancery_format::registry::{KeyState, SignerRecord};
 use chancery_format::{Kid, SignatureAlgorithm, SignersRegistry, Timestamp};
 use chancery_hsm::Keyring;
@@ -49,6 +52,10 @@ pub struct NewKey {
     pub purpose: String,
     /// For people.
     pub description: String,
+    /// What its device said of its birth.
+    pub birth: BirthRecord,
+    /// Who asked for it.
+    pub requested_by: Option<String>,
 }
 
 /// One entry for the ledger.
@@ -121,6 +128,14 @@ pub fn changes(
             public_key_pem: info.public_key.as_ref().map(|public| public.to_pem()),
             purpose: key.purpose.as_str().to_owned(),
             description: key.description.clone(),
+            birth: BirthRecord {
+                origin: info.birth.origin.as_str(),
+                device: info.birth.device.clone(),
+                serial: info.birth.serial.clone(),
+                attestation: info.birth.attestation.clone(),
+                attestation_anchored: info.birth.attestation_anchored,
+            },
+            requested_by: key.requested_by.clone(),
         })
     });
     compare(
@@ -131,14 +146,18 @@ pub fn changes(
 
 fn compare(mut records: Vec<SignerRecord>, keys: &[NewKey]) -> Result<Changes, PlanError> {
     let mut events = Vec::new();
+    let positions: HashMap<Kid, usize> =
+        records.iter().enumerate().map(|(at, record)| (record.signer_kid.clone(), at)).collect();
     for key in keys {
-        match records.iter_mut().find(|record| record.signer_kid == key.signer_kid) {
+        match positions.get(&key.signer_kid).and_then(|at| records.get_mut(*at)) {
             Some(record) => keep(record, key)?,
             None => events.push(Event::Activate(key.clone())),
         }
     }
-    let configured = |signer_kid: &Kid| keys.iter().any(|key| key.signer_kid == *signer_kid);
-    let gone = records.iter().filter(|record| !has_ended(record.state) && !configured(&record.signer_kid));
+    let configured: HashSet<&Kid> = keys.iter().map(|key| &key.signer_kid).collect();
+    let is_gone =
+        |record: &&SignerRecord| !has_ended(record.state) && !configured.contains(&record.signer_kid);
+    let gone = records.iter().filter(is_gone);
     let retired: Vec<Event> = gone.map(|record| Event::Retire(record.signer_kid.clone())).collect();
     // A new key first, so that its kid is never without one.
     events.extend(retired);
@@ -187,6 +206,8 @@ mod tests {
             public_key_pem: None,
             purpose: "test".to_owned(),
             description: String::new(),
+            birth: BirthRecord::default(),
+            requested_by: None,
         }
     }
 

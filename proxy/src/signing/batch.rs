@@ -8,20 +8,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chancery_format::committed::{Committed, OutcomeKind};
+use chancery_format::committed::{Committed, EventKind, OutcomeKind};
 use chancery_format::entry::ReplayKey;
-use chancery_format::{DurableIntent, Outcome};
+use chancery_format::{DurableIntent, Outcome, Rung};
 use chancery_ledger::Enrolled;
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
+use super::anchored::{self, Anchoring};
 use super::calls::admit_sign;
 use super::{KeyUse, SigningError, Tally, release, skip};
 use crate::chancery::{Chancery, Lanes, Slot};
 use crate::config::Intents;
 use crate::problem::Problem;
-use crate::request::{SignRequest, item_key, read_items};
+use crate::request::{Mode, SignRequest, item_key, read_items};
 use crate::response::{self, Reply};
 use crate::routes::Caller;
 
@@ -44,7 +45,8 @@ pub async fn sign_batch(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8
     let mut written = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
         let item = match outcome {
-            Ok(outcome) => release(chancery, &outcome, response::signed).await,
+            Ok(Done::Outcome(outcome)) => release(chancery, &outcome, response::signed).await,
+            Ok(Done::Anchored(event, rung)) => anchored::release(chancery, &event, rung).await,
             Err(problem) => Err(problem),
         };
         written.push(item.unwrap_or_else(|problem| {
@@ -55,34 +57,52 @@ pub async fn sign_batch(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8
     Ok(Reply::json(response::items(&written)))
 }
 
-fn admit_item(
-    chancery: &Chancery,
-    caller: &Caller<'_>,
-    item: &RawValue,
-    position: usize,
-) -> Item<(KeyUse, Lanes)> {
+/// An item that was admitted.
+enum Admitted {
+    Use(KeyUse, Lanes),
+    Anchor(Anchoring),
+}
+
+/// An item that is on the ledger.
+enum Done {
+    Outcome(Committed<OutcomeKind>),
+    Anchored(Committed<EventKind>, Rung),
+}
+
+fn admit_item(chancery: &Chancery, caller: &Caller<'_>, item: &RawValue, position: usize) -> Item<Admitted> {
     let request = SignRequest::read_item(item, position)?;
     let lanes = chancery.key(&request.kid).map_or(Lanes::Cores, |key| key.lanes);
     let key = caller.idempotency_key.as_ref().and_then(|batch| item_key(batch, position));
     let replay = key.map(|key| ReplayKey { key, request_hash: request.hash });
-    Ok((admit_sign(chancery, caller, request, replay)?, lanes))
+    if request.mode == Mode::Anchored {
+        return anchored::admit(chancery, caller, request, replay).map(Admitted::Anchor);
+    }
+    Ok(Admitted::Use(admit_sign(chancery, caller, request, replay)?, lanes))
 }
 
 /// The plot for many: announce all, seal all, enrol all. Runs detached.
-async fn run(
-    chancery: Arc<Chancery>,
-    slot: Slot,
-    admitted: Vec<Item<(KeyUse, Lanes)>>,
-) -> (Vec<Item<Committed<OutcomeKind>>>, Slot) {
+async fn run(chancery: Arc<Chancery>, slot: Slot, admitted: Vec<Item<Admitted>>) -> (Vec<Item<Done>>, Slot) {
     let started = Instant::now();
     let deadline = started + chancery.limits.sign_timeout;
-    let mut done: Vec<Option<Item<Committed<OutcomeKind>>>> = Vec::with_capacity(admitted.len());
+    let mut done: Vec<Option<Item<Done>>> = Vec::with_capacity(admitted.len());
     done.resize_with(admitted.len(), || None);
-    let mut ready = Vec::with_capacity(admitted.len());
-    for (position, item) in announce_all(&chancery, admitted).await.into_iter().enumerate() {
+    let (mut uses, mut anchors) = (Vec::with_capacity(admitted.len()), Vec::new());
+    for (position, item) in admitted.into_iter().enumerate() {
         match item {
-            Ok((Enrolled::New(intent), lanes)) => ready.push((position, intent, lanes)),
-            Ok((Enrolled::Already(outcome), _)) => settle(&mut done, position, Ok(outcome)),
+            Ok(Admitted::Use(request, lanes)) => uses.push((position, request, lanes)),
+            Ok(Admitted::Anchor(anchoring)) => anchors.push((position, anchoring)),
+            Err(problem) => settle(&mut done, position, Err(problem)),
+        }
+    }
+    let (announced, anchored) = tokio::join!(announce_all(&chancery, uses), anchor_all(&chancery, anchors));
+    for (position, item) in anchored {
+        settle(&mut done, position, item);
+    }
+    let mut ready = Vec::with_capacity(announced.len());
+    for (position, item, lanes) in announced {
+        match item {
+            Ok(Enrolled::New(intent)) => ready.push((position, intent, lanes)),
+            Ok(Enrolled::Already(outcome)) => settle(&mut done, position, Ok(Done::Outcome(outcome))),
             Err(problem) => settle(&mut done, position, Err(problem)),
         }
     }
@@ -92,7 +112,7 @@ async fn run(
     let enrolled = chancery.roll.enrol_outcomes(outcomes).await;
     tallies.into_iter().for_each(|tally| tally.count(&chancery.metrics, started.elapsed()));
     for (position, outcome) in positions.into_iter().zip(enrolled) {
-        settle(&mut done, position, outcome.map_err(Problem::from));
+        settle(&mut done, position, outcome.map(Done::Outcome).map_err(Problem::from));
     }
     // An item without a result lost its sealing task; its intent is closed as abandoned at the next start.
     let lost = || Err(SigningError::TaskDied.into());
@@ -105,31 +125,42 @@ fn settle<T>(done: &mut [Option<T>], position: usize, result: T) {
     }
 }
 
-/// Makes all intents durable in one group commit; items keep their order.
+/// Makes all intents durable in one group commit.
 async fn announce_all(
     chancery: &Chancery,
-    admitted: Vec<Item<(KeyUse, Lanes)>>,
-) -> Vec<Item<(Enrolled, Lanes)>> {
-    let mut announced = Vec::with_capacity(admitted.len());
-    let mut waiting = Vec::new();
-    let mut intents = Vec::new();
-    for (position, item) in admitted.into_iter().enumerate() {
-        announced.push(match item {
-            Ok((KeyUse { intent, intents: Intents::Skip, .. }, lanes)) => Some(Ok((skip(intent), lanes))),
-            Ok((KeyUse { intent, .. }, lanes)) => {
+    uses: Vec<(usize, KeyUse, Lanes)>,
+) -> Vec<(usize, Item<Enrolled>, Lanes)> {
+    let mut announced = Vec::with_capacity(uses.len());
+    let (mut waiting, mut intents) = (Vec::new(), Vec::new());
+    for (position, request, lanes) in uses {
+        match request.intents {
+            Intents::Skip => announced.push((position, Ok(skip(request.intent)), lanes)),
+            Intents::Always => {
                 waiting.push((position, lanes));
-                intents.push(intent);
-                None
+                intents.push(request.intent);
             }
-            Err(problem) => Some(Err(problem)),
-        });
+        }
     }
     let enrolled = chancery.roll.enrol_intents(intents).await;
-    for ((position, lanes), result) in waiting.into_iter().zip(enrolled) {
-        let result = result.map(|enrolled| (enrolled, lanes)).map_err(Problem::from);
-        settle(&mut announced, position, result);
+    let together = waiting.into_iter().zip(enrolled);
+    announced
+        .extend(together.map(|((position, lanes), result)| (position, result.map_err(Problem::from), lanes)));
+    announced
+}
+
+/// Enrols all digests whose receipt is their signature, in one group commit.
+async fn anchor_all(chancery: &Chancery, anchors: Vec<(usize, Anchoring)>) -> Vec<(usize, Item<Done>)> {
+    let (mut places, mut events) = (Vec::with_capacity(anchors.len()), Vec::with_capacity(anchors.len()));
+    for (position, Anchoring { draft, replay, rung }) in anchors {
+        places.push((position, rung));
+        events.push((draft, replay));
     }
-    announced.into_iter().map(|item| item.unwrap_or_else(|| Err(SigningError::TaskDied.into()))).collect()
+    let enrolled = chancery.roll.enrol_events(events).await;
+    let together = places.into_iter().zip(enrolled);
+    let done = together.map(|((position, rung), event)| {
+        (position, event.map(|event| Done::Anchored(event, rung)).map_err(Problem::from))
+    });
+    done.collect()
 }
 
 /// Uses the keys: computing in one chunk per core off the I/O threads, devices with two requests in wait

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use chancery_format::Kid;
 use chancery_format::entry::{Operation, ReplayKey};
 
+use super::anchored::{self, Anchoring};
 use super::{KeyUse, detached, release};
 use crate::admission::{KeyUseRequest, Permit};
 use crate::chancery::Chancery;
 use crate::problem::Problem;
-use crate::request::{MacRequest, SignRequest};
+use crate::request::{MacRequest, Mode, SignRequest};
 use crate::response::{self, Reply};
 use crate::routes::Caller;
 
@@ -17,6 +18,11 @@ use crate::routes::Caller;
 pub async fn sign(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let request = SignRequest::read(body)?;
     let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
+    if request.mode == Mode::Anchored {
+        let Anchoring { draft, replay, rung } = anchored::admit(chancery, &caller, request, replay)?;
+        let event = chancery.roll.enrol_event(draft, replay).await?;
+        return Ok(Reply::json(anchored::release(chancery, &event, rung).await?));
+    }
     let admitted = admit_sign(chancery, &caller, request, replay)?;
     let (outcome, _slot) = detached(chancery, caller.slot, admitted).await?;
     Ok(Reply::json(release(chancery, &outcome, response::signed).await?))
@@ -47,6 +53,7 @@ pub(super) fn admit_sign(
     replay: Option<ReplayKey>,
 ) -> Result<KeyUse, Problem> {
     let (permit, intents) = permit(chancery, caller, &request.kid, Operation::Sign)?;
+    permit.takes(&request.digest)?;
     let intent = permit.into_intent(KeyUseRequest {
         digest: request.digest,
         purpose: request.purpose,
@@ -68,6 +75,9 @@ fn permit<'a>(
     // The first key of a batch stands for it.
     let _ = caller.kid.set(kid.clone());
     chancery.keyring.available(kid)?;
+    if let Some(second) = chancery.key(kid).and_then(|key| key.co_signer.as_ref()) {
+        chancery.keyring.available(&second.kid)?;
+    }
     let intents = permit.intents();
     Ok((permit, intents))
 }

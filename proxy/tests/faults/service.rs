@@ -226,6 +226,8 @@ async fn assemble(
     let keys = keys(late).into_iter().map(|key| {
         let info = keyring.lookup(&key.kid).unwrap();
         KeyEntry {
+            co_signer: None,
+            anchored: false,
             is_ledger_key: key.kid.as_str() == "ledger",
             public_key_pem: info.public_key.as_ref().map(|key| key.to_pem()),
             kid: key.kid,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
-use chancery_format::{Hash, Kid, Origin, Rung, SignatureAlgorithm, TreeHead};
+use chancery_format::{Hash, HashAlgorithm, Kid, Origin, Rung, SignatureAlgorithm, TreeHead};
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::{Fault, FaultyDevice};
 use chancery_hsm::{Cost, KeyShape, KeySpec, Keyring};
@@ -12,7 +12,7 @@ use chancery_ledger::{OnFatal, Roll, RollOptions};
 use chancery_proxy::authenticate::{Authenticator, Peer, Session};
 use chancery_proxy::config::KeyConfig;
 use chancery_proxy::daemon::SystemClock;
-use chancery_proxy::registry_publisher::registered;
+use chancery_proxy::registry_publisher::Known;
 use chancery_proxy::tls::Tls;
 use rustls_pki_types::UnixTime;
 
@@ -23,10 +23,10 @@ use crate::words::Fails;
 /// Name, algorithm, shape, release. The last is new at the start that a row may break.
 const KEYS: [(&str, SignatureAlgorithm, KeyShape, Rung); 6] = [
     ("ledger", SignatureAlgorithm::Ed25519, KeyShape::Ed25519, Rung::Durable),
-    ("orders", SignatureAlgorithm::EcdsaP256Sha256, KeyShape::EcdsaP256, Rung::Durable),
+    ("orders", SignatureAlgorithm::EcdsaP256Sha256, KeyShape::P256, Rung::Durable),
     ("sealed", SignatureAlgorithm::Ed25519, KeyShape::Ed25519, Rung::Checkpointed),
     ("kept", SignatureAlgorithm::Ed25519, KeyShape::Ed25519, Rung::Archived),
-    ("tags", SignatureAlgorithm::HmacSha256, KeyShape::Hmac, Rung::Durable),
+    ("tags", SignatureAlgorithm::HmacSha256, KeyShape::Hmac(HashAlgorithm::Sha256), Rung::Durable),
     ("late", SignatureAlgorithm::Ed25519, KeyShape::Ed25519, Rung::Durable),
 ];
 
@@ -118,13 +118,14 @@ impl World {
     }
 
     pub(crate) fn keyring(&self, known: Option<&chancery_format::SignersRegistry>, late: bool) -> Keyring {
+        let known = Known::of(known).unwrap();
         let mut builder = Keyring::builder()
             .backend_with_queue(self.device.clone(), 1)
             .backend(self.safe.clone())
             .ledger_key("ledger".parse().unwrap());
         for key in keys(late) {
             builder = builder.key(KeySpec {
-                registered: registered(known, &key.signer_kid).unwrap(),
+                registered: known.key(&key.signer_kid),
                 purpose: key.purpose.as_str().to_owned(),
                 kid: key.kid,
                 signer_kid: key.signer_kid,
@@ -146,6 +147,9 @@ pub(crate) fn origin() -> Origin {
 pub(crate) fn keys(late: bool) -> Vec<KeyConfig> {
     let configured = KEYS.into_iter().filter(|(kid, ..)| late || *kid != "late");
     let configured = configured.map(|(kid, algorithm, _, release)| KeyConfig {
+        co_signer: None,
+        anchored: false,
+        requested_by: None,
         kid: kid.parse::<Kid>().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         backend: if kid == "ledger" { "safe" } else { "device" }.to_owned(),

@@ -13,7 +13,7 @@ use chancery_format::entry::{Intent, IntentParts, Operation, PolicyRef, Signatur
 use chancery_format::{Digest, EventDraft, Hash, Outcome, Rung, SignatureAlgorithm};
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::SlowDevice;
-use chancery_hsm::{KeyShape, KeySpec, Keyring};
+use chancery_hsm::{KeyShape, KeySpec, Keyring, Registered};
 use chancery_ledger::Roll;
 use chancery_tests::rig::{Identity, World, WorldOptions, roll_options, wire};
 use http_body_util::{BodyExt as _, Full};
@@ -99,6 +99,7 @@ pub(crate) fn intent(kid: &str, number: u64) -> Intent {
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&number.to_be_bytes());
     Intent::new(IntentParts {
+        co_signer: None,
         kid: kid.parse().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         algorithm: SignatureAlgorithm::Ed25519,
@@ -140,7 +141,7 @@ pub(crate) async fn ledger_alone(table: &mut Table, seconds: Duration) {
     let (started, before, mut entries) = (Instant::now(), own_cpu(), 0u64);
     while started.elapsed() < seconds {
         let signed =
-            |number| Outcome::signed(intent("ed", entries + number), SignatureBytes::new(vec![7; 64]));
+            |number| Outcome::signed(intent("ed", entries + number), SignatureBytes::new(vec![7; 64]), None);
         for committed in roll.enrol_outcomes((0..64).map(signed).collect()).await {
             committed.unwrap();
         }
@@ -220,7 +221,7 @@ pub(crate) async fn slow_device(table: &mut Table, seconds: Duration) {
         algorithm: SignatureAlgorithm::Ed25519,
         purpose: "bench".into(),
         description: String::new(),
-        registered: None,
+        registered: Registered::No,
     };
     let ring = Arc::new(Keyring::builder().backend(Arc::new(device)).key(spec).build().unwrap());
     let end = Instant::now() + seconds;
@@ -233,7 +234,7 @@ pub(crate) async fn slow_device(table: &mut Table, seconds: Duration) {
                     let intent = DurableIntent::skipped_for_software(intent("ed", caller));
                     let outcome = ring.seal(intent, None, Instant::now() + Duration::from_secs(10)).await;
                     signed +=
-                        u64::from(matches!(outcome.result(), chancery_format::OutcomeResult::Signed(_)));
+                        u64::from(matches!(outcome.result(), chancery_format::OutcomeResult::Signed(..)));
                 }
                 signed
             })

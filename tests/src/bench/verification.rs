@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use chancery_format::checkpoint::Checkpoint;
-use chancery_format::entry::{SignatureBytes, signer_activated};
+use chancery_format::entry::{Activation, BirthRecord, SignatureBytes, signer_activated};
 use chancery_format::note::{NoteVerifier, assemble};
 use chancery_format::registry::{KeyState, LedgerSection, SignerRecord};
 use chancery_format::{Outcome, PublicKey, SignatureAlgorithm, SignersRegistry};
@@ -86,7 +86,16 @@ async fn build(folder: &std::path::Path, entries: u64) -> SignersRegistry {
     let activated = records.iter().map(|record| {
         let kid = record.kid.as_ref().unwrap();
         let pem = record.public_key_pem.as_deref();
-        (signer_activated(kid, &record.signer_kid, record.algorithm, pem, &record.purpose), None)
+        let activation = Activation {
+            kid,
+            signer_kid: &record.signer_kid,
+            algorithm: record.algorithm,
+            public_key_pem: pem,
+            purpose: &record.purpose,
+            birth: BirthRecord::default(),
+            requested_by: None,
+        };
+        (signer_activated(&activation), None)
     });
     for committed in roll.enrol_events(activated.collect()).await {
         committed.unwrap();
@@ -95,7 +104,7 @@ async fn build(folder: &std::path::Path, entries: u64) -> SignersRegistry {
         let signed = (first..(first + 1_000).min(entries - 3)).map(|number| {
             let intent = intent("ed", number);
             let signature = key.sign(intent.parts().digest.as_bytes()).as_ref().to_vec();
-            Outcome::signed(intent, SignatureBytes::new(signature))
+            Outcome::signed(intent, SignatureBytes::new(signature), None)
         });
         for committed in roll.enrol_outcomes(signed.collect()).await {
             committed.unwrap();

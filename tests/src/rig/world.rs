@@ -230,20 +230,26 @@ impl World {
     }
 }
 
-/// Keys of every world: kid and algorithm. The first signs checkpoints.
-pub const KEYS: [(&str, &str); 6] = [
+/// Keys of every world: kid and algorithm. The first signs checkpoints; `dual` has `pq` for a co-signer, and
+/// digests may be anchored in its name.
+pub const KEYS: [(&str, &str); 10] = [
     ("ledger", "ed25519"),
     ("ed", "ed25519"),
     ("p256", "ecdsa-p256-sha256"),
     ("rsa", "rsa-sha256"),
     ("pss", "rsa-pss-sha256"),
     ("mac", "hmac-sha256"),
+    ("p384", "ecdsa-p384-sha384"),
+    ("k1", "ecdsa-secp256k1-sha256"),
+    ("pq", "ml-dsa-65"),
+    ("dual", "ed25519"),
 ];
 
 fn key_table(kid: &str, algorithm: &str) -> String {
+    let more = if kid == "dual" { "co_signer = \"pq\"\nanchored = true\n" } else { "" };
     format!(
         "[[keys]]\nkid = \"{kid}\"\nsigner_kid = \"{kid}-{algorithm}-v1\"\nbackend = \"software\"\n\
-         algorithm = \"{algorithm}\"\npurpose = \"test\"\n\n"
+         algorithm = \"{algorithm}\"\npurpose = \"test\"\n{more}\n"
     )
 }
 

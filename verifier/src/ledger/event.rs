@@ -1,9 +1,9 @@
 //! One event by itself: its form, its names, and what it says about keys.
 
-use chancery_format::committed::{FailedPayload, IssuedPayload};
-use chancery_format::entry::event_type;
+use chancery_format::committed::{AnchoredPayload, FailedPayload, IssuedPayload};
+use chancery_format::entry::{decode_base64, event_type};
 use chancery_format::event::EventError;
-use chancery_format::{AuditEvent, Digest, Hash, SignatureAlgorithm};
+use chancery_format::{AuditEvent, Digest, Hash, PublicKey, SignatureAlgorithm};
 use serde::Deserialize;
 
 use super::bundle::read_despite_hash;
@@ -37,17 +37,52 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) enum Act {
     Opened,
-    Activated(SignerId),
+    Activated(SignerId, Born),
     Retired(SignerId),
     Published { version: u64, sha256: Hash },
-    Issued(Issued),
+    Issued(Vec<Issued>),
+    Anchored,
+}
+
+/// What the ledger tells of a key's birth.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Born {
+    /// Time of the entry.
+    pub(crate) ts: String,
+    pub(crate) origin: Option<String>,
+    pub(crate) device: Option<String>,
+    pub(crate) serial: Option<String>,
+    pub(crate) attestation: Attested,
+    pub(crate) requested_by: Option<String>,
+}
+
+/// Whether a device vouches for the key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Attested {
+    /// There is no attestation.
+    #[default]
+    No,
+    /// There is one, of this key; its chain ended in no root the operator had configured.
+    Unanchored,
+    /// There is one, of this key, and the daemon checked its chain up to a configured root.
+    Anchored,
+}
+
+impl Attested {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "none",
+            Self::Unanchored => "unanchored",
+            Self::Anchored => "anchored",
+        }
+    }
 }
 
 /// A signature to verify.
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(crate) signer: SignerId,
-    pub(crate) digest: [u8; 32],
+    pub(crate) digest: Digest,
     pub(crate) signature: Signature,
 }
 
@@ -98,11 +133,33 @@ struct Opened<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Activated<'a> {
     algorithm: &'a str,
+    #[serde(default, borrow)]
+    birth: Option<Birth<'a>>,
     kid: &'a str,
+    #[serde(rename = "public_key_pem")]
     public_key_pem: Option<String>,
+    #[serde(default)]
+    requested_by: Option<String>,
+    #[serde(rename = "signer_kid")]
     signer_kid: &'a str,
+}
+
+/// What the device that holds a key said of its birth.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Birth<'a> {
+    #[serde(default)]
+    attestation: Vec<&'a str>,
+    #[serde(default)]
+    attestation_anchored: bool,
+    #[serde(default)]
+    device: Option<String>,
+    origin: &'a str,
+    #[serde(default)]
+    serial: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -170,6 +227,7 @@ impl<'a> EventReader<'a> {
                 }
                 None
             }
+            event_type::ANCHORED => self.anchored(),
             event_type::OPENED => self.opened(),
             event_type::ACTIVATED => self.activated(),
             event_type::RETIRED => {
@@ -237,53 +295,115 @@ impl<'a> EventReader<'a> {
         if record.kid.as_ref().is_some_and(|kid| kid.as_str() != payload.kid) {
             self.tell(Kind::SignerMismatch, format!("kid of {name} differs from the registry's"));
         }
-        Some(Act::Activated(id))
+        let born = self.born(payload.birth, payload.requested_by, id);
+        Some(Act::Activated(id, born))
     }
 
-    fn issued(&mut self) -> Option<Issued> {
+    /// An attestation must speak of this very key: its first certificate holds the key's encoding.
+    fn born(&mut self, birth: Option<Birth<'_>>, requested_by: Option<String>, id: SignerId) -> Born {
+        let ts = self.event.ts.to_string();
+        let Some(birth) = birth else { return Born { ts, requested_by, ..Born::default() } };
+        let signer = self.trust.signer(id);
+        let attestation = birth.attestation.first().map(|certificate| {
+            let der = decode_base64(certificate).unwrap_or_default();
+            let spki = signer.key.as_ref().map(PublicKey::spki_der).unwrap_or_default();
+            !spki.is_empty() && der.windows(spki.len()).any(|window| window == spki)
+        });
+        if attestation == Some(false) {
+            let message = format!("the attestation of {} is not of its key", signer.name());
+            self.tell(Kind::SignerMismatch, message);
+        }
+        let attestation = match (attestation, birth.attestation_anchored) {
+            (Some(true), true) => Attested::Anchored,
+            (Some(true), false) => Attested::Unanchored,
+            _ => Attested::No,
+        };
+        let origin = birth.origin.to_owned();
+        Born {
+            ts,
+            origin: Some(origin),
+            device: birth.device,
+            serial: birth.serial,
+            attestation,
+            requested_by,
+        }
+    }
+
+    /// A digest whose signature is its place in the tree: the key it names must be one of the registry.
+    fn anchored(&mut self) -> Option<Act> {
+        let payload: AnchoredPayload<'_> = self.payload()?;
+        if Digest::parse(payload.digest_algorithm, payload.digest).is_err() {
+            return self.bad_payload();
+        }
+        if !self.trust.knows_kid(payload.kid) {
+            self.tell(Kind::SignerUnknown, format!("key {} is not in the given registry", payload.kid));
+        }
+        Some(Act::Anchored)
+    }
+
+    /// One signature, or two if the key has a co-signer.
+    fn issued(&mut self) -> Option<Vec<Issued>> {
         let Some(payload) = IssuedPayload::parse(self.event.payload) else { return self.bad_payload() };
-        let digest = Digest::parse(payload.digest_algorithm, payload.digest).ok();
-        let signature = payload.signature_bytes();
-        let (Some(Digest::Sha256(digest)), Some(signature), true) =
-            (digest, signature, payload.rung().is_some())
+        let (Ok(digest), Some(_)) = (Digest::parse(payload.digest_algorithm, payload.digest), payload.rung())
         else {
             return self.bad_payload();
         };
-        let id = self.signer(payload.signer_kid)?;
+        let Some(signature) = payload.signature_bytes() else { return self.bad_payload() };
+        let mut uses = vec![Use {
+            kid: payload.kid,
+            signer_kid: payload.signer_kid,
+            algorithm: payload.algorithm,
+            signature,
+        }];
+        if let Some(second) = &payload.co_signer {
+            let Some(signature) = second.signature_bytes() else { return self.bad_payload() };
+            let (kid, signer_kid, algorithm) = (second.kid, second.signer_kid, second.algorithm);
+            uses.push(Use { kid, signer_kid, algorithm, signature });
+        }
+        uses.into_iter().map(|one| self.one_issued(payload.operation, digest, one)).collect()
+    }
+
+    fn one_issued(&mut self, operation: &str, digest: Digest, one: Use<'_>) -> Option<Issued> {
+        let Use { kid, signer_kid, algorithm, signature } = one;
+        let id = self.signer(signer_kid)?;
         let record = &self.trust.signer(id).record;
-        let operation = if record.algorithm.is_mac() { "mac" } else { "sign" };
-        if payload.algorithm != record.algorithm.as_str() || payload.operation != operation {
-            let message =
-                format!("{} does not do {} {}", payload.signer_kid, payload.operation, payload.algorithm);
-            self.tell(Kind::SignerMismatch, message);
+        let does = if record.algorithm.is_mac() { "mac" } else { "sign" };
+        if algorithm != record.algorithm.as_str() || operation != does {
+            self.tell(Kind::SignerMismatch, format!("{signer_kid} does not do {operation} {algorithm}"));
             return None;
         }
-        if record.kid.as_ref().is_some_and(|kid| kid.as_str() != payload.kid) {
-            self.tell(
-                Kind::SignerMismatch,
-                format!("{} is not a key of {}", payload.signer_kid, payload.kid),
-            );
+        if record.kid.as_ref().is_some_and(|known| known.as_str() != kid) {
+            self.tell(Kind::SignerMismatch, format!("{signer_kid} is not a key of {kid}"));
         }
         let signature = match record.algorithm {
             SignatureAlgorithm::Ed25519 => match signature.try_into() {
                 Ok(bytes) => Signature::Ed25519(bytes),
                 Err(_) => {
-                    let message =
-                        format!("signature of {} does not verify: not 64 bytes", payload.signer_kid);
+                    let message = format!("signature of {signer_kid} does not verify: not 64 bytes");
                     self.tell(Kind::SignatureInvalid, message);
                     return None;
                 }
             },
-            SignatureAlgorithm::HmacSha256 if signature.len() != 32 => return self.bad_payload(),
-            SignatureAlgorithm::HmacSha256 => Signature::Mac,
+            algorithm if algorithm.is_mac() && algorithm.signature_bytes() != Some(signature.len()) => {
+                return self.bad_payload();
+            }
+            algorithm if algorithm.is_mac() => Signature::Mac,
             _ => Signature::Other(signature.into()),
         };
         Some(Issued { signer: id, digest, signature })
     }
 }
 
+/// One key use of a leaf.
+struct Use<'a> {
+    kid: &'a str,
+    signer_kid: &'a str,
+    algorithm: &'a str,
+    signature: Vec<u8>,
+}
+
 fn is_outcome(name: &str) -> bool {
-    matches!(name, event_type::ISSUED | event_type::FAILED | event_type::ABANDONED)
+    matches!(name, event_type::ISSUED | event_type::FAILED | event_type::ABANDONED | event_type::ANCHORED)
 }
 
 /// Names only the appliance itself writes.

@@ -1,7 +1,11 @@
 //! When each key was active, by the ledger's own entries, held against the given registry.
 
-use chancery_format::LeafIndex;
+use std::collections::BTreeMap;
 
+use chancery_format::LeafIndex;
+use serde_json::{Value, json};
+
+use super::event::{Attested, Born};
 use crate::findings::{Finding, Findings, Kind};
 use crate::trust::{SignerId, Trust};
 
@@ -17,10 +21,70 @@ impl Life {
     }
 }
 
+/// A key's life, as the entries told it.
+#[derive(Debug, Clone)]
+pub struct KeyLife {
+    signer_kid: String,
+    kid: Option<String>,
+    algorithm: &'static str,
+    activated: u64,
+    retired: Option<u64>,
+    born: Born,
+}
+
+impl KeyLife {
+    /// For machines.
+    pub(crate) fn to_json(&self) -> Value {
+        let Born { ts, origin, device, serial, attestation, requested_by } = &self.born;
+        json!({
+            "signer_kid": self.signer_kid,
+            "kid": self.kid,
+            "algorithm": self.algorithm,
+            "activatedIndex": self.activated,
+            "activatedAt": ts,
+            "retiredIndex": self.retired,
+            "origin": origin,
+            "device": device,
+            "serial": serial,
+            "attestation": attestation.as_str(),
+            "requestedBy": requested_by,
+        })
+    }
+
+    /// One line for people.
+    pub(crate) fn to_text(&self) -> String {
+        let Born { ts, origin, device, serial, attestation, requested_by } = &self.born;
+        let mut line =
+            format!("{} {} since entry {} ({ts})", self.signer_kid, self.algorithm, self.activated);
+        let place = device.as_deref().unwrap_or("a device that is not named");
+        line += &match origin.as_deref() {
+            Some("generated") => format!(", born in {place}"),
+            Some("imported") => format!(", brought into {place}"),
+            _ => format!(", of unknown origin, in {place}"),
+        };
+        if let Some(serial) = serial {
+            line += &format!(" {serial}");
+        }
+        line += match attestation {
+            Attested::No => ", which does not attest it",
+            Attested::Unanchored => ", which attests it under a root nobody configured",
+            Attested::Anchored => ", which attests it",
+        };
+        if let Some(person) = requested_by {
+            line += &format!(", at the request of {person}");
+        }
+        if let Some(index) = self.retired {
+            line += &format!("; retired at entry {index}");
+        }
+        line
+    }
+}
+
 /// The life of every signer of the registry, as far as the entries have told.
 #[derive(Debug)]
 pub(crate) struct Lives {
     lives: Vec<Life>,
+    births: BTreeMap<SignerId, Born>,
     /// The ledger key of the first entry, under which it and its own activation stand.
     opening: Option<SignerId>,
     /// Whether entries are missing, which may have told more.
@@ -29,7 +93,12 @@ pub(crate) struct Lives {
 
 impl Lives {
     pub(crate) fn new(trust: &Trust) -> Self {
-        Self { lives: vec![Life::default(); trust.signer_count()], opening: None, incomplete: false }
+        Self {
+            lives: vec![Life::default(); trust.signer_count()],
+            births: BTreeMap::new(),
+            opening: None,
+            incomplete: false,
+        }
     }
 
     fn life(&self, id: SignerId) -> Life {
@@ -42,7 +111,13 @@ impl Lives {
     }
 
     /// `signer.activated` at an index.
-    pub(crate) fn activate(&mut self, trust: &Trust, id: SignerId, index: u64, findings: &mut Findings) {
+    pub(crate) fn activate(
+        &mut self,
+        trust: &Trust,
+        (id, born): (SignerId, Born),
+        index: u64,
+        findings: &mut Findings,
+    ) {
         let signer = trust.signer(id);
         if self.life(id).activated.is_some() {
             let message = format!("{} is activated a second time", signer.name());
@@ -56,6 +131,7 @@ impl Lives {
         if let Some(life) = self.lives.get_mut(id.0) {
             life.activated = Some(index);
         }
+        self.births.insert(id, born);
     }
 
     /// `signer.retired` at an index.
@@ -108,6 +184,22 @@ impl Lives {
         let life = self.life(id);
         let begun = life.activated.is_some() || self.opening == Some(id) || self.incomplete;
         begun && life.retired.is_none_or(|until| index < until)
+    }
+
+    /// What the entries told of every key that was activated.
+    pub(crate) fn told(&self, trust: &Trust) -> Vec<KeyLife> {
+        let life_of = |(id, born): (&SignerId, &Born)| {
+            let (record, life) = (&trust.signer(*id).record, self.life(*id));
+            KeyLife {
+                signer_kid: record.signer_kid.as_str().to_owned(),
+                kid: record.kid.as_ref().map(|kid| kid.as_str().to_owned()),
+                algorithm: record.algorithm.as_str(),
+                activated: life.activated.unwrap_or_default(),
+                retired: life.retired,
+                born: born.clone(),
+            }
+        };
+        self.births.iter().map(life_of).collect()
     }
 
     /// What the registry claims below `size` and the entries did not tell.

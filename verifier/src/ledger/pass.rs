@@ -12,7 +12,7 @@ use chancery_format::{Hash, TreeHead};
 use super::bundle::BundleReport;
 use super::chains::Chains;
 use super::event::{Act, EntryFacts, Link};
-use super::lives::Lives;
+use super::lives::{KeyLife, Lives};
 use super::notes::SignedHead;
 use super::plan::Plan;
 use super::pool::{Done, Job, Pool};
@@ -151,8 +151,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Says what can only be said at the end.
-    pub(crate) fn finish(mut self, findings: &mut Findings, checked: &mut Checked) {
+    /// Says what can only be said at the end; gives the lives of the keys.
+    pub(crate) fn finish(mut self, findings: &mut Findings, checked: &mut Checked) -> Vec<KeyLife> {
         self.stray_tails_below(self.last.size.0 + 1);
         while let Some(target) = self.targets.pop_front() {
             self.hold(&target); // the entries under it are missing
@@ -172,6 +172,7 @@ impl<'a> Pass<'a> {
             ..self.checked
         };
         findings.merge(self.findings);
+        self.lives.told(self.trust)
     }
 
     fn give_out(&mut self) {
@@ -332,15 +333,24 @@ impl<'a> Pass<'a> {
         self.follow(&link, act.as_deref());
         match act.map(|act| *act) {
             None | Some(Act::Opened) => {}
-            Some(Act::Activated(id)) => self.lives.activate(self.trust, id, self.at, &mut self.findings),
+            Some(Act::Anchored) => self.checked.anchored += 1,
+            Some(Act::Activated(id, born)) => {
+                self.lives.activate(self.trust, (id, born), self.at, &mut self.findings);
+            }
             Some(Act::Retired(id)) => self.lives.retire(self.trust, id, self.at, &mut self.findings),
             Some(Act::Published { version, sha256 }) => {
                 self.registries.publish(self.trust, self.at, version, sha256, &mut self.findings);
             }
-            Some(Act::Issued(issued)) => match self.lives.may_sign(self.trust, issued.signer, self.at) {
-                Ok(()) => self.urgent.extend(self.gathering.add(self.at, issued).map(Job::Signatures)),
-                Err(finding) => self.findings.push(finding),
-            },
+            Some(Act::Issued(uses)) => {
+                for issued in uses {
+                    match self.lives.may_sign(self.trust, issued.signer, self.at) {
+                        Ok(()) => {
+                            self.urgent.extend(self.gathering.add(self.at, issued).map(Job::Signatures))
+                        }
+                        Err(finding) => self.findings.push(finding),
+                    }
+                }
+            }
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct SignatureJob {
 #[derive(Debug)]
 enum Work {
     Ed25519 { items: Vec<Item>, strict: bool },
-    Other(Vec<([u8; 32], Box<[u8]>)>),
+    Alone(Vec<(Digest, Box<[u8]>)>),
 }
 
 /// What became of a job.
@@ -43,11 +43,24 @@ pub(crate) struct SignatureReport {
     pub(crate) findings: Vec<Finding>,
 }
 
+/// What waits of one key: Ed25519 over SHA-256 digests for an equation, everything else to be checked alone.
 #[derive(Debug, Default)]
 struct Waiting {
-    indices: Vec<u64>,
-    ed25519: Vec<Item>,
-    other: Vec<([u8; 32], Box<[u8]>)>,
+    together: (Vec<u64>, Vec<Item>),
+    alone: (Vec<u64>, Vec<(Digest, Box<[u8]>)>),
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.together.0.len() + self.alone.0.len()
+    }
+
+    /// Whether that list is now long enough for a job.
+    fn add_alone(&mut self, index: u64, digest: Digest, signature: Box<[u8]>) -> bool {
+        self.alone.0.push(index);
+        self.alone.1.push((digest, signature));
+        self.alone.0.len() >= SINGLES_MAX
+    }
 }
 
 /// Gathers signatures by key.
@@ -69,41 +82,48 @@ impl Gathering {
     /// Adds one; gives a job when enough of its key have come together.
     pub(crate) fn add(&mut self, index: u64, issued: Issued) -> Option<SignatureJob> {
         let waiting = self.by_signer.get_mut(issued.signer.0)?;
-        match issued.signature {
-            Signature::Mac => {
+        let full = match (issued.signature, issued.digest) {
+            (Signature::Mac, _) => {
                 self.macs += 1;
                 return None;
             }
-            Signature::Ed25519(bytes) => waiting.ed25519.push((issued.digest, bytes)),
-            Signature::Other(bytes) => waiting.other.push((issued.digest, bytes)),
-        }
-        waiting.indices.push(index);
+            (Signature::Ed25519(bytes), Digest::Sha256(digest)) => {
+                waiting.together.0.push(index);
+                waiting.together.1.push((digest, bytes));
+                waiting.together.0.len() >= if self.strict { SINGLES_MAX } else { BATCH_MAX }
+            }
+            (Signature::Ed25519(bytes), digest) => waiting.add_alone(index, digest, bytes.into()),
+            (Signature::Other(bytes), digest) => waiting.add_alone(index, digest, bytes),
+        };
         self.waiting += 1;
-        let enough = if self.strict || !waiting.other.is_empty() { SINGLES_MAX } else { BATCH_MAX };
-        if waiting.indices.len() >= enough {
+        if full {
             return self.take(issued.signer);
         }
         if self.waiting >= WAITING_MAX {
-            let longest = self.by_signer.iter().enumerate().max_by_key(|(_, w)| w.indices.len())?.0;
+            let longest = self.by_signer.iter().enumerate().max_by_key(|(_, waiting)| waiting.len())?.0;
             return self.take(SignerId(longest));
         }
         None
     }
 
-    /// Everything still waiting.
+    /// Everything still waiting: two jobs a key at most.
     pub(crate) fn finish(&mut self) -> Vec<SignatureJob> {
-        (0..self.by_signer.len()).filter_map(|at| self.take(SignerId(at))).collect()
+        (0..2 * self.by_signer.len()).filter_map(|at| self.take(SignerId(at / 2))).collect()
     }
 
+    /// The longer of the key's two lists.
     fn take(&mut self, signer: SignerId) -> Option<SignatureJob> {
-        let waiting = std::mem::take(self.by_signer.get_mut(signer.0)?);
-        self.waiting -= waiting.indices.len();
-        let work = if waiting.other.is_empty() {
-            Work::Ed25519 { items: waiting.ed25519, strict: self.strict }
+        let waiting = self.by_signer.get_mut(signer.0)?;
+        let strict = self.strict;
+        let (indices, work) = if waiting.together.0.len() >= waiting.alone.0.len() {
+            let (indices, items) = std::mem::take(&mut waiting.together);
+            (indices, Work::Ed25519 { items, strict })
         } else {
-            Work::Other(waiting.other)
+            let (indices, items) = std::mem::take(&mut waiting.alone);
+            (indices, Work::Alone(items))
         };
-        (!waiting.indices.is_empty()).then_some(SignatureJob { signer, indices: waiting.indices, work })
+        self.waiting -= indices.len();
+        (!indices.is_empty()).then_some(SignatureJob { signer, indices, work })
     }
 }
 
@@ -115,9 +135,8 @@ pub(crate) fn verify(trust: &Trust, job: &SignatureJob) -> SignatureReport {
         (Work::Ed25519 { items, strict }, Some(key)) => {
             find_bad(key, *strict, &job.indices, items, &mut bad);
         }
-        (Work::Other(items), Some(key)) => {
-            let fails =
-                |(digest, bytes): &([u8; 32], Box<[u8]>)| !key.verify(&Digest::Sha256(*digest), bytes);
+        (Work::Alone(items), Some(key)) => {
+            let fails = |(digest, bytes): &(Digest, Box<[u8]>)| !key.verify(digest, bytes);
             bad = job.indices.iter().zip(items).filter(|(_, item)| fails(item)).map(|(i, _)| *i).collect();
         }
         (_, None) => bad.clone_from(&job.indices),

@@ -7,7 +7,8 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{self, KeySize};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, ML_DSA_65_SIGNING, PqdsaKeyPair,
+    RSA_PKCS1_SHA256, RSA_PSS_SHA256,
 };
 use chancery_format::note::NoteVerifier;
 use chancery_format::{Hash, Kid, PublicKey, SignatureAlgorithm};
@@ -27,6 +28,7 @@ enum Secret {
     Ed25519(SigningKey),
     P256(Arc<EcdsaKeyPair>),
     Rsa(Arc<rsa::KeyPair>),
+    MlDsa65(Arc<PqdsaKeyPair>),
     Hmac(hmac::Key),
 }
 
@@ -46,7 +48,11 @@ impl TestKey {
                 Secret::P256(Arc::new(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap()))
             }
             SignatureAlgorithm::RsaSha256 | SignatureAlgorithm::RsaPssSha256 => Secret::Rsa(rsa_key()),
+            SignatureAlgorithm::MlDsa65 => {
+                Secret::MlDsa65(Arc::new(PqdsaKeyPair::generate(&ML_DSA_65_SIGNING).unwrap()))
+            }
             SignatureAlgorithm::HmacSha256 => Secret::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &seed)),
+            other => panic!("no test needs a key for {other}"),
         };
         Self { kid: kid.parse().unwrap(), signer_kid: signer_kid.parse().unwrap(), algorithm, secret }
     }
@@ -59,6 +65,7 @@ impl TestKey {
             }
             Secret::P256(key) => Some(from_der(key.public_key().as_der().unwrap().as_ref())),
             Secret::Rsa(key) => Some(from_der(key.public_key().as_der().unwrap().as_ref())),
+            Secret::MlDsa65(key) => Some(from_der(key.public_key().as_der().unwrap().as_ref())),
             Secret::Hmac(_) => None,
         }
     }
@@ -88,6 +95,11 @@ impl TestKey {
                 let padding: &'static dyn aws_lc_rs::signature::RsaEncoding =
                     if pss { &RSA_PSS_SHA256 } else { &RSA_PKCS1_SHA256 };
                 key.sign(padding, &random, message, &mut signature).unwrap();
+                signature
+            }
+            Secret::MlDsa65(key) => {
+                let mut signature = vec![0; key.algorithm().signature_len()];
+                key.sign(&Hash::of(&[message]).0, &mut signature).unwrap();
                 signature
             }
             Secret::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),

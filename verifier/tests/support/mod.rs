@@ -97,6 +97,8 @@ pub struct Writer {
     epoch: u64,
     registry_version: u64,
     clock_ms: i64,
+    /// What the next key activated says of its birth.
+    pub next_birth: Option<entry::BirthRecord>,
 }
 
 pub fn payload(json: &str) -> CanonicalJson {
@@ -149,6 +151,7 @@ impl Writer {
             epoch: 0,
             registry_version: 0,
             clock_ms: 1_795_000_000_000,
+            next_birth: None,
         }
     }
 
@@ -196,8 +199,15 @@ impl Writer {
 
     pub fn activate_key(&mut self, key: TestKey) -> u64 {
         let pem = key.public_key_pem();
-        let draft =
-            entry::signer_activated(&key.kid, &key.signer_kid, key.algorithm, pem.as_deref(), "testing");
+        let draft = entry::signer_activated(&entry::Activation {
+            kid: &key.kid,
+            signer_kid: &key.signer_kid,
+            algorithm: key.algorithm,
+            public_key_pem: pem.as_deref(),
+            purpose: "testing",
+            birth: self.next_birth.take().unwrap_or_default(),
+            requested_by: None,
+        });
         let index = self.add(&draft);
         let deployed_at = self.tick();
         self.records.push(SignerRecord {
@@ -238,6 +248,7 @@ impl Writer {
         let key = &self.keys[signer_kid];
         let is_mac = key.algorithm.is_mac();
         Intent::new(IntentParts {
+            co_signer: None,
             kid: key.kid.clone(),
             signer_kid: key.signer_kid.clone(),
             algorithm: key.algorithm,
@@ -263,7 +274,7 @@ impl Writer {
     /// A signature event with any signature bytes.
     pub fn issue(&mut self, signer_kid: &str, stream: &str, message: &[u8], signature: Vec<u8>) -> u64 {
         let intent = self.intent(signer_kid, stream, message);
-        self.add(&Outcome::signed(intent, SignatureBytes::new(signature)).draft())
+        self.add(&Outcome::signed(intent, SignatureBytes::new(signature), None).draft())
     }
 
     pub fn fail(&mut self, signer_kid: &str, stream: &str) -> u64 {

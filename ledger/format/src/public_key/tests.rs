@@ -8,7 +8,9 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+    EcdsaKeyPair, KeyPair, ML_DSA_44_SIGNING, ML_DSA_65_SIGNING, PqdsaKeyPair, RSA_PKCS1_SHA256,
+    RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
     RsaKeyPair,
 };
 
@@ -232,8 +234,7 @@ fn pem_has_one_spelling_and_knows_its_algorithm() {
             assert_eq!(read(&bad), Err(PublicKeyError::Encoding), "{bad}");
         }
         for other in SignatureAlgorithm::ALL {
-            let rsa = |algorithm: SignatureAlgorithm| algorithm.as_str().starts_with("rsa");
-            let fits = other == key.algorithm() || (rsa(other) && rsa(key.algorithm()));
+            let fits = other.family() == key.algorithm().family();
             assert_eq!(PublicKey::from_pem(other, &pem).is_ok(), fits, "{other} from {}", key.algorithm());
         }
     }
@@ -274,4 +275,115 @@ fn der_has_one_spelling() {
     pss.drain(at + 11..at + 13);
     (pss[3], pss[5]) = (pss[3] - 2, pss[5] - 2);
     assert_eq!(PublicKey::from_der(SignatureAlgorithm::RsaPssSha256, &pss), Err(PublicKeyError::Encoding));
+}
+
+/// Every ECDSA curve against aws-lc-rs, whose signatures have either `s`.
+#[test]
+fn ecdsa_on_the_other_curves_by_another_library() {
+    let curves = [
+        (SignatureAlgorithm::EcdsaP384Sha384, &ECDSA_P384_SHA384_ASN1_SIGNING),
+        (SignatureAlgorithm::EcdsaSecp256k1Sha256, &ECDSA_P256K1_SHA256_ASN1_SIGNING),
+    ];
+    for (algorithm, curve) in curves {
+        let pair = EcdsaKeyPair::generate(curve).unwrap();
+        let der = pair.public_key().as_der().unwrap();
+        let key = PublicKey::from_der(algorithm, der.as_ref()).unwrap();
+        assert_eq!(PublicKey::from_point(algorithm, pair.public_key().as_ref()).as_ref(), Ok(&key));
+        let (mut lower, mut higher) = (0, 0);
+        for number in 0..40u8 {
+            let digest = match algorithm {
+                SignatureAlgorithm::EcdsaP384Sha384 => Digest::Sha384(Sha384::digest([number]).into()),
+                _ => sha256(&[number]),
+            };
+            let signature = pair.sign(&SystemRandom::new(), &[number]).unwrap().as_ref().to_vec();
+            if algorithm == SignatureAlgorithm::EcdsaSecp256k1Sha256 {
+                let low = lower_s_secp256k1(&signature).unwrap();
+                assert_eq!(key.verify(&digest, &signature), low == signature, "only the lower s verifies");
+                (lower, higher) =
+                    (lower + usize::from(low == signature), higher + usize::from(low != signature));
+                assert_eq!(lower_s_secp256k1(&low).as_ref(), Some(&low));
+                assert!(key.verify(&digest, &low));
+            } else {
+                assert!(key.verify(&digest, &signature));
+            }
+            assert!(!key.verify(&sha256(b"other"), &signature));
+            assert!(!key.verify(&digest, &signature[1..]));
+        }
+        assert!(algorithm == SignatureAlgorithm::EcdsaP384Sha384 || (lower > 0 && higher > 0));
+    }
+    assert_eq!(lower_s_secp256k1(b"no signature"), None);
+}
+
+#[test]
+fn rsa_with_the_longer_hashes_by_another_library() {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let der = pair.public_key().as_der().unwrap();
+    let (sha384, sha512) = (Sha384::digest(b"m").into(), Sha512::digest(b"m").into());
+    let cases: [(_, &'static dyn RsaEncoding, _); 4] = [
+        (SignatureAlgorithm::RsaSha384, &RSA_PKCS1_SHA384, Digest::Sha384(sha384)),
+        (SignatureAlgorithm::RsaSha512, &RSA_PKCS1_SHA512, Digest::Sha512(sha512)),
+        (SignatureAlgorithm::RsaPssSha384, &RSA_PSS_SHA384, Digest::Sha384(sha384)),
+        (SignatureAlgorithm::RsaPssSha512, &RSA_PSS_SHA512, Digest::Sha512(sha512)),
+    ];
+    for (algorithm, padding, digest) in cases {
+        let key = PublicKey::from_der(algorithm, der.as_ref()).unwrap();
+        let good = rsa_sign(&pair, padding, b"m");
+        assert!(key.verify(&digest, &good), "{algorithm}");
+        assert!(!key.verify(&sha256(b"m"), &good), "{algorithm} takes one kind of digest");
+        for other in SignatureAlgorithm::ALL.into_iter().filter(|other| *other != algorithm) {
+            let other = PublicKey::from_der(other, der.as_ref());
+            assert!(other.is_err() || !other.unwrap().verify(&digest, &good), "{algorithm}");
+        }
+    }
+}
+
+/// FIPS 204 by another library: pure, empty context.
+#[test]
+fn ml_dsa_by_another_library() {
+    for (algorithm, parameters) in
+        [(SignatureAlgorithm::MlDsa44, &ML_DSA_44_SIGNING), (SignatureAlgorithm::MlDsa65, &ML_DSA_65_SIGNING)]
+    {
+        let pair = PqdsaKeyPair::generate(parameters).unwrap();
+        let der = pair.public_key().as_der().unwrap();
+        let key = PublicKey::from_der(algorithm, der.as_ref()).unwrap();
+        let mut signature = vec![0; parameters.signature_len()];
+        pair.sign(&[7; 32], &mut signature).unwrap();
+        assert_eq!(Some(signature.len()), algorithm.signature_bytes());
+        assert!(key.verify(&Digest::Sha256([7; 32]), &signature));
+        assert!(!key.verify(&Digest::Sha256([8; 32]), &signature));
+        assert!(!key.verify(&Digest::Sha384([7; 48]), &signature));
+        assert!(!key.verify(&Digest::Sha256([7; 32]), &signature[1..]));
+        for at in [0, 40, signature.len() - 1] {
+            let mut altered = signature.clone();
+            altered[at] ^= 1;
+            assert!(!key.verify(&Digest::Sha256([7; 32]), &altered), "byte {at}");
+        }
+        assert_eq!(PublicKey::from_pem(algorithm, &key.to_pem()), Ok(key));
+    }
+}
+
+/// RFC 8032 §7.3, the test vector of Ed25519ph: its message is what we call the digest's bytes; ours are
+/// longer, so the rule is tried on the vector and the length on a key of our own.
+#[test]
+fn ed25519ph_is_the_standard_s() {
+    let key = hex::decode("ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf").unwrap();
+    let signature = hex::decode(
+        "98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae4131f85042463c2a355a2003d062adf5aa\
+         a10b8c61e636062aaad11c2a26083406",
+    )
+    .unwrap();
+    let key = ed25519_key(key.as_slice().try_into().unwrap()).unwrap();
+    assert!(verify_ed25519ph(&key, b"abc", &signature));
+    assert!(!verify_ed25519ph(&key, b"abd", &signature));
+    assert!(!verify_ed25519ph(&key, b"abc", &signature[..63]));
+
+    let signing = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
+    let key =
+        PublicKey::from_point(SignatureAlgorithm::Ed25519ph, signing.verifying_key().as_bytes()).unwrap();
+    let signature = signing.sign_prehashed(Sha512::new_with_prefix([9; 64]), None).unwrap().to_bytes();
+    assert!(key.verify(&Digest::Sha512([9; 64]), &signature));
+    assert!(!key.verify(&Digest::Sha256([9; 32]), &signature));
+    let pure = PublicKey::from_ed25519_raw(signing.verifying_key().as_bytes()).unwrap();
+    assert!(!pure.verify(&Digest::Sha512([9; 64]), &signature));
+    assert_eq!(key.ed25519_raw(), None, "no note and no batch is made of it");
 }

@@ -106,16 +106,19 @@ async fn keys_and_the_registry_are_shown_to_those_who_may_list_them() {
     let list = rig.get(AUDITOR, "/v1/keys").await.expect(200).json();
     let kids: Vec<_> =
         list["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(kids, ["ledger", "orders", "orders-p256", "orders-pss", "private", "sealed", "tags"]);
+    assert_eq!(
+        kids,
+        ["dual", "dual-pq", "ledger", "orders", "orders-p256", "orders-pss", "private", "sealed", "tags"]
+    );
     let key = rig.get(AUDITOR, "/v1/keys/orders-p256").await.expect(200).json();
-    assert_eq!(key, list["keys"][2]);
+    assert_eq!(key, list["keys"][4]);
     assert_eq!(
         (&key["state"], &key["release"], &key["operation"]),
         (&json!("active"), &json!("durable"), &json!("sign"))
     );
     let pem = rig.get(AUDITOR, "/v1/keys/orders-p256/public").await.expect(200);
     assert_eq!(pem.text(), key["public_key_pem"]);
-    assert!(list["keys"][6].get("public_key_pem").is_none());
+    assert!(list["keys"][8].get("public_key_pem").is_none());
     let registry = rig.get(AUDITOR, "/v1/signers.json").await.expect(200);
     assert_eq!(registry.bytes, rig.chancery.registry.load().json);
     assert_eq!(rig.get(AUDITOR, "/v1/signers.json.sig").await.expect(200).text(), "a note\n");

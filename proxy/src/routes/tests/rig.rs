@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use chancery_format::entry::CoSigner;
 use chancery_format::registry::{KeyState, LedgerSection, SignerRecord};
 use chancery_format::{
-    Checkpoint, Kid, LeafIndex, Origin, Rung, SignatureAlgorithm, SignersRegistry, Timestamp, TreeSize,
+    Checkpoint, HashAlgorithm, Kid, LeafIndex, Origin, Rung, SignatureAlgorithm, SignersRegistry, Timestamp,
+    TreeSize,
 };
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::{Fault, Faults, FaultyDevice};
-use chancery_hsm::{Cost, KeyShape, KeySpec, Keyring, RsaBits};
+use chancery_hsm::{Cost, KeyShape, KeySpec, Keyring, Registered, RsaBits};
 use chancery_ledger::{Clock, Roll, RollOptions};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response};
@@ -40,12 +42,14 @@ const ORIGIN: &str = "log.example/test";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// kid, algorithm, shape.
-const KEYS: [(&str, SignatureAlgorithm, KeyShape); 7] = [
+const KEYS: [(&str, SignatureAlgorithm, KeyShape); 9] = [
     ("ledger", SignatureAlgorithm::Ed25519, KeyShape::Ed25519),
     ("orders", SignatureAlgorithm::Ed25519, KeyShape::Ed25519),
-    ("orders-p256", SignatureAlgorithm::EcdsaP256Sha256, KeyShape::EcdsaP256),
+    ("orders-p256", SignatureAlgorithm::EcdsaP256Sha256, KeyShape::P256),
     ("orders-pss", SignatureAlgorithm::RsaPssSha256, KeyShape::Rsa(RsaBits::B2048)),
-    ("tags", SignatureAlgorithm::HmacSha256, KeyShape::Hmac),
+    ("tags", SignatureAlgorithm::HmacSha256, KeyShape::Hmac(HashAlgorithm::Sha256)),
+    ("dual", SignatureAlgorithm::EcdsaP256Sha256, KeyShape::P256),
+    ("dual-pq", SignatureAlgorithm::MlDsa65, KeyShape::MlDsa65),
     ("sealed", SignatureAlgorithm::Ed25519, KeyShape::Ed25519),
     ("private", SignatureAlgorithm::Ed25519, KeyShape::Ed25519),
 ];
@@ -282,7 +286,7 @@ fn keyring(choices: &Choices) -> (Keyring, Arc<Faults>) {
             algorithm,
             purpose: "test".to_owned(),
             description: "a test key".to_owned(),
-            registered: None,
+            registered: Registered::No,
         });
     }
     (builder.ledger_key("ledger".parse().unwrap()).build().unwrap(), faults)
@@ -293,6 +297,12 @@ fn entries(keyring: &Keyring, choices: &Choices) -> Vec<KeyEntry> {
         let kid: Kid = kid.parse().unwrap();
         let info = keyring.lookup(&kid).unwrap();
         KeyEntry {
+            co_signer: (kid.as_str() == "dual").then(|| CoSigner {
+                kid: "dual-pq".parse().unwrap(),
+                signer_kid: "dual-pq-v1".parse().unwrap(),
+                algorithm: SignatureAlgorithm::MlDsa65,
+            }),
+            anchored: kid.as_str() == "sealed",
             signer_kid: info.signer_kid.clone(),
             algorithm,
             purpose: "test".parse().unwrap(),
@@ -345,7 +355,7 @@ fn policy() -> Policy {
         };
     let fast = Rate { per_second: 1_000_000, burst: 1_000_000 };
     let slow = Rate { per_second: 1, burst: 2 };
-    let all_kids = ["ledger", "orders", "orders-p256", "orders-pss", "tags", "sealed", "missing"];
+    let all_kids = ["ledger", "orders", "orders-p256", "orders-pss", "tags", "dual", "sealed", "missing"];
     let clerk = [Operation::Sign, Operation::Events, Operation::Read];
     let auditor = [Operation::Read, Operation::Keys];
     let grants = [

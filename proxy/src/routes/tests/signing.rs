@@ -66,7 +66,7 @@ async fn a_reply_has_the_contracts_shape_and_its_signature_and_receipt_verify() 
             let verified_by = registry(&rig);
             let verified = receipt.verify(&verified_by).unwrap();
             assert_eq!(verified.event.id, reply["id"].as_str().unwrap());
-            assert_eq!(verified.verified_signer, reply["signer_kid"].as_str());
+            assert_eq!(verified.verified_signers, [reply["signer_kid"].as_str().unwrap()]);
         }
     }
 }
@@ -275,4 +275,94 @@ async fn a_signature_that_does_not_verify_is_an_answer() {
     rig.post(ORDERS, "/v1/verify", &refused).await.expect_code(403, "kid-not-granted");
     let mac = verify("tags", 1, &reply["signature"]);
     rig.post(ORDERS, "/v1/verify", &mac).await.expect_code(422, "algorithm-mismatch");
+}
+
+#[tokio::test]
+async fn a_key_with_a_co_signer_gives_both_signatures_in_one_entry() {
+    let rig = Rig::start().await;
+    let before = rig.size();
+    let answer = rig.post_with_key(ORDERS, SIGN, &sign_body("dual", 1), "k").await.expect(200);
+    assert_eq!(rig.size(), before + 1);
+    let reply = answer.json();
+    assert!(verifies(&rig, &reply));
+    let mut second = reply["coSigner"].clone();
+    assert_eq!(
+        (&second["kid"], &second["signer_kid"], &second["algorithm"]),
+        (&json!("dual-pq"), &json!("dual-pq-v1"), &json!("ml-dsa-65"))
+    );
+    second["digest"] = reply["digest"].clone();
+    assert!(verifies(&rig, &second));
+    let again = rig.post_with_key(ORDERS, SIGN, &sign_body("dual", 1), "k").await.expect(200);
+    assert_eq!(answer.bytes, again.bytes);
+    let index = reply["receipt"]["index"].as_u64().unwrap();
+    let receipt = rig.get(ORDERS, &format!("/v1/receipts/{index}")).await.expect(200);
+    let receipt = Receipt::parse(&receipt.bytes).unwrap();
+    assert_eq!(receipt.verify(&registry(&rig)).unwrap().verified_signers, ["dual-v1", "dual-pq-v1"]);
+}
+
+fn anchored(kid: &str, number: u64) -> Value {
+    let mut body = sign_body(kid, number);
+    body["mode"] = json!("anchored");
+    body
+}
+
+/// The receipt is the signature: it verifies with the registry alone and no key was used for the digest.
+#[tokio::test]
+async fn an_anchored_digest_has_its_receipt_for_a_signature() {
+    let rig = Rig::start().await;
+    rig.faults.set(Fault::AwayBefore); // the key's device; the ledger key lives elsewhere
+    let answer = rig.post_with_key(ORDERS, SIGN, &anchored("sealed", 1), "k").await.expect(200);
+    let reply = answer.json();
+    assert_eq!(
+        (&reply["mode"], &reply["signer_kid"], &reply["rung"]),
+        (&json!("anchored"), &json!("ledger-v1"), &json!("checkpointed"))
+    );
+    assert!(reply.get("signature").is_none());
+    let receipt = Receipt::parse(reply["receipt"].to_string().as_bytes()).unwrap();
+    let trusted = registry(&rig);
+    let verified = receipt.verify(&trusted).unwrap();
+    let anchors = verified.anchors.unwrap();
+    assert_eq!((anchors.digest, anchors.kid), (digest(1).as_str(), "sealed"));
+    assert_eq!(rig.faults.asked(), 0);
+
+    let size = rig.size();
+    let again = rig.post_with_key(ORDERS, SIGN, &anchored("sealed", 1), "k").await.expect(200);
+    assert_eq!(answer.bytes, again.bytes);
+    rig.post_with_key(ORDERS, SIGN, &anchored("sealed", 2), "k")
+        .await
+        .expect_code(409, "idempotency-conflict");
+    rig.post(ORDERS, SIGN, &sign_body("sealed", 1)).await.expect_code(503, "backend-unavailable");
+    rig.post(ORDERS, SIGN, &anchored("orders", 1)).await.expect_code(422, "unsupported-mode");
+    // The key that failed is on record; nothing else was enrolled.
+    assert_eq!(rig.size(), size + 1);
+}
+
+#[tokio::test]
+async fn a_batch_mixes_both_modes_and_keeps_its_order() {
+    let rig = Rig::start().await;
+    let items: Vec<Value> = (0..6)
+        .map(|number| match number % 3 {
+            0 => anchored("sealed", number),
+            1 => sign_body("orders", number),
+            _ => anchored("orders", number),
+        })
+        .collect();
+    let body = json!({ "items": items });
+    let first = rig.post_with_key(ORDERS, BATCH, &body, "b").await.expect(200);
+    let reply = first.json();
+    for (number, item) in reply["items"].as_array().unwrap().iter().enumerate() {
+        match number % 3 {
+            0 => assert_eq!(
+                (&item["mode"], &item["digest"]),
+                (&json!("anchored"), &json!(digest(number as u64)))
+            ),
+            1 => assert!(verifies(&rig, item) && item["digest"] == digest(number as u64)),
+            _ => assert_eq!(item["code"], "unsupported-mode"),
+        }
+    }
+    let again = rig.post_with_key(ORDERS, BATCH, &body, "b").await.expect(200);
+    let (first, again) = (first.json(), again.json());
+    for number in [0, 1, 3, 4] {
+        assert_eq!(first["items"][number], again["items"][number]);
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use chancery_format::Digest;
 use chancery_format::names::{EventId, EventType, IdempotencyKey, Kid, Purpose, StreamName};
+use chancery_format::{Digest, HashAlgorithm};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLE: &str = "Example:
@@ -77,12 +77,20 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Subject {
-    /// SHA-256 digest, 64 lower-case hexadecimal characters
+    /// Digest in lower-case hexadecimal: SHA-256, SHA-384 or SHA-512 by its length
     #[arg(long, value_name = "HEX", value_parser = digest)]
     pub(crate) digest: Option<Digest>,
-    /// File whose SHA-256 is taken; - is standard input
+    /// File whose digest is taken; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+}
+
+/// How a file is hashed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Hashing {
+    /// Hash function for --file: what the key takes
+    #[arg(long = "hash", value_name = "HASH", value_parser = hash, default_value = "sha256", conflicts_with = "digest")]
+    pub(crate) algorithm: HashAlgorithm,
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +100,11 @@ pub(crate) struct Sign {
     pub(crate) kid: Kid,
     #[command(flatten)]
     pub(crate) subject: Subject,
+    #[command(flatten)]
+    pub(crate) hashing: Hashing,
+    /// Use no key for this digest alone: the receipt, under a signed checkpoint, is the signature
+    #[arg(long)]
+    pub(crate) anchored: bool,
     /// What the signature is for; recorded
     #[arg(long)]
     pub(crate) purpose: Option<Purpose>,
@@ -116,6 +129,8 @@ pub(crate) struct Verify {
     pub(crate) kid: Kid,
     #[command(flatten)]
     pub(crate) subject: Subject,
+    #[command(flatten)]
+    pub(crate) hashing: Hashing,
     /// The signature in base64, or @FILE that holds it
     #[arg(long, value_name = "BASE64|@FILE")]
     pub(crate) signature: String,
@@ -199,7 +214,13 @@ pub(crate) struct Status {
 }
 
 fn digest(text: &str) -> Result<Digest, String> {
-    Digest::parse("sha256", text).map_err(|error| error.to_string())
+    let algorithm = HashAlgorithm::ALL.into_iter().find(|hash| 2 * hash.bytes() == text.len());
+    let algorithm = algorithm.ok_or("a digest has 64, 96 or 128 hexadecimal characters")?;
+    Digest::parse(algorithm.as_str(), text).map_err(|error| error.to_string())
+}
+
+fn hash(text: &str) -> Result<HashAlgorithm, String> {
+    HashAlgorithm::parse(text).ok_or_else(|| "one of sha256, sha384, sha512".to_owned())
 }
 
 #[cfg(test)]

@@ -50,13 +50,16 @@ fn key_or_fresh(given: Option<IdempotencyKey>) -> Result<IdempotencyKey, Failure
 }
 
 async fn sign(client: &Client, asked: args::Sign) -> Result<Report, Failure> {
-    let digest = input::subject(&asked.subject)?;
+    let digest = input::subject(&asked.subject, asked.hashing)?;
     let mut request = SignRequest::new(asked.kid, &digest);
     if let Some(purpose) = asked.purpose {
         request = request.purpose(purpose);
     }
     if let Some(metadata) = &asked.metadata {
         request = request.metadata(input::json(metadata, "--metadata")?);
+    }
+    if asked.anchored {
+        request = request.anchored();
     }
     let key = key_or_fresh(asked.idempotency_key)?;
     let answer =
@@ -69,16 +72,31 @@ async fn sign(client: &Client, asked: args::Sign) -> Result<Report, Failure> {
     Ok(Report::done(text, answer.body))
 }
 
-fn describe_signature(reply: &SignReply, key: &IdempotencyKey) -> String {
+fn describe_signature(reply: &SignReply, again: &IdempotencyKey) -> String {
     let index = reply.index().map_or_else(|| "?".to_owned(), |index| index.to_string());
-    columns(&[
-        ("signature", &reply.signature),
-        ("key", &format!("{} ({}, {})", reply.kid, reply.signer_kid, reply.algorithm)),
-        ("digest", &format!("sha256 {}", reply.digest)),
-        ("entry", &format!("{index}, event {}, {}", reply.id, reply.ts)),
+    let second = reply.co_signer.as_ref();
+    let beside = second.map(|it| format!("{} ({}, {})", it.kid, it.signer_kid, it.algorithm));
+    let mut rows = match reply.signature.is_empty() {
+        true => vec![("signature", "the receipt, under the ledger's checkpoint")],
+        false => vec![("signature", reply.signature.as_str())],
+    };
+    let key = match reply.algorithm.is_empty() {
+        true => format!("{} ({})", reply.kid, reply.signer_kid),
+        false => format!("{} ({}, {})", reply.kid, reply.signer_kid, reply.algorithm),
+    };
+    rows.push(("key", &key));
+    if let (Some(second), Some(beside)) = (second, &beside) {
+        rows.extend([("and", second.signature.as_str()), ("key", beside)]);
+    }
+    let entry = format!("{index}, event {}, {}", reply.id, reply.ts);
+    let again = format!("--idempotency-key {again}");
+    rows.extend([
+        ("digest", reply.digest.as_str()),
+        ("entry", &entry),
         ("rung", &reply.rung),
-        ("retry", &format!("--idempotency-key {key}")),
-    ])
+        ("retry", &again),
+    ]);
+    columns(&rows)
 }
 
 /// Fetches the receipt of a signature, checks that it proves that signature, and writes it.
@@ -103,21 +121,19 @@ async fn keep_receipt(
 }
 
 fn describe_receipt(checked: &CheckedReceipt) -> String {
-    let signer = checked.signer.as_deref().map(|signer| format!(", signature of {signer} verified"));
+    let signer = match checked.signers.as_slice() {
+        [] if checked.is_signature => ", itself the signature".to_owned(),
+        [] => String::new(),
+        names => format!(", signature of {} verified", names.join(" and ")),
+    };
     columns(&[(
         "receipt",
-        &format!(
-            "entry {} of {} on {}{}",
-            checked.index,
-            checked.tree_size,
-            checked.origin,
-            signer.unwrap_or_default()
-        ),
+        &format!("entry {} of {} on {}{}", checked.index, checked.tree_size, checked.origin, signer),
     )])
 }
 
 async fn verify(client: &Client, asked: args::Verify) -> Result<Report, Failure> {
-    let digest = input::subject(&asked.subject)?;
+    let digest = input::subject(&asked.subject, asked.hashing)?;
     let signature = input::text(&asked.signature)?;
     let answer = client.verify(&asked.kid, &digest, &signature).await?;
     let verdict = if answer.value.valid { "valid" } else { "INVALID" };

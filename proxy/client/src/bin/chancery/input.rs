@@ -4,36 +4,46 @@
 use std::io::Read;
 use std::path::Path;
 
-use chancery_format::{Digest, SignersRegistry};
+use chancery_format::{Digest, HashAlgorithm, SignersRegistry};
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
+use sha2::{Sha256, Sha384, Sha512};
 
-use crate::args::Subject;
+use crate::args::{Hashing, Subject};
 use crate::output::Failure;
 
 /// Largest text read from `@FILE`, in bytes: the service takes less.
 const TEXT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The digest given, or of the file given.
-pub(crate) fn subject(subject: &Subject) -> Result<Digest, Failure> {
+pub(crate) fn subject(subject: &Subject, hashing: Hashing) -> Result<Digest, Failure> {
     match (&subject.digest, &subject.file) {
         (Some(digest), _) => Ok(*digest),
-        (None, Some(path)) => hash_file(path).map_err(|error| Failure::usage(&named(path, &error))),
+        (None, Some(path)) => {
+            hash_file(path, hashing.algorithm).map_err(|error| Failure::usage(&named(path, &error)))
+        }
         (None, None) => Err(Failure::usage(&"give --digest or --file")),
     }
 }
 
-fn hash_file(path: &Path) -> std::io::Result<Digest> {
+fn hash_file(path: &Path, algorithm: HashAlgorithm) -> std::io::Result<Digest> {
+    match algorithm {
+        HashAlgorithm::Sha256 => hash_with::<Sha256>(path).map(|hash| Digest::Sha256(hash.into())),
+        HashAlgorithm::Sha384 => hash_with::<Sha384>(path).map(|hash| Digest::Sha384(hash.into())),
+        HashAlgorithm::Sha512 => hash_with::<Sha512>(path).map(|hash| Digest::Sha512(hash.into())),
+    }
+}
+
+fn hash_with<H: sha2::Digest>(path: &Path) -> std::io::Result<sha2::digest::Output<H>> {
     let mut reader: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
         Box::new(std::fs::File::open(path)?)
     };
-    let mut hasher = Sha256::new();
+    let mut hasher = H::new();
     let mut buffer = vec![0u8; 64 * 1024];
     loop {
         match reader.read(&mut buffer)? {
-            0 => return Ok(Digest::Sha256(hasher.finalize().into())),
+            0 => return Ok(hasher.finalize()),
             count => hasher.update(buffer.get(..count).unwrap_or_default()),
         }
     }
@@ -77,8 +87,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("abc");
         std::fs::write(&path, "abc").unwrap();
-        let hex = hash_file(&path).unwrap().to_hex();
+        let hex = hash_file(&path, HashAlgorithm::Sha256).unwrap().to_hex();
         assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let hex = hash_file(&path, HashAlgorithm::Sha384).unwrap().to_hex();
+        assert!(hex.starts_with("cb00753f45a35e8bb5a03d699ac65007272c32ab0eded163"), "{hex}");
         std::fs::write(&path, " {\"a\":1}\n").unwrap();
         let raw = json(&format!("@{}", path.display()), "--payload").unwrap();
         assert_eq!(raw.get(), "{\"a\":1}");

@@ -1,0 +1,63 @@
+//! `mode: "anchored"`: no key is used for the digest; its receipt is its signature.
+//!
+//! The digest joins the ledger as an event. The next checkpoint, signed by the ledger key, covers it and
+//! every other digest that came in meanwhile, so that one operation of a slow device signs thousands. The
+//! reply waits for that checkpoint and carries the whole receipt; whoever keeps it can show, with the
+//! registry alone, that the digest was admitted in the name of its key and stands under the ledger key.
+
+use chancery_format::committed::{AnchoredPayload, Committed, EventKind};
+use chancery_format::entry::{Operation, ReplayKey};
+use chancery_format::{EventDraft, PrincipalName, Rung};
+
+use crate::admission::{KeyUseRequest, Permit};
+use crate::chancery::Chancery;
+use crate::problem::Problem;
+use crate::reading;
+use crate::request::SignRequest;
+use crate::response;
+use crate::routes::Caller;
+
+/// One admitted digest.
+#[derive(Debug)]
+pub(super) struct Anchoring {
+    pub(super) draft: EventDraft,
+    pub(super) replay: Option<(PrincipalName, ReplayKey)>,
+    /// What must hold before the reply: under a checkpoint, or more if the key asks for it.
+    pub(super) rung: Rung,
+}
+
+/// Admits one digest: the permit is used up here. A dead device is no obstacle.
+pub(super) fn admit(
+    chancery: &Chancery,
+    caller: &Caller<'_>,
+    request: SignRequest,
+    replay: Option<ReplayKey>,
+) -> Result<Anchoring, Problem> {
+    let key = chancery.key(&request.kid);
+    let rung = key.map_or(Rung::Checkpointed, |key| key.release.max(Rung::Checkpointed));
+    let permit = Permit::admit(&caller.grants, &request.kid, key, Operation::Sign)?;
+    permit.anchors()?;
+    // The first key of a batch stands for it.
+    let _ = caller.kid.set(request.kid.clone());
+    let (draft, replay) = permit.into_anchored(KeyUseRequest {
+        digest: request.digest,
+        purpose: request.purpose,
+        metadata: request.metadata,
+        request_id: caller.request_id.clone(),
+        replay,
+    });
+    Ok(Anchoring { draft, replay, rung })
+}
+
+/// Waits until the digest is under a checkpoint, then writes the reply.
+pub(super) async fn release(
+    chancery: &Chancery,
+    anchored: &Committed<EventKind>,
+    rung: Rung,
+) -> Result<String, Problem> {
+    let receipt = reading::full_receipt(chancery, anchored.index(), anchored.leaf(), rung).await?;
+    let event = anchored.event().map_err(Problem::internal)?;
+    let payload = AnchoredPayload::parse(event.payload);
+    let payload = payload.ok_or_else(|| Problem::internal("an anchored digest cannot be read"))?;
+    Ok(response::anchored(&event, &payload, rung, &receipt))
+}
