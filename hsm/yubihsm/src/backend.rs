@@ -12,7 +12,7 @@ use crate::audit;
 use crate::config::{ForceAudit, YubiHsmConfig, YubiHsmError};
 use crate::device::{Device, DeviceInfo, Keeper};
 use crate::device_log::YubiHsmLog;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::key::{self, YubiHsmKey};
 use crate::objects::{self, type_for};
 use crate::wire::command;
@@ -27,12 +27,15 @@ pub struct YubiHsmBackend {
     roots: Option<Roots>,
     labels: Labels,
     log: Arc<YubiHsmLog>,
+    /// What is still to be asked of the log's settings before any key is opened.
+    audit: Mutex<ForceAudit>,
     /// Ends when the backend does.
     _keeper: Option<Keeper>,
 }
 
 impl YubiHsmBackend {
-    /// Opens every session, checks that this is the device that was meant, and what its log is set to.
+    /// Opens every session, checks that this is the device that was meant, and what its log is set to. A log
+    /// that is full with forced auditing does not keep the device from being opened, only its keys.
     /// Writes nothing to the device, except with [`ForceAudit::Set`].
     pub fn open(config: &YubiHsmConfig) -> Result<Self, YubiHsmError> {
         let failed = |source| YubiHsmError { name: config.name.clone(), source };
@@ -50,9 +53,6 @@ impl YubiHsmBackend {
         {
             return Err(SignerError::refused(format!("this device is {}, not {wanted}", info.serial)));
         }
-        if config.force_audit != ForceAudit::Ignore {
-            device.with_session_at_start(|session| audit::ensure(session, config.force_audit))?;
-        }
         let keeper = config.keep_alive.map(|idle| Keeper::start(&device, idle)).transpose();
         let keeper = keeper.map_err(|error| SignerError::unavailable(format!("no thread: {error}")))?;
         let labels = Labels::default();
@@ -62,7 +62,26 @@ impl YubiHsmBackend {
             Arc::clone(&labels),
             config.log_position,
         );
-        Ok(Self { device, info, roots, labels, log: Arc::new(log), _keeper: keeper })
+        let audit = Mutex::new(config.force_audit);
+        let backend = Self { device, info, roots, labels, log: Arc::new(log), audit, _keeper: keeper };
+        match backend.check_audit() {
+            // Otherwise nobody could empty it: it is checked again before a key is opened.
+            Err(failure) if failure.kind == Kind::LogFull => {
+                tracing::warn!(device = %config.name, "the device's log is full; it has to be consumed first");
+                Ok(backend)
+            }
+            result => result.map_err(Failure::when_opening).map(|()| backend),
+        }
+    }
+
+    /// Asks the device what it logs, until the answer was good once.
+    fn check_audit(&self) -> Result<(), Failure> {
+        let mut audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
+        if *audit != ForceAudit::Ignore {
+            self.device.try_at_start(|session| audit::ensure(session, *audit))?;
+            *audit = ForceAudit::Ignore;
+        }
+        Ok(())
     }
 
     /// The device's serial number: ten digits.
@@ -94,6 +113,7 @@ impl Backend for YubiHsmBackend {
         label: &str,
         algorithm: SignatureAlgorithm,
     ) -> Result<Arc<dyn SignerHandle>, SignerError> {
+        self.check_audit().map_err(Failure::when_opening)?;
         let (info, public_key) = self.device.with_session_at_start(|session| {
             let info = objects::find(session, label, type_for(algorithm))?;
             key::check(&info, label, algorithm)?;

@@ -89,7 +89,16 @@ impl Device {
         &self,
         work: impl FnMut(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, SignerError> {
-        self.attempt(Instant::now() + OPEN_TIME, work)?.map_err(Failure::when_opening)
+        self.try_at_start(work).map_err(Failure::when_opening)
+    }
+
+    /// The same for those who want to know what failed.
+    pub(crate) fn try_at_start<T>(
+        &self,
+        work: impl FnMut(&mut Session) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let attempted = self.attempt(Instant::now() + OPEN_TIME, work);
+        attempted.unwrap_or_else(|_| Err(Failure::transient("no session was free in time")))
     }
 
     /// The outer error is the deadline's, the inner one the device's.

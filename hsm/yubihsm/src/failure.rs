@@ -12,6 +12,8 @@ use crate::wire::{command, device_error};
 pub(crate) enum Kind {
     /// May work later.
     Transient,
+    /// The device's log is full and auditing is forced: may work once it has been emptied.
+    LogFull,
     /// The object asked for is not there.
     Missing,
     /// We cannot log in: the password is wrong or its file unreadable.
@@ -84,8 +86,8 @@ impl Failure {
             | device_error::INSUFFICIENT_PERMISSIONS
             | device_error::INVALID_ID
             | device_error::OBJECT_EXISTS => Self::refused(cause),
-            device_error::LOG_FULL
-            | device_error::SESSIONS_FULL
+            device_error::LOG_FULL => Self { kind: Kind::LogFull, ..Self::transient(cause) },
+            device_error::SESSIONS_FULL
             | device_error::AUTHENTICATION_FAILED
             | device_error::COMMAND_UNEXECUTED => Self::transient(cause),
             _ => Self { key_use: key_use_of(code), ..Self::transient(cause) },
@@ -97,7 +99,9 @@ impl Failure {
         match self.kind {
             Kind::Missing => SignerError::KeyMissing { cause: self.cause },
             Kind::Refused | Kind::LoggedOut => SignerError::Refused { cause: self.cause },
-            Kind::Transient => SignerError::Unavailable { cause: self.cause, key_use: self.key_use },
+            Kind::Transient | Kind::LogFull => {
+                SignerError::Unavailable { cause: self.cause, key_use: self.key_use }
+            }
         }
     }
 

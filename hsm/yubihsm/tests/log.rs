@@ -188,6 +188,24 @@ fn what_a_full_log_could_not_hold_is_an_error_once() {
 }
 
 #[test]
+fn a_device_left_with_a_full_log_is_opened_and_its_keys_once_it_is_drained() {
+    let world = World::new();
+    world.double.add_key("ed", KeyShape::Ed25519).unwrap();
+    let backend = YubiHsmBackend::open(&forced(&world)).unwrap();
+    let key = backend.open_key("ed", Ed25519).unwrap();
+    while sign(&key).is_ok() {}
+    drop((key, backend));
+    let required = YubiHsmConfig { force_audit: ForceAudit::Require, ..world.config.clone() };
+    let backend = YubiHsmBackend::open(&required).unwrap();
+    let full = backend.open_key("ed", Ed25519).err().unwrap();
+    assert!(matches!(&full, SignerError::Unavailable { cause, .. } if cause.contains("full")));
+    let log = log_of(&backend);
+    assert!(log.read(100, later()).is_err(), "the sessions just opened were not logged");
+    assert!(key_uses(&drain(&log)) > 0);
+    assert!(sign(&backend.open_key("ed", Ed25519).unwrap()).is_ok());
+}
+
+#[test]
 fn reading_goes_on_from_what_the_ledger_has_also_after_a_restart() {
     let world = World::new();
     world.double.add_key("ed", KeyShape::Ed25519).unwrap();
