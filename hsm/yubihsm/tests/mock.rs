@@ -64,16 +64,16 @@ fn with_mock(test: impl FnOnce(SocketAddr, &Connector)) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
-                server.handle_request().unwrap();
+                // An error is a client's who left.
+                let _ = server.handle_request();
             }
         });
         test(address, &mock);
         stop.store(true, Ordering::SeqCst);
-        // One more request lets the server see it.
+        // One more request lets the server see it, if it has not already; then nobody answers.
         let mut last = std::net::TcpStream::connect(address).unwrap();
         let request = b"GET /connector/status HTTP/1.1\r\nHost: mock\r\nConnection: close\r\n\r\n";
         std::io::Write::write_all(&mut last, request).unwrap();
-        std::io::Read::read_to_end(&mut last, &mut Vec::new()).unwrap();
     });
 }
 
