@@ -45,7 +45,7 @@ pub enum Registered {
     /// Nothing: its public key is read from the device, which is asked for its birth.
     No,
     /// This public key; `None` for a MAC key. The device may be opened later.
-    Yes(Option<PublicKey>),
+    Yes(Option<Box<PublicKey>>),
 }
 
 /// Most keys of a ring that are opened at start although they are registered. Above it, opening them would
@@ -275,9 +275,9 @@ fn add_key(ring: &mut Keyring, spec: KeySpec, at_once: bool) -> Result<(), Keyri
 /// its device is away at the moment.
 fn open(lane: &Lane, spec: &KeySpec, at_once: bool) -> Result<(Arc<dyn SignerHandle>, Birth), KeyringError> {
     let failed = |source| KeyringError::Open { kid: spec.kid.clone(), source };
-    let later = |public: &Option<PublicKey>| -> Arc<dyn SignerHandle> {
+    let later = |public: &Option<Box<PublicKey>>| -> Arc<dyn SignerHandle> {
         let backend = Arc::clone(&lane.backend);
-        Arc::new(LazyHandle::new(backend, spec.label.clone(), spec.algorithm, public.clone()))
+        Arc::new(LazyHandle::new(backend, spec.label.clone(), spec.algorithm, public.as_deref().cloned()))
     };
     match &spec.registered {
         Registered::No => {
@@ -304,7 +304,7 @@ fn check_key(spec: &KeySpec, handle: &dyn SignerHandle) -> Result<Option<SelfChe
     if handle.algorithm() != spec.algorithm || found.is_none() != spec.algorithm.is_mac() {
         return Err(wrong());
     }
-    if matches!(&spec.registered, Registered::Yes(public) if public.as_ref() != found) {
+    if matches!(&spec.registered, Registered::Yes(public) if public.as_deref() != found) {
         return Err(KeyringError::PublicKeyMismatch {
             kid: spec.kid.clone(),
             signer_kid: spec.signer_kid.clone(),

@@ -315,8 +315,8 @@ fn a_device_that_holds_another_key_than_the_registered_one_is_refused() {
         let spec = chancery_hsm::KeySpec { registered, ..spec("orders", "ed25519", Ed25519) };
         Keyring::builder().backend(Arc::clone(&backend) as Arc<dyn Backend>).key(spec).build()
     };
-    assert!(build(Registered::Yes(key("ed25519"))).is_ok());
-    let errors = build(Registered::Yes(key("ledger"))).err().unwrap();
+    assert!(build(Registered::Yes(key("ed25519").map(Box::new))).is_ok());
+    let errors = build(Registered::Yes(key("ledger").map(Box::new))).err().unwrap();
     assert!(matches!(errors.0.as_slice(), [KeyringError::PublicKeyMismatch { .. }]), "{errors}");
 }
 
@@ -331,7 +331,7 @@ async fn a_registered_key_is_opened_late_if_its_device_is_away_and_compared_all_
         faults.set(Fault::Absent);
         let new = Keyring::builder().backend(Arc::new(device) as Arc<dyn Backend>);
         let spec = chancery_hsm::KeySpec {
-            registered: Registered::Yes(registered),
+            registered: Registered::Yes(registered.map(Box::new)),
             ..spec("ed25519", label, Ed25519)
         };
         let ring = new.key(spec).build().unwrap();

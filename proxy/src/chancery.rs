@@ -92,7 +92,9 @@ impl KeyEntry {
     ) -> Self {
         let (intents, lanes) = match backend {
             BackendKind::Software { intents, .. } => (*intents, Lanes::Cores),
-            BackendKind::Pkcs11 { sessions, .. } => (Intents::Always, Lanes::Sessions(*sessions)),
+            BackendKind::Pkcs11 { sessions, .. }
+            | BackendKind::AwsKms { sessions, .. }
+            | BackendKind::YubiHsm { sessions, .. } => (Intents::Always, Lanes::Sessions(*sessions)),
         };
         Self {
             kid: info.kid.clone(),

@@ -23,6 +23,7 @@ use std::time::Duration;
 use chancery_format::names::Purpose;
 use chancery_format::{Kid, Origin, Rung, SignatureAlgorithm};
 use chancery_pkcs11::TokenSelector;
+use chancery_yubihsm::{Connector, ForceAudit};
 
 pub use environment::{Environment, Variables, truthy};
 pub use load::{load, parse};
@@ -157,6 +158,38 @@ pub enum BackendKind {
         sessions: usize,
         /// What its worker may do.
         worker: WorkerConfig,
+    },
+    /// Keys in AWS KMS. A key's label is its id, ARN, `alias/…` or alias ARN.
+    AwsKms {
+        /// Region; default the SDK's chain.
+        region: Option<String>,
+        /// Another endpoint than AWS's own.
+        endpoint_url: Option<String>,
+        /// Calls at once; 1 to 256, default 16.
+        sessions: usize,
+        /// Patience with one connection; 100 to 60,000 ms, default 1,000.
+        connect_timeout: Duration,
+        /// Patience with one call; 100 to 60,000 ms, default 2,000.
+        attempt_timeout: Duration,
+    },
+    /// A YubiHSM 2. A key's label is its object's label, or its id as `0x1234`.
+    YubiHsm {
+        /// `http://host:port` of a connector, or `usb`.
+        connector: Connector,
+        /// Serial number the device must have.
+        serial: Option<String>,
+        /// Id of the authentication key.
+        auth_key_id: u16,
+        /// File with its password; readable by the daemon alone.
+        password_file: PathBuf,
+        /// Sessions used at once; 1 to 16, default 4.
+        sessions: usize,
+        /// Patience with one command; 100 to 60,000 ms, default 5,000.
+        timeout: Duration,
+        /// What is asked of the device's forced auditing; default `require`.
+        force_audit: ForceAudit,
+        /// PEM file of the roots that attestations must lead to.
+        attestation_roots: Option<PathBuf>,
     },
     /// Keys in this process, for development; refused in production.
     Software {

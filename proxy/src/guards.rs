@@ -70,7 +70,9 @@ fn keys(config: &Config) -> Vec<String> {
                 "key {:?} is a software key (backend {:?}): keep it in an HSM or KMS",
                 key.kid, key.backend
             )),
-            Some(BackendKind::Pkcs11 { .. }) => in_hardware += 1,
+            Some(BackendKind::Pkcs11 { .. } | BackendKind::AwsKms { .. } | BackendKind::YubiHsm { .. }) => {
+                in_hardware += 1;
+            }
             None => {}
         }
     }
@@ -80,7 +82,10 @@ fn keys(config: &Config) -> Vec<String> {
         unused.map(|backend| format!("backend {:?} keeps keys in software: remove it", backend.name)),
     );
     if in_hardware == 0 {
-        reasons.push("no key is in an HSM or KMS: configure a backend of kind \"pkcs11\"".to_owned());
+        reasons.push(
+            "no key is in an HSM or KMS: configure a backend of kind \"pkcs11\", \"aws-kms\" or \"yubihsm\""
+                .to_owned(),
+        );
     }
     if !config.keys.iter().any(|key| key.algorithm == SignatureAlgorithm::Ed25519) {
         reasons.push("no ed25519 key can sign the ledger's checkpoints".to_owned());

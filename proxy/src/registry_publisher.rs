@@ -204,8 +204,9 @@ impl Known {
     /// Reads every record once.
     pub fn of(registry: Option<&SignersRegistry>) -> Result<Self, RegistryError> {
         let records = registry.map(|registry| registry.signers.as_slice()).unwrap_or_default();
-        let read =
-            |record: &SignerRecord| Ok((record.signer_kid.clone(), Registered::Yes(record.public_key()?)));
+        let read = |record: &SignerRecord| {
+            Ok((record.signer_kid.clone(), Registered::Yes(record.public_key()?.map(Box::new))))
+        };
         records.iter().map(read).collect::<Result<_, _>>().map(Self)
     }
 

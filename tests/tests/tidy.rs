@@ -70,7 +70,7 @@ fn crates_import_only_what_the_architecture_allows() {
     for alone_on_format in ["chancery-hsm", "chancery-ledger", "chancery-verify", "chancery-client"] {
         assert_eq!(ours(&linked[alone_on_format]), ["chancery-format"], "{alone_on_format}");
     }
-    for device in ["chancery-pkcs11", "chancery-aws-kms"] {
+    for device in ["chancery-pkcs11", "chancery-aws-kms", "chancery-yubihsm"] {
         assert_eq!(ours(&linked[device]), ["chancery-format", "chancery-hsm"], "{device}");
     }
     assert_eq!(ours(&linked["chancery-archive-s3"]), ["chancery-format", "chancery-ledger"]);

@@ -114,6 +114,38 @@ fn archive(archive: &ArchiveConfig) -> Value {
 fn backend(backend: &BackendConfig) -> Value {
     let kind = match &backend.kind {
         BackendKind::Pkcs11 { .. } => super::pkcs11::render(&backend.kind).unwrap_or_else(|| table([])),
+        BackendKind::AwsKms { region, endpoint_url, sessions, connect_timeout, attempt_timeout } => {
+            let kms = table([
+                ("kind", text("aws-kms")),
+                ("sessions", number(*sessions)),
+                ("connect_timeout_ms", number(connect_timeout.as_millis())),
+                ("attempt_timeout_ms", number(attempt_timeout.as_millis())),
+            ]);
+            let kms = with(kms, "region", region.as_deref().map(text));
+            with(kms, "endpoint_url", endpoint_url.as_deref().map(text))
+        }
+        BackendKind::YubiHsm {
+            connector,
+            serial,
+            auth_key_id,
+            password_file,
+            sessions,
+            timeout,
+            force_audit,
+            attestation_roots,
+        } => {
+            let device = table([
+                ("kind", text("yubihsm")),
+                ("connector", text(&connector.to_string())),
+                ("auth_key_id", number(*auth_key_id)),
+                ("password_file", path(password_file)),
+                ("sessions", number(*sessions)),
+                ("timeout_ms", number(timeout.as_millis())),
+                ("force_audit", text(force_audit.as_str())),
+            ]);
+            let device = with(device, "serial", serial.as_deref().map(text));
+            with(device, "attestation_roots", attestation_roots.as_deref().map(path))
+        }
         BackendKind::Software { directory, intents } => {
             let intents = if *intents == Intents::Skip { "skip" } else { "always" };
             table([("kind", text("software")), ("directory", path(directory)), ("intents", text(intents))])

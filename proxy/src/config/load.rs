@@ -303,6 +303,8 @@ pub(super) fn secret_files(config: &Config) -> Vec<PathBuf> {
     for backend in &config.backends {
         match &backend.kind {
             super::BackendKind::Pkcs11 { pin_file, .. } => files.push(pin_file.clone()),
+            super::BackendKind::YubiHsm { password_file, .. } => files.push(password_file.clone()),
+            super::BackendKind::AwsKms { .. } => {}
             super::BackendKind::Software { directory, .. } => {
                 let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
                 files.extend(entries.map(|entry| entry.path()).filter(|path| path.is_file()));

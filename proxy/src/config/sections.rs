@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use chancery_format::names::Purpose;
 use chancery_format::{Kid, PrincipalName, Rung, SignatureAlgorithm};
+use chancery_hsm::SESSIONS_MAX;
+use chancery_yubihsm::ForceAudit;
 
 use super::pkcs11;
 use super::reader::Section;
@@ -134,21 +136,66 @@ fn archive_s3(section: &Section<'_, '_>) -> Option<ArchiveKind> {
 
 #[derive(Clone, Copy)]
 enum BackendWord {
+    AwsKms,
     Pkcs11,
     Software,
+    YubiHsm,
 }
 
 pub(super) fn backend(section: &Section<'_, '_>) -> Option<BackendConfig> {
     let name = section.required("name", "\"hsm\"");
-    let word = section
-        .required_word("kind", &[("pkcs11", BackendWord::Pkcs11), ("software", BackendWord::Software)]);
-    let kind = match word {
+    let words = [
+        ("pkcs11", BackendWord::Pkcs11),
+        ("aws-kms", BackendWord::AwsKms),
+        ("yubihsm", BackendWord::YubiHsm),
+        ("software", BackendWord::Software),
+    ];
+    let kind = match section.required_word("kind", &words) {
+        Some(BackendWord::AwsKms) => aws_kms(section),
+        Some(BackendWord::YubiHsm) => yubihsm(section),
         Some(BackendWord::Pkcs11) => pkcs11::read(section),
         Some(BackendWord::Software) => software(section),
         None => return None,
     };
     section.finish();
     Some(BackendConfig { name: name?, kind: kind? })
+}
+
+fn aws_kms(section: &Section<'_, '_>) -> Option<BackendKind> {
+    let region = section.text("region");
+    let endpoint_url = section.text("endpoint_url");
+    let sessions = section.number("sessions", 16, 1, SESSIONS_MAX as u64);
+    let connect_timeout = section.number("connect_timeout_ms", 1_000, 100, 60_000);
+    let attempt_timeout = section.number("attempt_timeout_ms", 2_000, 100, 60_000);
+    Some(BackendKind::AwsKms {
+        region,
+        endpoint_url,
+        sessions: usize::try_from(sessions?).ok()?,
+        connect_timeout: Duration::from_millis(connect_timeout?),
+        attempt_timeout: Duration::from_millis(attempt_timeout?),
+    })
+}
+
+fn yubihsm(section: &Section<'_, '_>) -> Option<BackendKind> {
+    let connector = section.required_parsed("connector", "\"http://127.0.0.1:12345\"");
+    let serial = section.text("serial");
+    let auth_key_id = section.number("auth_key_id", 1, 1, u64::from(u16::MAX));
+    let password_file = required_file(section, "password_file", "\"yubihsm.password\"");
+    let sessions = section.number("sessions", 4, 1, 16);
+    let timeout = section.number("timeout_ms", 5_000, 100, 60_000);
+    let audits = [("require", ForceAudit::Require), ("set", ForceAudit::Set), ("ignore", ForceAudit::Ignore)];
+    let force_audit = section.word("force_audit", &audits, ForceAudit::Require);
+    let attestation_roots = file(section, "attestation_roots", section.path("attestation_roots"));
+    Some(BackendKind::YubiHsm {
+        connector: connector?,
+        serial,
+        auth_key_id: u16::try_from(auth_key_id?).ok()?,
+        password_file: password_file?,
+        sessions: usize::try_from(sessions?).ok()?,
+        timeout: Duration::from_millis(timeout?),
+        force_audit: force_audit?,
+        attestation_roots,
+    })
 }
 
 fn software(section: &Section<'_, '_>) -> Option<BackendKind> {

@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
+use chancery_aws_kms::{KmsBackend, KmsConfig};
 use chancery_format::SignersRegistry;
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend, SoftwareError};
 use chancery_hsm::{Backend, KeyShape, KeySpec, Keyring};
 use chancery_pkcs11::{Launch, Pkcs11Backend, Pkcs11Config, ProvisionError};
+use chancery_yubihsm::{YubiHsmBackend, YubiHsmConfig};
 
 use super::failure::Failure;
 use crate::config::{BackendConfig, BackendKind, Config, Environment, KeyConfig, Variables, WorkerConfig};
@@ -17,6 +19,10 @@ use crate::registry_publisher;
 pub enum Opened {
     /// A device behind PKCS#11.
     Pkcs11(Arc<Pkcs11Backend>),
+    /// AWS KMS.
+    AwsKms(Arc<KmsBackend>),
+    /// A YubiHSM 2.
+    YubiHsm(Arc<YubiHsmBackend>),
     /// Keys in this process.
     Software(Arc<SoftwareBackend>),
 }
@@ -25,6 +31,8 @@ impl Opened {
     fn backend(&self) -> Arc<dyn Backend> {
         match self {
             Self::Pkcs11(backend) => Arc::clone(backend) as _,
+            Self::AwsKms(backend) => Arc::clone(backend) as _,
+            Self::YubiHsm(backend) => Arc::clone(backend) as _,
             Self::Software(backend) => Arc::clone(backend) as _,
         }
     }
@@ -38,6 +46,13 @@ impl Opened {
                 Err(ProvisionError::KeyExists(_)) => return Ok(false),
                 Err(error) => error.to_string(),
             },
+            Self::YubiHsm(backend) => match backend.generate_key(&key.label, shape) {
+                Ok(_) => return Ok(true),
+                Err(chancery_yubihsm::ProvisionError::KeyExists(_)) => return Ok(false),
+                Err(error) => error.to_string(),
+            },
+            // Who may make keys in an account is not who may use them; they are made beforehand.
+            Self::AwsKms(_) => return Ok(false),
             Self::Software(backend) => match backend.generate_key(&key.label, shape) {
                 Ok(()) => return Ok(true),
                 Err(SoftwareError::Exists(_)) => return Ok(false),
@@ -71,6 +86,37 @@ fn open(backend: &BackendConfig, config: &Config, variables: &Variables) -> Resu
             let opened = Pkcs11Backend::open(&settings);
             let opened = opened.map_err(|error| failed(error.to_string(), error.source.retryable()))?;
             Ok(Opened::Pkcs11(Arc::new(opened)))
+        }
+        BackendKind::AwsKms { region, endpoint_url, sessions, connect_timeout, attempt_timeout } => {
+            let mut settings = KmsConfig::new(&backend.name);
+            settings.region.clone_from(region);
+            settings.endpoint_url.clone_from(endpoint_url);
+            settings.sessions = *sessions;
+            settings.connect_timeout = *connect_timeout;
+            settings.attempt_timeout = *attempt_timeout;
+            let opened = KmsBackend::open(&settings).map_err(|error| failed(error.to_string(), false))?;
+            Ok(Opened::AwsKms(Arc::new(opened)))
+        }
+        BackendKind::YubiHsm {
+            connector,
+            serial,
+            auth_key_id,
+            password_file,
+            sessions,
+            timeout,
+            force_audit,
+            attestation_roots,
+        } => {
+            let mut settings =
+                YubiHsmConfig::new(&backend.name, connector.clone(), *auth_key_id, password_file.clone());
+            settings.serial.clone_from(serial);
+            settings.sessions = *sessions;
+            settings.timeout = *timeout;
+            settings.force_audit = *force_audit;
+            settings.attestation_roots.clone_from(attestation_roots);
+            let opened = YubiHsmBackend::open(&settings);
+            let opened = opened.map_err(|error| failed(error.to_string(), error.source.retryable()))?;
+            Ok(Opened::YubiHsm(Arc::new(opened)))
         }
         BackendKind::Software { directory, .. } => {
             // Naming the backend is not enough: keys that anyone with the disk can copy need a second word.
