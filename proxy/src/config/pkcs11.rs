@@ -132,7 +132,11 @@ pub(super) fn render(kind: &BackendKind) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test's failure")]
+    #![expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a failed unwrap is the test's failure"
+    )]
     use super::*;
     use crate::config::sample;
 

@@ -62,7 +62,7 @@ pub struct NewKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A key may sign from here on.
-    Activate(NewKey),
+    Activate(Box<NewKey>),
     /// A key may no longer sign.
     Retire(Kid),
 }
@@ -151,7 +151,7 @@ fn compare(mut records: Vec<SignerRecord>, keys: &[NewKey]) -> Result<Changes, P
     for key in keys {
         match positions.get(&key.signer_kid).and_then(|at| records.get_mut(*at)) {
             Some(record) => keep(record, key)?,
-            None => events.push(Event::Activate(key.clone())),
+            None => events.push(Event::Activate(Box::new(key.clone()))),
         }
     }
     let configured: HashSet<&Kid> = keys.iter().map(|key| &key.signer_kid).collect();
@@ -231,7 +231,7 @@ mod tests {
         let rotated = compare(first.clone(), &[key("a", "a-2"), key("b", "b-1")]).unwrap();
         assert_eq!(
             rotated.events(),
-            [Event::Activate(key("a", "a-2")), Event::Retire("a-1".parse().unwrap())]
+            [Event::Activate(Box::new(key("a", "a-2"))), Event::Retire("a-1".parse().unwrap())]
         );
         let second = run(first, &[key("a", "a-2"), key("b", "b-1")], 10).unwrap();
         assert_eq!(second[0].state, KeyState::Retired);

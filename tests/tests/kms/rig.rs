@@ -13,7 +13,7 @@ use chancery_format::entry::{Intent, IntentParts, KeyUse, Operation, PolicyRef};
 use chancery_format::{
     Digest, Hash, HashAlgorithm, KeyFamily, Outcome, OutcomeResult, Rung, SignatureAlgorithm,
 };
-use chancery_hsm::{KeySpec, SignerError};
+use chancery_hsm::{KeySpec, Registered, SignerError};
 use chancery_tests::servers::ObjectStore;
 
 pub(crate) const NAME: &str = "kms";
@@ -129,7 +129,7 @@ pub(crate) fn spec(kid: &str, label: &str, algorithm: SignatureAlgorithm) -> Key
         algorithm,
         purpose: "test".to_owned(),
         description: String::new(),
-        registered: None,
+        registered: Registered::No,
     }
 }
 
@@ -137,6 +137,7 @@ pub(crate) fn spec(kid: &str, label: &str, algorithm: SignatureAlgorithm) -> Key
 pub(crate) fn intent(kid: &str, algorithm: SignatureAlgorithm, digest: Digest) -> DurableIntent {
     let operation = if algorithm.is_mac() { Operation::Mac } else { Operation::Sign };
     DurableIntent::after_sync(Intent::new(IntentParts {
+        co_signer: None,
         kid: kid.parse().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         algorithm,
@@ -156,7 +157,7 @@ pub(crate) fn intent(kid: &str, algorithm: SignatureAlgorithm, digest: Digest) -
 /// How an outcome ended, and its leaf.
 pub(crate) fn ending(outcome: &Outcome) -> Result<(), (String, KeyUse)> {
     match outcome.result() {
-        OutcomeResult::Signed(_) => Ok(()),
+        OutcomeResult::Signed(..) => Ok(()),
         OutcomeResult::Failed(code, key_use) => Err((code.as_str().to_owned(), *key_use)),
         OutcomeResult::Abandoned => panic!("a keyring abandons nothing"),
     }

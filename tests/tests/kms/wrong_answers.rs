@@ -6,7 +6,7 @@ use chancery_format::SignatureAlgorithm::{
     self, EcdsaP256Sha256, EcdsaP384Sha384, HmacSha256, RsaPssSha256, RsaSha256,
 };
 use chancery_format::entry::KeyUse;
-use chancery_hsm::{Backend as _, BackendState, KeySpec, Keyring, KeyringError, SealInput};
+use chancery_hsm::{Backend as _, BackendState, KeySpec, Keyring, KeyringError, Registered, SealInput};
 use chancery_tests::servers::wrong_signer;
 
 use crate::double::KmsDouble;
@@ -45,7 +45,10 @@ fn a_key_other_than_the_registered_one_ends_the_start() {
     let double = KmsDouble::start();
     let (registered, held) = (double.make_key(EcdsaP256Sha256), double.make_key(EcdsaP256Sha256));
     let backend = backend_at(double.address());
-    let public = |label: &str| backend.open_key(label, EcdsaP256Sha256).unwrap().public_key().cloned();
+    let public = |label: &str| {
+        let handle = backend.open_key(label, EcdsaP256Sha256).unwrap();
+        Registered::Yes(handle.public_key().cloned().map(Box::new))
+    };
     let with = |label: &str| {
         let spec = KeySpec { registered: public(&registered), ..spec("orders", label, EcdsaP256Sha256) };
         Keyring::builder().backend(backend_at(double.address())).key(spec).build()

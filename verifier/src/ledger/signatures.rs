@@ -18,8 +18,10 @@ const SINGLES_MAX: usize = 64;
 /// Ed25519 signatures waiting over all keys: bounds memory when there are thousands of keys.
 const WAITING_MAX: usize = 32_768;
 
-/// A digest and the signature over it.
+/// A SHA-256 digest and the Ed25519 signature over it.
 type Item = ([u8; 32], [u8; 64]);
+/// A digest and the signature over it, checked alone.
+type Single = (Digest, Box<[u8]>);
 
 /// Signatures of one key, ready to verify.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(crate) struct SignatureJob {
 #[derive(Debug)]
 enum Work {
     Ed25519 { items: Vec<Item>, strict: bool },
-    Alone(Vec<(Digest, Box<[u8]>)>),
+    Alone(Vec<Single>),
 }
 
 /// What became of a job.
@@ -47,7 +49,7 @@ pub(crate) struct SignatureReport {
 #[derive(Debug, Default)]
 struct Waiting {
     together: (Vec<u64>, Vec<Item>),
-    alone: (Vec<u64>, Vec<(Digest, Box<[u8]>)>),
+    alone: (Vec<u64>, Vec<Single>),
 }
 
 impl Waiting {
@@ -136,7 +138,7 @@ pub(crate) fn verify(trust: &Trust, job: &SignatureJob) -> SignatureReport {
             find_bad(key, *strict, &job.indices, items, &mut bad);
         }
         (Work::Alone(items), Some(key)) => {
-            let fails = |(digest, bytes): &(Digest, Box<[u8]>)| !key.verify(digest, bytes);
+            let fails = |(digest, bytes): &Single| !key.verify(digest, bytes);
             bad = job.indices.iter().zip(items).filter(|(_, item)| fails(item)).map(|(i, _)| *i).collect();
         }
         (_, None) => bad.clone_from(&job.indices),
