@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|
 //! | [`ObjectStore::MiniStack`] 1.5.33 | S3 Object Lock, KMS | PyPI | 15 s | 2 s |
 //! | [`ObjectStore::LocalStack`] core 2026.3.0 | S3 Object Lock (strictest), KMS | PyPI | 30 s | 5 s |
-//! | [`wrong_signer`] moto 5.2.5 | a KMS that signs the wrong thing | PyPI | 30 s | 5 s |
+//! | [`wrong_signer()`] moto 5.2.5 | a KMS that signs the wrong thing | PyPI | 30 s | 5 s |
 //! | [`ObjectStore::CephGateway`] 16.2 | a real S3 server: request signatures, lenient create-only | Debian, by hand | 60 s | 15 s |
 //!
 //! Promises: two servers that enforce Object Lock independently of each other start on a machine that has
