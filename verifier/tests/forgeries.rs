@@ -4,6 +4,7 @@
 
 mod support;
 
+use chancery_format::entry;
 use chancery_format::registry::LedgerSection;
 use chancery_format::{Hash, SignatureAlgorithm, SignersRegistry, TreeHead};
 use chancery_verify::ledger::Options;
@@ -183,8 +184,74 @@ fn a_ledger_that_was_not_opened_or_opened_by_another_name() {
 }
 
 #[test]
+fn a_co_signer_s_signature_counts_as_much_as_the_first() {
+    let two = |right: bool| {
+        move |w: &mut Writer| {
+            w.activate("any", "any-v1", SignatureAlgorithm::EcdsaP256Sha256);
+            w.activate("pq", "pq-v1", SignatureAlgorithm::MlDsa65);
+            let first = w.key("any-v1").sign_message(b"right");
+            let second = w.key("pq-v1").sign_message(if right { b"right" } else { b"wrong" });
+            w.issue_two(("any-v1", first), ("pq-v1", second), b"right")
+        }
+    };
+    let mut good = opened();
+    two(true)(&mut good);
+    good.epoch();
+    let report = good.archive().verify();
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    forged(Kind::SignatureInvalid, two(false));
+    forged(Kind::SignerNotActive, |w| {
+        let at = two(true)(w);
+        let retired = w.retire("pq-v1");
+        let (first, second) = (w.key("any-v1").sign_message(b"x"), w.key("pq-v1").sign_message(b"x"));
+        assert!(retired > at);
+        w.issue_two(("any-v1", first), ("pq-v1", second), b"x")
+    });
+}
+
+#[test]
+fn digests_are_anchored_in_the_name_of_known_keys_only() {
+    let mut good = opened();
+    good.activate("any", "any-v1", SignatureAlgorithm::Ed25519);
+    good.anchor("any");
+    good.epoch();
+    let report = good.archive().verify();
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    forged(Kind::SignerUnknown, |w| w.anchor("nobody"));
+}
+
+/// Where a key was born is told; an attestation of another key is no attestation.
+#[test]
+fn births_are_told_and_foreign_attestations_found() {
+    let mut good = opened();
+    let key = TestKey::new("any", "any-v1", SignatureAlgorithm::EcdsaP256Sha256);
+    let certificate = [b"before".to_vec(), key.spki_der(), b"after".to_vec()].concat();
+    let birth = |attestation| entry::BirthRecord {
+        origin: "generated",
+        device: Some("yubihsm2".into()),
+        serial: Some("0123456789".into()),
+        attestation,
+        attestation_anchored: true,
+    };
+    good.next_birth = Some(birth(vec![certificate]));
+    good.activate_key(key);
+    good.epoch();
+    let report = good.archive().verify_with(&Options { keys: true, ..Options::default() });
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    assert!(
+        report.to_text().contains("born in yubihsm2 0123456789, which attests it"),
+        "{}",
+        report.to_text()
+    );
+    forged(Kind::SignerMismatch, |w| {
+        w.next_birth = Some(birth(vec![b"a certificate of something else".to_vec()]));
+        w.activate("any", "any-v1", SignatureAlgorithm::EcdsaP256Sha256)
+    });
+}
+
+#[test]
 fn signatures_that_should_not_be() {
-    for algorithm in SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_mac()) {
+    for algorithm in TestKey::SIGNING {
         forged(Kind::SignatureInvalid, |w| {
             w.activate("any", "any-v1", algorithm);
             let mut signature = w.key("any-v1").sign_message(b"right");

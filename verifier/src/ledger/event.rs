@@ -1,6 +1,6 @@
 //! One event by itself: its form, its names, and what it says about keys.
 
-use chancery_format::committed::{AnchoredPayload, FailedPayload, IssuedPayload};
+use chancery_format::committed::{AnchoredPayload, CheckingPayload, FailedPayload, IssuedPayload};
 use chancery_format::entry::{decode_base64, event_type};
 use chancery_format::event::EventError;
 use chancery_format::{AuditEvent, Digest, Hash, PublicKey, SignatureAlgorithm};
@@ -228,6 +228,12 @@ impl<'a> EventReader<'a> {
                 None
             }
             event_type::ANCHORED => self.anchored(),
+            event_type::CHECKING => {
+                let payload: CheckingPayload<'_> = self.payload()?;
+                let digest = Digest::parse(payload.digest_algorithm, payload.digest);
+                let known = self.signer(payload.signer_kid).is_some();
+                if known && digest.is_err() { self.bad_payload() } else { None }
+            }
             event_type::OPENED => self.opened(),
             event_type::ACTIVATED => self.activated(),
             event_type::RETIRED => {
@@ -403,7 +409,14 @@ struct Use<'a> {
 }
 
 fn is_outcome(name: &str) -> bool {
-    matches!(name, event_type::ISSUED | event_type::FAILED | event_type::ABANDONED | event_type::ANCHORED)
+    matches!(
+        name,
+        event_type::ISSUED
+            | event_type::FAILED
+            | event_type::ABANDONED
+            | event_type::ANCHORED
+            | event_type::CHECKING
+    )
 }
 
 /// Names only the appliance itself writes.

@@ -39,6 +39,19 @@ fn rsa_key() -> Arc<rsa::KeyPair> {
 }
 
 impl TestKey {
+    /// Algorithms these keys sign with.
+    pub const SIGNING: [SignatureAlgorithm; 5] = [
+        SignatureAlgorithm::Ed25519,
+        SignatureAlgorithm::EcdsaP256Sha256,
+        SignatureAlgorithm::RsaSha256,
+        SignatureAlgorithm::RsaPssSha256,
+        SignatureAlgorithm::MlDsa65,
+    ];
+
+    pub fn spki_der(&self) -> Vec<u8> {
+        self.public_key().unwrap().spki_der().to_vec()
+    }
+
     /// A key made from its names; RSA keys are the same whatever they are called.
     pub fn new(kid: &str, signer_kid: &str, algorithm: SignatureAlgorithm) -> Self {
         let seed = Hash::of(&[b"test key ", signer_kid.as_bytes()]).0;

@@ -277,6 +277,33 @@ impl Writer {
         self.add(&Outcome::signed(intent, SignatureBytes::new(signature), None).draft())
     }
 
+    /// The same with a co-signer and any bytes of its own.
+    pub fn issue_two(&mut self, first: (&str, Vec<u8>), second: (&str, Vec<u8>), message: &[u8]) -> u64 {
+        let mut parts = self.intent(first.0, "orders", message).parts().clone();
+        let key = self.key(second.0);
+        parts.co_signer = Some(entry::CoSigner {
+            kid: key.kid.clone(),
+            signer_kid: key.signer_kid.clone(),
+            algorithm: key.algorithm,
+        });
+        let second = Some(SignatureBytes::new(second.1));
+        self.add(&Outcome::signed(Intent::new(parts), SignatureBytes::new(first.1), second).draft())
+    }
+
+    /// A digest whose receipt is its signature.
+    pub fn anchor(&mut self, kid: &str) -> u64 {
+        self.add(&entry::digest_anchored(entry::AnchoredParts {
+            kid: kid.parse().unwrap(),
+            digest: Digest::Sha256([4; 32]),
+            principal: "spiffe://demo.example/service/orders".parse().unwrap(),
+            request_id: "r-1".parse().unwrap(),
+            stream: "orders".parse().unwrap(),
+            purpose: None,
+            metadata: None,
+            policy: PolicyRef { rule: "grant".into(), sha256: Hash([1; 32]) },
+        }))
+    }
+
     pub fn fail(&mut self, signer_kid: &str, stream: &str) -> u64 {
         let code = "backend-unavailable".parse().unwrap();
         let intent = self.intent(signer_kid, stream, b"failed");
