@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use chancery_format::{Kid, PublicKey, SignatureAlgorithm};
 
@@ -261,11 +262,19 @@ fn add_key(ring: &mut Keyring, spec: KeySpec, at_once: bool) -> Result<(), Keyri
         description: spec.description,
         backend: spec.backend,
         public_key: handle.public_key().cloned(),
+        label: spec.label,
         birth,
     };
     let in_process = lane.backend.cost() == Cost::Inline;
     let raw = info.public_key.as_ref().filter(|_| in_process).and_then(PublicKey::ed25519_raw);
-    let key = Arc::new(Key { info, handle, lane, check, together: raw.and_then(Together::new) });
+    let key = Arc::new(Key {
+        info,
+        handle,
+        lane,
+        check,
+        together: raw.and_then(Together::new),
+        halted: AtomicBool::new(false),
+    });
     ring.by_kid.insert(spec.kid, Arc::clone(&key));
     ring.by_signer_kid.insert(spec.signer_kid, key);
     Ok(())

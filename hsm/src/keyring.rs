@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use chancery_format::checkpoint::Checkpoint;
@@ -26,6 +27,7 @@ use chancery_format::{
 
 use crate::birth::Birth;
 use crate::builder::KeyringBuilder;
+use crate::device_log::DeviceLog;
 use crate::health::BackendHealth;
 use crate::kill_switch::KillSwitch;
 use crate::self_check::{SelfCheck, Together};
@@ -49,6 +51,8 @@ pub struct KeyInfo {
     pub backend: String,
     /// The public half; `None` for a MAC key.
     pub public_key: Option<PublicKey>,
+    /// What its backend calls it.
+    pub label: String,
     /// What its device said of its birth, asked when it was not registered yet.
     pub birth: Birth,
 }
@@ -69,6 +73,8 @@ pub(crate) struct Key {
     pub(crate) check: Option<SelfCheck>,
     /// For Ed25519 keys that live in this process.
     pub(crate) together: Option<Together>,
+    /// Set when the key was halted by itself; see [`Keyring::halt_key`].
+    pub(crate) halted: AtomicBool,
 }
 
 /// All keys of the appliance. Made by [`Keyring::builder`]; shared by reference.
@@ -117,7 +123,25 @@ impl Keyring {
         if self.switch.is_halted() {
             return Err(SignerError::Halted);
         }
-        self.by_kid.get(kid).ok_or(SignerError::UnknownKey)?.lane.look()
+        let key = self.by_kid.get(kid).ok_or(SignerError::UnknownKey)?;
+        key.check_not_halted()?;
+        key.lane.look()
+    }
+
+    /// Halts one key pair for as long as this process lives: no use of it begins after this returns. For a key
+    /// that somebody else seems to use. `false` if there is none of that name.
+    pub fn halt_key(&self, signer_kid: &Kid) -> bool {
+        let key = self.by_signer_kid.get(signer_kid);
+        if let Some(key) = key {
+            key.halted.store(true, Ordering::Release);
+        }
+        key.is_some()
+    }
+
+    /// The backends that keep a record of their own, by name.
+    pub fn device_logs(&self) -> Vec<(String, Arc<dyn DeviceLog>)> {
+        let log = |lane: &Arc<Lane>| Some((lane.backend.name().to_owned(), lane.backend.device_log()?));
+        self.lanes.iter().filter_map(log).collect()
     }
 
     /// How each backend is doing, in the order they were added.
@@ -205,6 +229,7 @@ impl Keyring {
         if key.info.kid != *kid {
             return Err(SignerError::UnknownKey);
         }
+        key.check_not_halted()?;
         if self.ledger.as_ref().is_some_and(|ledger| Arc::ptr_eq(ledger, key)) {
             return Err(SignerError::LedgerKey);
         }
@@ -266,6 +291,7 @@ impl Keyring {
         deadline: Instant,
     ) -> Result<bool, SignerError> {
         let key = self.by_kid.get(kid).ok_or(SignerError::UnknownKey)?;
+        key.check_not_halted()?;
         if !key.info.algorithm.is_mac() {
             return Err(SignerError::WrongInput);
         }
@@ -296,6 +322,15 @@ pub enum MacMessage {
 }
 
 impl Key {
+    fn check_not_halted(&self) -> Result<(), SignerError> {
+        if self.halted.load(Ordering::Acquire) {
+            let cause =
+                format!("{} is halted: its device was used behind the ledger's back", self.info.signer_kid);
+            return Err(SignerError::KeyDisabled { cause });
+        }
+        Ok(())
+    }
+
     /// Uses the key and verifies what came back; only verified bytes get out.
     pub(crate) async fn sign_checked(
         &self,

@@ -489,6 +489,14 @@ impl Roll {
         }
     }
 
+    /// Key uses that were announced and have not ended, oldest first, at most `limit`. Read it before the
+    /// head: what ends in between then stands in both, and never in neither.
+    pub async fn open_intent_list(&self, limit: usize) -> Result<Vec<Intent>, RollError> {
+        let rows = self.read_store(move |shared| shared.store.intents(0, limit)).await?;
+        // A record that cannot be read is recovery's to report; here it announces nothing.
+        Ok(rows.iter().filter_map(|(_, record)| Intent::decode(record)).collect())
+    }
+
     /// The leaf at `index`; `None` beyond the head.
     pub async fn leaf(&self, index: LeafIndex) -> Result<Option<StoredLeaf>, RollError> {
         self.read(move |reader| reader.leaf(index)).await

@@ -32,6 +32,7 @@ use crate::checkpointer::Checkpointer;
 use crate::config::{Config, Variables};
 use crate::listener::{Drained, Listener};
 use crate::ops::Ops;
+use crate::reconciling::Reconciler;
 use crate::stop::stopped;
 use crate::telemetry::LogGuard;
 use crate::{listener, refusals};
@@ -149,7 +150,7 @@ impl Daemon {
         let address = self.service.address().map_err(system)?;
         let ops_address = self.ops.address().map_err(system)?;
         let Self { config, variables, assembled, log, service, ops } = self;
-        let Assembled { chancery, authenticator, archiving, mut fatal } = assembled;
+        let Assembled { chancery, authenticator, archiving, last_records, mut fatal } = assembled;
 
         let stops = Stops::new();
         let checkpointer =
@@ -167,9 +168,17 @@ impl Daemon {
         if let Some((halted, source)) = halting::apply(&sentinels, chancery.keyring.kill_switch()) {
             halting::report(&chancery, halted, source).await;
         }
+        let reconciler = Reconciler::start(Arc::clone(&chancery), &last_records).await?;
         let reloader = Reloader::new(Arc::clone(&chancery), authenticator, config.clone(), variables);
-        let background =
-            background(&chancery, &checkpointer, archiving.as_ref(), sentinels, reloader, &stops.background);
+        let background = background(
+            &chancery,
+            &checkpointer,
+            archiving.as_ref(),
+            sentinels,
+            reloader,
+            reconciler,
+            &stops.background,
+        );
         let mut serving = tokio::spawn(service.serve(stops.listener.subscribe()));
         announce(address, ops_address, ready_file.as_deref())?;
 
@@ -217,6 +226,7 @@ fn background(
     archiving: Option<&Archiving>,
     sentinels: Sentinels,
     reloader: Reloader,
+    reconciler: Reconciler,
     stop: &watch::Sender<bool>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -231,6 +241,7 @@ fn background(
     });
     tasks.spawn(until(refusals::run(Arc::clone(chancery)), stop.subscribe()));
     tasks.spawn(probe_backends(Arc::clone(chancery), stop.subscribe()));
+    tasks.spawn(reconciler.run(stop.subscribe()));
     tasks.spawn(watch_disk(Arc::clone(chancery), stop.subscribe()));
     if let Some(archiving) = archiving {
         tasks.spawn(archiving.watch_lag(Arc::clone(chancery), stop.subscribe()));

@@ -17,6 +17,7 @@ use chancery_ledger::{OnFatal, Roll};
 
 use crate::config::{ArchiveKind, Config, Variables};
 use crate::daemon::{Failure, backends, ledger_options, production_guards};
+use crate::reconciling::LastRecords;
 use crate::registry_publisher::{self, PublishError};
 use crate::tls::Tls;
 
@@ -41,7 +42,7 @@ pub fn create(config: &Config, variables: &Variables, generate_keys: bool) -> Re
     production_guards(config, variables)?;
     Tls::load(&config.service, rustls_pki_types::UnixTime::now())?;
     refuse_to_overwrite(config)?;
-    let opened = backends::open_all(config, variables)?;
+    let opened = backends::open_all(config, variables, &LastRecords::default())?;
     let generated = if generate_keys { generate(config, &opened)? } else { Vec::new() };
     // Keys first: a ledger whose keys are missing would have to be removed by hand.
     let keyring = Arc::new(backends::keyring(config, &opened, None)?);

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chancery_format::Kid;
-use chancery_format::entry::Operation;
+use chancery_format::entry::{CheckingParts, Operation, PolicyRef, mac_checking};
 use chancery_format::registry::{KeyState, SignerRecord};
 use chancery_hsm::MacMessage;
 use serde_json::{Map, Value};
 
 use crate::admission::{Refusal, check_key};
-use crate::chancery::{Chancery, KeyEntry};
+use crate::chancery::{Chancery, KeyEntry, Lanes};
+use crate::config::Intents;
 use crate::problem::{Code, Problem};
 use crate::request::{MacRequest, RequestError, VerifyRequest};
 use crate::response::{Caching, JSON, PEM, Reply, TEXT};
@@ -112,6 +113,20 @@ pub async fn mac_verify(
     chancery.keyring.available(&key.kid)?;
     let mac = request.mac.unwrap_or_default();
     let message = MacMessage::Message(request.message);
+    if key.intents == Intents::Always && matches!(key.lanes, Lanes::Sessions(_)) {
+        // Its device records every use, so the ledger does first.
+        let checking = mac_checking(CheckingParts {
+            kid: key.kid.clone(),
+            signer_kid: key.signer_kid.clone(),
+            algorithm: key.algorithm,
+            digest: request.digest,
+            principal: caller.grants.principal().clone(),
+            request_id: caller.request_id.clone(),
+            stream: caller.grants.own_stream().clone(),
+            policy: PolicyRef { rule: caller.grants.rule().to_owned(), sha256: caller.grants.policy() },
+        });
+        chancery.roll.enrol_event(checking, None).await?;
+    }
     let deadline = Instant::now() + chancery.limits.sign_timeout;
     let valid = chancery.keyring.mac_verify(&key.kid, message, &mac, deadline).await?;
     Ok(Reply::json(format!(r#"{{"valid":{valid},"kid":"{}","signer_kid":"{}"}}"#, key.kid, key.signer_kid)))

@@ -44,6 +44,7 @@ pub mod openapi;
 pub mod ops;
 pub mod problem;
 pub mod reading;
+pub mod reconciling;
 pub mod refusals;
 pub mod registry_publisher;
 pub mod request;

@@ -229,6 +229,28 @@ impl CoSignerPayload<'_> {
     }
 }
 
+/// Payload of `signing.signature.checking`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckingPayload<'a> {
+    /// Registry name of the algorithm.
+    pub algorithm: &'a str,
+    /// Lower-case hex of the message's SHA-256.
+    pub digest: &'a str,
+    /// `sha256`.
+    pub digest_algorithm: &'a str,
+    /// The logical key.
+    pub kid: &'a str,
+    /// Which rule allowed it.
+    #[serde(borrow)]
+    pub policy: &'a serde_json::value::RawValue,
+    /// Correlation with logs.
+    pub request_id: &'a str,
+    /// The key pair.
+    #[serde(rename = "signer_kid")]
+    pub signer_kid: &'a str,
+}
+
 /// Payload of `signing.signature.anchored`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

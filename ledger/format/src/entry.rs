@@ -32,6 +32,12 @@ pub mod event_type {
     pub const ACTIVATED: &str = "signer.activated";
     /// A key may no longer sign from this index on.
     pub const RETIRED: &str = "signer.retired";
+    /// What a device itself recorded of its operations.
+    pub const OPERATIONS: &str = "signer.operations.recorded";
+    /// A device did something with a key that the ledger knows nothing of; the key was halted.
+    pub const SURPLUS: &str = "signer.operations.surplus";
+    /// A MAC key is about to be used to check a MAC.
+    pub const CHECKING: &str = "signing.signature.checking";
     /// A version of `signers.json` was published.
     pub const REGISTRY: &str = "registry.published";
     /// Requests were refused (coalesced per principal and code).
@@ -551,6 +557,55 @@ pub fn signer_activated(activation: &Activation<'_>) -> EventDraft {
 /// A key may no longer sign.
 pub fn signer_retired(signer_kid: &Kid) -> EventDraft {
     appliance(event_type::RETIRED, ObjectWriter::new().string("signer_kid", signer_kid.as_str()).finish())
+}
+
+/// What a device recorded, and how that stands against the ledger: canonical JSON, see FORMAT.md §5.
+pub fn operations_recorded(payload: CanonicalJson) -> EventDraft {
+    appliance(event_type::OPERATIONS, payload)
+}
+
+/// `count` operations of a key without an entry.
+pub fn operations_surplus(backend: &str, serial: &str, signer_kid: &str, count: u64) -> EventDraft {
+    let payload = ObjectWriter::new()
+        .string("backend", backend)
+        .integer("count", count)
+        .string("serial", serial)
+        .string("signer_kid", signer_kid);
+    appliance(event_type::SURPLUS, payload.finish())
+}
+
+/// A MAC key is about to be used to check a MAC: nothing but yes or no comes of it, but its device records it.
+#[derive(Debug, Clone)]
+pub struct CheckingParts {
+    /// The key's logical name.
+    pub kid: Kid,
+    /// The key pair.
+    pub signer_kid: Kid,
+    /// What the key does.
+    pub algorithm: SignatureAlgorithm,
+    /// SHA-256 of the message.
+    pub digest: Digest,
+    /// Who asked.
+    pub principal: PrincipalName,
+    /// Correlation with logs.
+    pub request_id: RequestId,
+    /// Chain it joins.
+    pub stream: StreamName,
+    /// Why it was allowed.
+    pub policy: PolicyRef,
+}
+
+/// Enrolled before the key is used.
+pub fn mac_checking(parts: CheckingParts) -> EventDraft {
+    let payload = ObjectWriter::new()
+        .string("algorithm", parts.algorithm.as_str())
+        .string("digest", &parts.digest.to_hex())
+        .string("digestAlgorithm", parts.digest.algorithm())
+        .string("kid", parts.kid.as_str())
+        .json("policy", &parts.policy.to_json())
+        .string("requestId", parts.request_id.as_str())
+        .string("signer_kid", parts.signer_kid.as_str());
+    draft(event_type::CHECKING, parts.principal, parts.stream, payload.finish())
 }
 
 /// A version of `signers.json` was published.

@@ -16,8 +16,9 @@ use crate::admission::policy::Policy;
 use crate::archiving::Archiving;
 use crate::authenticate::Authenticator;
 use crate::chancery::{Chancery, KeyEntry, Parts};
-use crate::config::{Config, Variables};
+use crate::config::{BackendConfig, BackendKind, Config, Variables};
 use crate::guards::{self, Facts};
+use crate::reconciling::LastRecords;
 use crate::registry_publisher::{self, PublishError};
 use crate::telemetry::Metrics;
 use crate::tls::Tls;
@@ -27,6 +28,8 @@ pub(super) struct Assembled {
     pub(super) chancery: Arc<Chancery>,
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) archiving: Option<Archiving>,
+    /// Where devices' own records were taken up last.
+    pub(super) last_records: LastRecords,
     /// Says once why the ledger can go on no longer.
     pub(super) fatal: mpsc::Receiver<String>,
 }
@@ -47,11 +50,17 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
 
     let (roll, fatal) = open_ledger(config).await?;
     let known = registry_publisher::last(&roll).await?;
+    let keeps_log = |backend: &BackendConfig| matches!(backend.kind, BackendKind::YubiHsm { .. });
+    let last_records = match config.backends.iter().any(keeps_log) {
+        true => LastRecords::find(&roll).await?,
+        false => LastRecords::default(),
+    };
     let opened = {
         let (config, variables) = (config.clone(), variables.clone());
+        let last_records = last_records.clone();
         let registry = known.map(|(_, registry)| registry);
         blocking(move || {
-            let opened = backends::open_all(&config, &variables)?;
+            let opened = backends::open_all(&config, &variables, &last_records)?;
             backends::keyring(&config, &opened, registry.as_ref())
         })
     };
@@ -82,7 +91,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         clock: Arc::new(SystemClock),
         request_id_prefix: u64::from_be_bytes(prefix),
     });
-    Ok(Assembled { chancery: Arc::new(chancery), authenticator, archiving, fatal })
+    Ok(Assembled { chancery: Arc::new(chancery), authenticator, archiving, last_records, fatal })
 }
 
 /// Opening and proving a ledger reads disks, and opening keys talks to devices: neither belongs on the

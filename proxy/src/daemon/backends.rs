@@ -9,10 +9,11 @@ use chancery_format::SignersRegistry;
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend, SoftwareError};
 use chancery_hsm::{Backend, KeyShape, KeySpec, Keyring};
 use chancery_pkcs11::{Launch, Pkcs11Backend, Pkcs11Config, ProvisionError};
-use chancery_yubihsm::{YubiHsmBackend, YubiHsmConfig};
+use chancery_yubihsm::{LogPosition, YubiHsmBackend, YubiHsmConfig};
 
 use super::failure::Failure;
 use crate::config::{BackendConfig, BackendKind, Config, Environment, KeyConfig, Variables, WorkerConfig};
+use crate::reconciling::LastRecords;
 use crate::registry_publisher;
 
 /// A backend, opened; kept by its kind because only some can generate keys.
@@ -64,13 +65,24 @@ impl Opened {
 }
 
 /// Opens every configured backend.
-pub fn open_all(config: &Config, variables: &Variables) -> Result<Vec<(String, Opened)>, Failure> {
-    let opened =
-        config.backends.iter().map(|backend| Ok((backend.name.clone(), open(backend, config, variables)?)));
+pub fn open_all(
+    config: &Config,
+    variables: &Variables,
+    last_records: &LastRecords,
+) -> Result<Vec<(String, Opened)>, Failure> {
+    let opened = config
+        .backends
+        .iter()
+        .map(|backend| Ok((backend.name.clone(), open(backend, config, variables, last_records)?)));
     opened.collect()
 }
 
-fn open(backend: &BackendConfig, config: &Config, variables: &Variables) -> Result<Opened, Failure> {
+fn open(
+    backend: &BackendConfig,
+    config: &Config,
+    variables: &Variables,
+    last_records: &LastRecords,
+) -> Result<Opened, Failure> {
     let failed =
         |reason: String, retryable| Failure::Backend { name: backend.name.clone(), reason, retryable };
     match &backend.kind {
@@ -114,6 +126,9 @@ fn open(backend: &BackendConfig, config: &Config, variables: &Variables) -> Resu
             settings.timeout = *timeout;
             settings.force_audit = *force_audit;
             settings.attestation_roots.clone_from(attestation_roots);
+            let last = last_records.position(&backend.name);
+            settings.log_position =
+                last.and_then(|(number, evidence)| LogPosition::from_evidence(number, evidence));
             let opened = YubiHsmBackend::open(&settings);
             let opened = opened.map_err(|error| failed(error.to_string(), error.source.retryable()))?;
             Ok(Opened::YubiHsm(Arc::new(opened)))

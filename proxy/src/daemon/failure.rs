@@ -6,6 +6,7 @@ use chancery_ledger::{OpenError, RollError};
 use crate::admission::policy::PolicyError;
 use crate::archiving::ArchivingError;
 use crate::config::Mistakes;
+use crate::reconciling::ReconcilingError;
 use crate::registry_publisher::PublishError;
 use crate::tls::TlsError;
 
@@ -43,6 +44,9 @@ pub enum Failure {
     /// The registry of signers contradicts the configuration, or could not be published.
     #[error("signers registry: {0}")]
     Registry(#[from] PublishError),
+    /// A device's own record, which must be held against the ledger.
+    #[error("device log: {0}")]
+    DeviceLog(#[from] ReconcilingError),
     /// The archive.
     #[error("archive: {0}")]
     Archive(#[from] ArchivingError),
@@ -114,7 +118,10 @@ impl Failure {
             }
             Self::Keys(errors) => keys(errors),
             Self::Ledger(error) => self::opening(error),
+            Self::DeviceLog(ReconcilingError::Replaced { .. }) => 2,
+            Self::DeviceLog(ReconcilingError::Entry(_)) => 1,
             Self::Backend { retryable: true, .. }
+            | Self::DeviceLog(_)
             | Self::Registry(_)
             | Self::Bind { .. }
             | Self::System(_)

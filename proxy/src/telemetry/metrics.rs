@@ -40,6 +40,9 @@ pub struct Metrics {
     checkpoint_size: IntGauge,
     checkpoint_age: Gauge,
     checkpoint_failures: IntCounter,
+    device_operations: IntCounterVec,
+    device_surplus: IntCounterVec,
+    device_log_failures: IntCounterVec,
     archive_lag_entries: IntGauge,
     archive_lag_age: Gauge,
     archive_epochs: IntGauge,
@@ -124,6 +127,9 @@ impl Metrics {
             checkpoint_size: make.gauge("chancery_checkpoint_entries", "Leaves under the latest checkpoint."),
             checkpoint_age: make.gauge_seconds("chancery_checkpoint_age_seconds", "Age of the oldest leaf not under a checkpoint; 0 if there is none."),
             checkpoint_failures: make.counter("chancery_checkpoint_failures_total", "Checkpoints that could not be signed or recorded."),
+            device_operations: make.counters("chancery_device_operations_total", "Key uses that devices themselves recorded.", &["backend"]),
+            device_surplus: make.counters("chancery_device_surplus_total", "Key uses by devices that the ledger knows nothing of.", &["backend"]),
+            device_log_failures: make.counters("chancery_device_log_failures_total", "Attempts to read a device's own record that failed.", &["backend"]),
             archive_lag_entries: make.gauge("chancery_archive_lag_entries", "Leaves not yet archived."),
             archive_lag_age: make.gauge_seconds("chancery_archive_lag_age_seconds", "Age of the oldest leaf not yet archived; 0 if there is none."),
             archive_epochs: make.gauge("chancery_archive_epochs", "Epochs in the archive."),
@@ -234,6 +240,17 @@ impl Metrics {
     /// A checkpoint could not be made.
     pub fn checkpoint_failed(&self) {
         self.checkpoint_failures.inc();
+    }
+
+    /// A device's own record was read: so many key uses, of which so many are without an entry.
+    pub fn device_log(&self, backend: &str, operations: u64, surplus: u64) {
+        self.device_operations.with_label_values(&[backend]).inc_by(operations);
+        self.device_surplus.with_label_values(&[backend]).inc_by(surplus);
+    }
+
+    /// A device's own record could not be read.
+    pub fn device_log_failed(&self, backend: &str) {
+        self.device_log_failures.with_label_values(&[backend]).inc();
     }
 
     /// State of the archive.

@@ -6,7 +6,7 @@ pub mod evidence;
 pub mod wire;
 pub mod world;
 
-pub use authority::{Authority, Identity};
+pub use authority::{Authority, Identity, write_secret};
 pub use daemon::Daemon;
 pub use world::{World, WorldOptions};
 

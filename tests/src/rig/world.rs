@@ -103,6 +103,16 @@ impl World {
         world
     }
 
+    /// The same with a second backend that somebody else started, and its keys, given as tables.
+    pub fn with_backend(options: &WorldOptions, kids: &'static [&'static str], tables: &str) -> Self {
+        let mut world = Self::uninitialised(options);
+        world.hsm_kids = kids;
+        let mut options = options.clone();
+        options.more += tables;
+        world.write_config(&options);
+        world
+    }
+
     /// The same before `chanceryd init`.
     pub fn uninitialised(options: &WorldOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
