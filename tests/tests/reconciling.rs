@@ -17,6 +17,8 @@ const KIDS: &[&str] = &["yubi", "yubi-mac"];
 
 fn device(password: &str) -> (YubiHsmDouble, World) {
     let double = YubiHsmDouble::start(password).unwrap();
+    // Still faster than the device.
+    double.set_delay(Duration::from_millis(10));
     let tables = format!(
         "\n[[backends]]\nname = \"yubi\"\nkind = \"yubihsm\"\nconnector = \"http://{}\"\n\
          auth_key_id = {AUTH_KEY_ID}\npassword_file = \"{{dir}}/yubi.password\"\nforce_audit = \"set\"\n\n\
@@ -104,7 +106,10 @@ fn a_use_behind_the_ledger_s_back_halts_the_key_for_good_and_no_other() {
 
 #[test]
 fn ordinary_use_reconciles_through_kills() {
-    let (_double, world) = device(&password());
+    let (double, world) = device(&password());
+    // A killed daemon's sessions are the device's to end; it has sixteen.
+    let idle = Duration::from_millis(500);
+    double.set_session_idle(idle);
     for round in 0..4u64 {
         let daemon = Daemon::start(&world);
         std::thread::scope(|scope| {
@@ -122,6 +127,7 @@ fn ordinary_use_reconciles_through_kills() {
             std::thread::sleep(Duration::from_millis(1_700));
             daemon.kill();
         });
+        std::thread::sleep(2 * idle);
     }
     let daemon = Daemon::start(&world);
     assert_eq!(sign(&world, "yubi", 99_999).unwrap().status, 200, "the key was not halted");
