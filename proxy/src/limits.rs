@@ -71,6 +71,7 @@ limits! {
         body_bytes_max = 196608, 1024..=4194304, "Bytes of a body with one item; a leaf of 65,535 bytes escaped and indented fits.";
         batch_body_bytes_max = 8388608, 1024..=67108864, "Bytes of a body with many items.";
         batch_items_max = 1000, 1..=10000, "Items of one batch.";
+        linger_bytes_max = 8388608, 0..=67108864, "Bytes thrown away after an answer that came before the whole request, so that a reset does not overtake it.";
         http2_streams_max = 128, 1..=1000, "Requests under way on one HTTP/2 connection.";
         requests_in_flight_max = 4096, 1..=65536, "Requests under way in all; the next one is told `overloaded`.";
         ledger_queue_max = 4096, 64..=65536, "Calls waiting for the ledger's writer.";
@@ -85,6 +86,7 @@ limits! {
         handshake_timeout / "handshake_timeout_ms" = 5000, 50..=60000, "From accept to a finished TLS handshake.";
         header_timeout / "header_timeout_ms" = 10000, 50..=60000, "From the first wait for a request to its last header byte (HTTP/1.1).";
         body_timeout / "body_timeout_ms" = 10000, 50..=120000, "From the headers to the last byte of the body.";
+        linger_timeout / "linger_timeout_ms" = 1000, 0..=60000, "How long a connection we closed waits for the client to close it too.";
         idle_timeout / "idle_timeout_ms" = 60000, 100..=3600000, "A connection without a request under way is closed after this.";
         connection_age_max / "connection_age_max_ms" = 3600000, 1000..=86400000, "A connection is asked to go away after this, so that certificates are shown again.";
         sign_timeout / "sign_timeout_ms" = 10000, 50..=120000, "From admission to the device's answer.";

@@ -9,6 +9,7 @@
 mod activity;
 mod addresses;
 mod connection;
+mod lingering;
 
 use std::future::Future;
 use std::net::SocketAddr;

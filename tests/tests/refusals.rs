@@ -74,6 +74,7 @@ fn table() -> Vec<(&'static str, Ask<'static>, u16, &'static str)> {
         ("not JSON", post("kid=ed".into()), 400, "invalid-json"),
         ("empty body", post(String::new()), 400, "invalid-json"),
         ("oversize", post(long), 413, "body-too-large"),
+        ("oversize, still on its way when refused", post("x".repeat(6 << 20)), 413, "body-too-large"),
         (
             "wrong content type",
             Ask { headers: vec![("content-type", "text/plain".into())], ..good() },

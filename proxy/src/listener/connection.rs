@@ -23,6 +23,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::{Activity, Verdict, Watched};
+use super::lingering::Lingering;
 use super::{Handler, Shared};
 use crate::authenticate::Session;
 use crate::limits::Limits;
@@ -115,7 +116,10 @@ async fn serve_http1<H: Handler>(
         .header_read_timeout(None)
         .max_headers(shared.limits.headers_max)
         .max_header_size(shared.limits.header_bytes_max)
-        .serve_connection(Watched::new(stream, Arc::clone(&activity)), service);
+        .serve_connection(
+            Watched::new(Lingering::new(stream, &shared.limits), Arc::clone(&activity)),
+            service,
+        );
     supervise(connection, &activity, &shared.limits, shutdown).await
 }
 
@@ -140,7 +144,10 @@ async fn serve_http2<H: Handler>(
         .max_header_list_size(u32::try_from(shared.limits.header_bytes_max).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .serve_connection(Watched::new(stream, Arc::clone(&activity)), service);
+        .serve_connection(
+            Watched::new(Lingering::new(stream, &shared.limits), Arc::clone(&activity)),
+            service,
+        );
     supervise(connection, &activity, &shared.limits, shutdown).await
 }
 
