@@ -41,6 +41,7 @@ mod shared;
 mod shipper;
 mod store;
 mod streams;
+mod tile_trees;
 
 pub use archive::{Archive, ArchiveError, Put};
 pub use directory_archive::DirectoryArchive;

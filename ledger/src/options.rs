@@ -57,6 +57,9 @@ pub struct RollLimits {
     pub reads_max: usize,
     /// Leaves of one page of a stream. 1000.
     pub page_entries_max: usize,
+    /// Tiles whose inner nodes are kept in memory for proofs, 16 KiB each: those of the last few thousand
+    /// entries, and of the edge above them. 64.
+    pub tile_trees_max: usize,
     /// Bytes of all write buffers together. Small enough to be reached within the first hundred thousand
     /// entries, so that memory does not grow afterwards. 32 MiB.
     pub write_buffer_bytes: usize,
@@ -80,6 +83,7 @@ impl Default for RollLimits {
             waiters_per_key_max: 16,
             reads_max: 32,
             page_entries_max: 1000,
+            tile_trees_max: 64,
             write_buffer_bytes: 32 << 20,
             block_cache_bytes: 4 << 20,
             open_files_max: 256,

@@ -4,9 +4,7 @@
 //! never change; the partial tiles come from memory. All of this blocks: async callers go through
 //! [`Roll`](crate::Roll).
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use chancery_format::committed::Kind;
@@ -19,22 +17,19 @@ use crate::roll::StoredLeaf;
 use crate::sequencer::Fatal;
 use crate::shared::View;
 use crate::store::{Store, StoreError};
+use crate::tile_trees::TileTrees;
 
 /// The tree under one head.
 pub(crate) struct Reader<'a> {
     store: &'a Store,
+    trees: &'a TileTrees,
     view: Arc<View>,
     origin_tag: [u8; 6],
-    /// Tiles this reader fetched: a proof asks the same tile for several nodes.
-    fetched: RefCell<Fetched>,
 }
 
-/// Hashes of tiles by level and number.
-type Fetched = HashMap<(u8, u64), Rc<Vec<Hash>>>;
-
 impl<'a> Reader<'a> {
-    pub(crate) fn new(store: &'a Store, view: Arc<View>, origin_tag: [u8; 6]) -> Self {
-        Self { store, view, origin_tag, fetched: RefCell::default() }
+    pub(crate) fn new(store: &'a Store, trees: &'a TileTrees, view: Arc<View>, origin_tag: [u8; 6]) -> Self {
+        Self { store, trees, view, origin_tag }
     }
 
     pub(crate) fn head(&self) -> DurableHead {
@@ -157,18 +152,25 @@ impl<'a> Reader<'a> {
     }
 
     /// All hashes of a tile that the tree has.
-    fn hashes(&self, level: u8, number: u64) -> Result<Rc<Vec<Hash>>, Fatal> {
-        if let Some(known) = self.fetched.borrow().get(&(level, number)) {
-            return Ok(Rc::clone(known));
+    fn hashes(&self, level: u8, number: u64) -> Result<Vec<Hash>, Fatal> {
+        match self.partial(level, number) {
+            Some(hashes) => Ok(hashes.to_vec()),
+            None => Ok(self.store.tile(level, number)?),
         }
-        let full = number < tile::full_tiles(level, self.size().0);
-        let hashes = match full {
-            true => self.store.tile(level, number)?,
-            false => self.view.tail.partial(level).to_vec(),
-        };
-        let hashes = Rc::new(hashes);
-        self.fetched.borrow_mut().insert((level, number), Rc::clone(&hashes));
-        Ok(hashes)
+    }
+
+    /// What the tree has of a tile that is not full, which is nothing beyond its edge; `None` if it is full.
+    fn partial(&self, level: u8, number: u64) -> Option<&[Hash]> {
+        match number.cmp(&tile::full_tiles(level, self.size().0)) {
+            Ordering::Less => None,
+            Ordering::Equal => Some(self.view.tail.partial(level)),
+            Ordering::Greater => Some(&[]),
+        }
+    }
+
+    /// A proof from what is in memory, without a look at the disk; `None` if that is not enough.
+    pub(crate) fn inclusion_proof_in_memory(&self, index: LeafIndex, size: TreeSize) -> Option<Vec<Hash>> {
+        merkle::inclusion_proof(&InMemory(self), index, size).ok()
     }
 }
 
@@ -177,7 +179,28 @@ impl NodeSource for Reader<'_> {
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, Fatal> {
         let place = NodePlace::of(level, index).ok_or(ProofError::OutOfRange)?;
-        let hashes = self.hashes(place.level, place.index)?;
-        Ok(place.root_in(&hashes).ok_or(ProofError::OutOfRange)?)
+        if let Some(known) = self.trees.node(&place) {
+            return Ok(known);
+        }
+        let learnt = match self.partial(place.level, place.index) {
+            Some(hashes) => self.trees.learn(&place, hashes),
+            None => self.trees.learn(&place, &self.store.tile(place.level, place.index)?),
+        };
+        Ok(learnt.ok_or(ProofError::OutOfRange)?)
+    }
+}
+
+/// The nodes of a tree that need no reading.
+struct InMemory<'a>(&'a Reader<'a>);
+
+impl NodeSource for InMemory<'_> {
+    type Error = ProofError;
+
+    fn node(&self, level: u8, index: u64) -> Result<Hash, ProofError> {
+        let Self(reader) = self;
+        let place = NodePlace::of(level, index).ok_or(ProofError::OutOfRange)?;
+        let known = reader.trees.node(&place);
+        let learn = || reader.trees.learn(&place, reader.partial(place.level, place.index)?);
+        known.or_else(learn).ok_or(ProofError::OutOfRange)
     }
 }

@@ -35,6 +35,7 @@ use crate::sequencer::{Batch, EventItem, Fatal, LeafItem, OutcomeItem, Record, R
 use crate::shared::{Shared, View};
 use crate::store::{Store, StoreError};
 use crate::streams::Streams;
+use crate::tile_trees::TileTrees;
 
 /// Why a ledger was not made or not opened. Nothing was changed, unless the variant says so.
 #[derive(Debug, thiserror::Error)]
@@ -242,7 +243,8 @@ fn rebuild(store: &Store, head: TreeHead, acknowledged: TreeHead) -> Result<View
         return Err(OpenError::Corrupt("the partial tiles do not fit the tree's size".into()));
     }
     let view = View { head: DurableHead::after_sync(head), tail };
-    let reader = Reader::new(store, Arc::new(view.clone()), [0; 6]);
+    let trees = TileTrees::new(usize::from(tile::LEVELS));
+    let reader = Reader::new(store, &trees, Arc::new(view.clone()), [0; 6]);
     let root = reader.root_at(head.size)?;
     if root != head.root {
         return Err(OpenError::Corrupt(format!(
@@ -274,7 +276,8 @@ fn tail_nodes(store: &Store, level: u8, first: u64, width: u64) -> Result<Vec<Ha
 /// The complete nodes on the right edge, from which the tree grows on.
 fn frontier(store: &Store, view: &View) -> Result<Frontier, OpenError> {
     let size = view.head.head().size;
-    let reader = Reader::new(store, Arc::new(view.clone()), [0; 6]);
+    let trees = TileTrees::new(usize::from(tile::LEVELS));
+    let reader = Reader::new(store, &trees, Arc::new(view.clone()), [0; 6]);
     let levels = (0..64u8).rev().filter(|level| size.0 >> level & 1 == 1);
     let nodes =
         levels.map(|level| reader.node(level, (size.0 >> level) - 1)).collect::<Result<Vec<_>, _>>()?;

@@ -550,6 +550,13 @@ impl Roll {
         if !size.covers(index) || size > self.head().head().size {
             return Err(RollError::OutOfRange);
         }
+        if let Some(dead) = self.shared().dead() {
+            return Err(dead);
+        }
+        // A receipt is mostly asked for while its tiles are fresh.
+        if let Some(proof) = self.shared().reader().inclusion_proof_in_memory(index, size) {
+            return Ok(proof);
+        }
         self.read(move |reader| reader.inclusion_proof(index, size)).await
     }
 

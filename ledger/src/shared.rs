@@ -15,6 +15,7 @@ use crate::read::Reader;
 use crate::roll::{RollError, StoredCheckpoint};
 use crate::sequencer::Fatal;
 use crate::store::{Store, StoreError};
+use crate::tile_trees::TileTrees;
 
 /// A head together with the partial tiles of its tree: all a reader needs besides what is on disk.
 #[derive(Debug, Clone)]
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     head: watch::Sender<DurableHead>,
     checkpoint: watch::Sender<Option<StoredCheckpoint>>,
     view: RwLock<Arc<View>>,
+    trees: TileTrees,
     /// Held as long as anybody can reach the store; dropped last.
     _lock: File,
 }
@@ -71,6 +73,7 @@ impl Shared {
             head: watch::Sender::new(view.head),
             checkpoint: watch::Sender::new(checkpoint),
             view: RwLock::new(Arc::new(view)),
+            trees: TileTrees::new(options.limits.tile_trees_max),
             _lock: lock,
         }
     }
@@ -156,7 +159,7 @@ impl Shared {
     /// Reads the tree as it is now.
     pub(crate) fn reader(&self) -> Reader<'_> {
         let view = Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner));
-        Reader::new(&self.store, view, self.origin_tag)
+        Reader::new(&self.store, &self.trees, view, self.origin_tag)
     }
 
     /// A call leaves the queue.

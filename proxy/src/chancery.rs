@@ -5,6 +5,7 @@
 //! tasks of their own, so that a caller who hangs up cannot cut them in half, and [`Chancery::idle`] waits
 //! for them when the daemon drains.
 
+mod checkpoints;
 mod progress;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use chancery_hsm::{KeyInfo, Keyring};
 use chancery_ledger::{Clock, Roll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use self::checkpoints::RecentCheckpoints;
 pub use self::progress::Progress;
 use crate::admission::Admission;
 use crate::admission::policy::Policy;
@@ -176,6 +178,8 @@ pub struct Chancery {
     pub refusals: Refusals,
     /// Checkpoints and archive epochs.
     pub progress: Progress,
+    /// The last of them, verified.
+    pub checkpoints: RecentCheckpoints,
     /// `signers.json` as it stands.
     pub registry: ArcSwap<PublishedRegistry>,
     /// Every bound.
@@ -205,6 +209,7 @@ impl Chancery {
             admission: Admission::new(parts.policy),
             refusals: Refusals::new(parts.limits.refusals_queue_max),
             progress: Progress::new(parts.checkpointed, parts.archived),
+            checkpoints: RecentCheckpoints::default(),
             registry: ArcSwap::from_pointee(parts.registry),
             metrics: parts.metrics,
             clock: parts.clock,

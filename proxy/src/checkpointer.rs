@@ -130,9 +130,10 @@ impl Checkpointer {
         let note = chancery.keyring.sign_checkpoint(&head, origin, Instant::now() + SIGN_TIMEOUT).await?;
         let verifier = chancery.keyring.note_verifier(origin).ok_or(CheckpointerError::NoKey)?;
         let verified = Checkpoint::verify(&note, origin, &[verifier])?;
-        match chancery.roll.record_checkpoint(verified).await {
+        match chancery.roll.record_checkpoint(verified.clone()).await {
+            Ok(()) => chancery.checkpoints.recorded(verified),
             // Another attempt recorded one of the same or a larger size meanwhile: as good.
-            Ok(()) | Err(RollError::CheckpointNotNewer) => {}
+            Err(RollError::CheckpointNotNewer) => chancery.checkpoints.forget(),
             Err(error) => return Err(error.into()),
         }
         chancery.progress.checkpointed(size);

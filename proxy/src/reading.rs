@@ -5,6 +5,9 @@
 //! checkpoints hold no payloads; entry bundles and receipts do. One exception: an author is owed the
 //! receipts of what it did itself. A receipt is built under the *first* checkpoint that covers its leaf.
 
+use std::sync::Arc;
+
+use chancery_format::checkpoint::VerifiedCheckpoint;
 use chancery_format::tile::TilePath;
 use chancery_format::{AuditEvent, Checkpoint, EventId, LeafIndex, Receipt, Rung, StreamName};
 use chancery_ledger::StoredLeaf;
@@ -82,13 +85,20 @@ async fn build_receipt(
     if !chancery.progress.wait_checkpointed(index, chancery.limits.release_timeout).await {
         return Err(Problem::plain(Code::ReleasePending));
     }
+    let checkpoint = match chancery.checkpoints.first_covering(index) {
+        Some(recent) => recent,
+        None => Arc::new(recorded_checkpoint(chancery, index).await?),
+    };
+    let proof = chancery.roll.inclusion_proof(index, checkpoint.head().size).await?;
+    Ok(Receipt::new(leaf.to_vec(), index, proof, &checkpoint, rung))
+}
+
+/// The first checkpoint that covers the leaf, read back and verified.
+async fn recorded_checkpoint(chancery: &Chancery, index: LeafIndex) -> Result<VerifiedCheckpoint, Problem> {
     let first = chancery.roll.first_checkpoint_covering(index).await?;
     let first = first.ok_or_else(|| Problem::plain(Code::ReleasePending))?;
     let keys = chancery.registry.load().registry.checkpoint_keys().map_err(Problem::internal)?;
-    let checkpoint =
-        Checkpoint::verify(&first.note, chancery.roll.origin(), &keys).map_err(Problem::internal)?;
-    let proof = chancery.roll.inclusion_proof(index, checkpoint.head().size).await?;
-    Ok(Receipt::new(leaf.to_vec(), index, proof, &checkpoint, rung))
+    Checkpoint::verify(&first.note, chancery.roll.origin(), &keys).map_err(Problem::internal)
 }
 
 /// `GET /v1/events/{id}`.

@@ -106,6 +106,11 @@ impl YubiHsmDouble {
         self.lock().delay = time;
     }
 
+    /// How long the use of a key takes, beside that.
+    pub fn set_key_use_delay(&self, time: Duration) {
+        self.lock().key_use_delay = time;
+    }
+
     /// Switches the device off and on: sessions are gone, the log says so.
     pub fn reboot(&self) {
         self.lock().reboot();

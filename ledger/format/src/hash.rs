@@ -20,7 +20,11 @@ impl Hash {
 
     /// Lower-case hex, 64 characters.
     pub fn to_hex(&self) -> String {
-        hex::encode(self.0)
+        let mut digits = [0; 64];
+        // Twice the length, so it fits. `hex::encode` goes character by character, and every leaf has many.
+        let fits = hex::encode_to_slice(self.0, &mut digits);
+        debug_assert!(fits.is_ok());
+        String::from_utf8_lossy(&digits).into_owned()
     }
 
     /// Reads 64 lower-case hex characters.

@@ -147,6 +147,11 @@ impl NodePlace {
         })
     }
 
+    /// The node's level inside the tile, from its hashes up, and its number on it.
+    pub const fn within(&self) -> (usize, usize) {
+        (self.count.trailing_zeros() as usize, self.first / self.count)
+    }
+
     /// The node, given the tile's hashes; `None` if a partial tile does not reach that far.
     pub fn root_in(&self, hashes: &[Hash]) -> Option<Hash> {
         perfect_root(hashes.get(self.first..self.first + self.count)?)

@@ -16,9 +16,16 @@ pub(crate) struct Load {
     pub(crate) requests: u64,
     pub(crate) elapsed: Duration,
     micros: Vec<u32>,
+    /// Bodies of the answers, if they were to be kept.
+    pub(crate) answers: Vec<Bytes>,
 }
 
 impl Load {
+    fn of(mut seen: Seen, elapsed: Duration) -> Self {
+        seen.micros.sort_unstable();
+        Self { requests: seen.micros.len() as u64, elapsed, micros: seen.micros, answers: seen.answers }
+    }
+
     pub(crate) fn rate(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64()
     }
@@ -45,9 +52,23 @@ pub(crate) async fn drive(
 ) -> Load {
     let warm = Instant::now() + Duration::from_millis(300);
     let end = warm + seconds;
-    let mut micros = run(port, tls, path, callers, body, Span { warm, end, turns: u64::MAX }).await;
-    micros.sort_unstable();
-    Load { requests: micros.len() as u64, elapsed: seconds, micros }
+    let span = Span { warm, end, turns: u64::MAX, keep: false };
+    Load::of(run(port, tls, path, callers, body, span).await, seconds)
+}
+
+/// The same; the answers are kept.
+pub(crate) async fn drive_keeping(
+    port: u16,
+    tls: Arc<ClientConfig>,
+    path: &'static str,
+    callers: u64,
+    seconds: Duration,
+    body: Body,
+) -> Load {
+    let warm = Instant::now() + Duration::from_millis(300);
+    let end = warm + seconds;
+    let span = Span { warm, end, turns: u64::MAX, keep: true };
+    Load::of(run(port, tls, path, callers, body, span).await, seconds)
 }
 
 /// Lets each of `callers` make so many requests, however long they take.
@@ -61,8 +82,8 @@ pub(crate) async fn drive_turns(
 ) {
     let warm = Instant::now();
     let end = warm + Duration::from_secs(3_600);
-    let made = run(port, tls, path, callers, body, Span { warm, end, turns }).await;
-    assert_eq!(made.len() as u64, callers * turns, "not done within an hour");
+    let made = run(port, tls, path, callers, body, Span { warm, end, turns, keep: false }).await;
+    assert_eq!(made.micros.len() as u64, callers * turns, "not done within an hour");
 }
 
 /// When to start measuring and when to stop.
@@ -71,6 +92,14 @@ struct Span {
     warm: Instant,
     end: Instant,
     turns: u64,
+    keep: bool,
+}
+
+/// What callers saw.
+#[derive(Default)]
+struct Seen {
+    micros: Vec<u32>,
+    answers: Vec<Bytes>,
 }
 
 async fn run(
@@ -80,14 +109,16 @@ async fn run(
     callers: u64,
     body: Body,
     span: Span,
-) -> Vec<u32> {
+) -> Seen {
     let call = |caller| tokio::spawn(call(port, Arc::clone(&tls), path, caller, span, Arc::clone(&body)));
     let tasks: Vec<_> = (0..callers).map(call).collect();
-    let mut micros = Vec::new();
+    let mut all = Seen::default();
     for task in tasks {
-        micros.extend(task.await.unwrap());
+        let seen = task.await.unwrap();
+        all.micros.extend(seen.micros);
+        all.answers.extend(seen.answers);
     }
-    micros
+    all
 }
 
 async fn call(
@@ -95,15 +126,15 @@ async fn call(
     tls: Arc<ClientConfig>,
     path: &'static str,
     caller: u64,
-    Span { warm, end, turns }: Span,
+    Span { warm, end, turns, keep }: Span,
     body: Body,
-) -> Vec<u32> {
+) -> Seen {
     let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     socket.set_nodelay(true).unwrap();
     let stream = TlsConnector::from(tls).connect("localhost".try_into().unwrap(), socket).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
-    let mut micros = Vec::new();
+    let mut seen = Seen::default();
     for turn in 0..turns {
         let started = Instant::now();
         if started >= end {
@@ -119,12 +150,15 @@ async fn call(
         let answer = response.into_body().collect().await.unwrap().to_bytes();
         assert!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&answer));
         if started >= warm {
-            micros.push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
+            seen.micros.push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
+            if keep {
+                seen.answers.push(answer);
+            }
         }
     }
     drop(sender);
     connection.abort();
-    micros
+    seen
 }
 
 /// CPU time of this process so far.

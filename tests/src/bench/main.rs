@@ -3,10 +3,10 @@
 //! Rates of one machine drift by a factor of two within the hour, so everything that matters is a ratio
 //! within one run. Prints one table and leaves the same figures in `target/bench.json`.
 //! `CHANCERY_BENCH_SECONDS` sets the length of one point (2), `CHANCERY_BENCH_ENTRIES` the size of the
-//! verified ledger (1,000,000), `CHANCERY_BENCH_GROWTH` that of the ledger
-//! whose daemon's memory is watched (10,000,000; it takes 8 GB of disk for some minutes). Arguments name the parts to run, all without: `cryptography`, `ledger`,
-//! `echo`, `device`, `software`, `softhsm`, `verification`, `memory`; `point` alone is one point at
-//! `CHANCERY_BENCH_CALLERS` (128), for a profiler.
+//! verified ledger (1,000,000), `CHANCERY_BENCH_GROWTH` that of the ledger whose daemon's memory is watched
+//! (10,000,000; it takes 8 GB of disk for some minutes). Arguments name the parts to run, all without:
+//! `cryptography`, `ledger`, `echo`, `device`, `software`, `anchored`, `softhsm`, `verification`, `memory`;
+//! `point` alone is one point at `CHANCERY_BENCH_CALLERS` (128), for a profiler.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +15,7 @@
     reason = "a benchmark reports by panicking; figures are shown, not computed with"
 )]
 
+mod anchored;
 mod ceilings;
 mod load;
 mod service;
@@ -25,8 +26,8 @@ use std::time::Duration;
 
 use table::Table;
 
-const PARTS: [&str; 8] =
-    ["cryptography", "ledger", "echo", "device", "software", "softhsm", "verification", "memory"];
+const PARTS: [&str; 9] =
+    ["cryptography", "ledger", "echo", "device", "software", "anchored", "softhsm", "verification", "memory"];
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -51,6 +52,7 @@ fn main() {
             "echo" => runtime.block_on(ceilings::echo(&mut table, seconds)),
             "device" => runtime.block_on(ceilings::slow_device(&mut table, seconds)),
             "software" => service::software(&runtime, &mut table, seconds),
+            "anchored" => anchored::anchored(&runtime, &mut table, seconds),
             "softhsm" => service::softhsm(&runtime, &mut table, seconds),
             "verification" => {
                 verification::million(&runtime, &mut table, number("CHANCERY_BENCH_ENTRIES", 1_000_000));

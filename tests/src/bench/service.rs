@@ -10,7 +10,7 @@ use crate::load::{Body, drive, drive_turns};
 use crate::table::Table;
 
 /// Quiet enough that archiving and checkpoints run as in production.
-fn options(intents: &'static str) -> WorldOptions {
+pub(crate) fn options(intents: &'static str) -> WorldOptions {
     WorldOptions {
         ledger: "checkpoint_interval_ms = 1000\nreserve_bytes = 1048576\n".into(),
         archive: "kind = \"directory\"\ndirectory = \"{dir}/archive\"\nepoch_interval_ms = 10000\n\
@@ -24,7 +24,7 @@ fn options(intents: &'static str) -> WorldOptions {
     }
 }
 
-fn digest(caller: u64, turn: u64) -> String {
+pub(crate) fn digest(caller: u64, turn: u64) -> String {
     format!("{caller:032x}{turn:032x}")
 }
 

@@ -45,6 +45,9 @@ pub(super) struct Device {
     pub(super) session_idle: Duration,
     /// How long the connector keeps each answer back.
     pub(super) delay: Duration,
+    pub(super) key_use_delay: Duration,
+    /// Whether the last message had a key used.
+    pub(super) used_key: bool,
     pub(super) sessions_tried: usize,
     sessions: [Option<Session>; SESSIONS_MAX],
     password: String,
@@ -59,6 +62,8 @@ impl Device {
             attestation: Attestation::new(serial)?,
             session_idle: SESSION_IDLE,
             delay: Duration::ZERO,
+            key_use_delay: Duration::ZERO,
+            used_key: false,
             sessions_tried: 0,
             sessions: Default::default(),
             password: password.to_owned(),
@@ -138,6 +143,7 @@ impl Device {
 
     /// One message of the connector's, and the answer.
     pub(super) fn message(&mut self, message: &[u8]) -> Vec<u8> {
+        self.used_key = false;
         let answer = match wire::parse(message) {
             Some((command::CREATE_SESSION, content)) => self.create_session(content),
             Some((command::AUTHENTICATE_SESSION, content)) => self.authenticate(content),
@@ -225,6 +231,7 @@ impl Device {
             .map_or((0, 0), |object| (object.capabilities, object.domains));
         let mut keys = (0xFFFF, 0xFFFF);
         let answer = self.command(allowed, code, content, &mut keys);
+        self.used_key = command::USING_KEYS.contains(&code);
         let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
         self.note(code, length, auth_key, keys, answer.as_ref().map(|_| ()).map_err(|number| *number));
         answer

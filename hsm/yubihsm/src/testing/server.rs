@@ -112,7 +112,9 @@ fn serve(mut stream: TcpStream, device: &Mutex<Device>) {
             "GET /connector/status" => ("200 OK", status()),
             "POST /connector/api" => {
                 let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
-                let (answer, delay) = (device.message(&body), device.delay);
+                let answer = device.message(&body);
+                let own = if device.used_key { device.key_use_delay } else { Duration::ZERO };
+                let delay = device.delay + own;
                 drop(device);
                 std::thread::sleep(delay);
                 ("200 OK", answer)
