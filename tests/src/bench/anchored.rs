@@ -86,6 +86,15 @@ pub(crate) fn anchored(runtime: &Runtime, table: &mut Table, seconds: Duration) 
             "ms",
         );
         table.add(format!("anchored, 80 ms device, {name}, server CPU"), cpu, "µs/receipt");
+        if callers > 1 {
+            let rate = load.rate() * items as f64;
+            table.ratio(&format!("anchored, {name}: receipts/s ÷ 5,000"), rate / 5_000.0, "≥ 1");
+            table.ratio(
+                &format!("anchored, {name}: (p99 − cadence) ÷ 50 ms"),
+                (p99 - CADENCE_MS) / 50.0,
+                "≤ 1",
+            );
+        }
     }
     drop(daemon);
     let verified = world.verify(&["ledger", world.path("archive").to_str().unwrap()]);

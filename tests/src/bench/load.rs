@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// What a run reached.
 pub(crate) struct Load {
@@ -86,6 +87,51 @@ pub(crate) async fn drive_turns(
     assert_eq!(made.micros.len() as u64, callers * turns, "not done within an hour");
 }
 
+/// [`drive`], while as many others ask for something else, whatever they are told, at a pace of their own:
+/// twenty times a second each.
+pub(crate) async fn drive_beside(
+    port: u16,
+    tls: Arc<ClientConfig>,
+    path: &'static str,
+    callers: u64,
+    seconds: Duration,
+    body: Body,
+    other: Body,
+) -> Load {
+    let end = Instant::now() + Duration::from_millis(300) + seconds;
+    let others: Vec<_> = (0..callers)
+        .map(|caller| tokio::spawn(pester(port, Arc::clone(&tls), path, caller, end, Arc::clone(&other))))
+        .collect();
+    let load = drive(port, tls, path, callers, seconds, body).await;
+    for pestering in others {
+        pestering.abort();
+    }
+    load
+}
+
+async fn pester(
+    port: u16,
+    tls: Arc<ClientConfig>,
+    path: &'static str,
+    caller: u64,
+    end: Instant,
+    body: Body,
+) {
+    const PACE: Duration = Duration::from_millis(50);
+    let (mut sender, connection) = connect(port, tls).await;
+    let connection = tokio::spawn(connection);
+    let mut tick = tokio::time::interval(PACE);
+    for turn in 0.. {
+        tick.tick().await;
+        if Instant::now() >= end {
+            break;
+        }
+        let response = sender.send_request(request(path, body(caller, turn))).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    }
+    connection.abort();
+}
+
 /// When to start measuring and when to stop.
 #[derive(Clone, Copy)]
 struct Span {
@@ -121,6 +167,21 @@ async fn run(
     all
 }
 
+type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+type Connection = hyper::client::conn::http1::Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>>;
+
+async fn connect(port: u16, tls: Arc<ClientConfig>) -> (Sender, Connection) {
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let stream = TlsConnector::from(tls).connect("localhost".try_into().unwrap(), socket).await.unwrap();
+    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap()
+}
+
+fn request(path: &str, body: String) -> Request<Full<Bytes>> {
+    let request = Request::post(path).header("host", "localhost").header("content-type", "application/json");
+    request.body(Full::new(Bytes::from(body))).unwrap()
+}
+
 async fn call(
     port: u16,
     tls: Arc<ClientConfig>,
@@ -129,10 +190,7 @@ async fn call(
     Span { warm, end, turns, keep }: Span,
     body: Body,
 ) -> Seen {
-    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    socket.set_nodelay(true).unwrap();
-    let stream = TlsConnector::from(tls).connect("localhost".try_into().unwrap(), socket).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = connect(port, tls).await;
     let connection = tokio::spawn(connection);
     let mut seen = Seen::default();
     for turn in 0..turns {
@@ -140,12 +198,7 @@ async fn call(
         if started >= end {
             break;
         }
-        let request = Request::post(path)
-            .header("host", "localhost")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body(caller, turn))))
-            .unwrap();
-        let response = sender.send_request(request).await.unwrap();
+        let response = sender.send_request(request(path, body(caller, turn))).await.unwrap();
         let status = response.status();
         let answer = response.into_body().collect().await.unwrap().to_bytes();
         assert!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&answer));

@@ -5,8 +5,8 @@
 //! `CHANCERY_BENCH_SECONDS` sets the length of one point (2), `CHANCERY_BENCH_ENTRIES` the size of the
 //! verified ledger (1,000,000), `CHANCERY_BENCH_GROWTH` that of the ledger whose daemon's memory is watched
 //! (10,000,000; it takes 8 GB of disk for some minutes). Arguments name the parts to run, all without:
-//! `cryptography`, `ledger`, `echo`, `device`, `software`, `anchored`, `softhsm`, `verification`, `memory`;
-//! `point` alone is one point at `CHANCERY_BENCH_CALLERS` (128), for a profiler.
+//! `cryptography`, `ledger`, `echo`, `device`, `software`, `anchored`, `backends`, `isolation`, `keys`,
+//! `verification`, `memory`; `point` alone is one point at `CHANCERY_BENCH_CALLERS` (128), for a profiler.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,9 @@
 )]
 
 mod anchored;
+mod bare;
 mod ceilings;
+mod custody;
 mod load;
 mod service;
 mod table;
@@ -26,8 +28,19 @@ use std::time::Duration;
 
 use table::Table;
 
-const PARTS: [&str; 9] =
-    ["cryptography", "ledger", "echo", "device", "software", "anchored", "softhsm", "verification", "memory"];
+const PARTS: [&str; 11] = [
+    "cryptography",
+    "ledger",
+    "echo",
+    "device",
+    "software",
+    "anchored",
+    "backends",
+    "isolation",
+    "keys",
+    "verification",
+    "memory",
+];
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -38,7 +51,13 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     std::fs::create_dir_all("target").unwrap();
     let mut table = Table::new();
-    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [part, rest @ ..] = arguments.as_slice()
+        && part == "bare-pkcs11"
+    {
+        return bare::pkcs11(rest);
+    }
+    let chosen = arguments;
     if chosen == ["point"] {
         return service::point(&runtime, &mut table, seconds, number("CHANCERY_BENCH_CALLERS", 128));
     }
@@ -53,7 +72,9 @@ fn main() {
             "device" => runtime.block_on(ceilings::slow_device(&mut table, seconds)),
             "software" => service::software(&runtime, &mut table, seconds),
             "anchored" => anchored::anchored(&runtime, &mut table, seconds),
-            "softhsm" => service::softhsm(&runtime, &mut table, seconds),
+            "backends" => custody::backends(&runtime, &mut table, seconds),
+            "isolation" => custody::isolation(&runtime, &mut table, seconds),
+            "keys" => custody::ten_thousand_keys(&mut table),
             "verification" => {
                 verification::million(&runtime, &mut table, number("CHANCERY_BENCH_ENTRIES", 1_000_000));
             }

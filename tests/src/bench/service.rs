@@ -28,7 +28,7 @@ pub(crate) fn digest(caller: u64, turn: u64) -> String {
     format!("{caller:032x}{turn:032x}")
 }
 
-fn single(kid: &'static str) -> Body {
+pub(crate) fn single(kid: &'static str) -> Body {
     Arc::new(move |caller, turn| {
         format!(
             "{{\"kid\":\"{kid}\",\"digest\":\"{}\",\"digestAlgorithm\":\"sha256\"}}",
@@ -50,15 +50,16 @@ fn batch(kid: &'static str) -> Body {
     })
 }
 
-struct Bench<'a> {
-    runtime: &'a Runtime,
-    world: &'a World,
-    daemon: &'a Daemon,
-    seconds: Duration,
+/// A daemon and how long to measure it.
+pub(crate) struct Bench<'a> {
+    pub(crate) runtime: &'a Runtime,
+    pub(crate) world: &'a World,
+    pub(crate) daemon: &'a Daemon,
+    pub(crate) seconds: Duration,
 }
 
 impl Bench<'_> {
-    fn point(&self, table: &mut Table, name: &str, path: &'static str, callers: u64, body: Body) {
+    pub(crate) fn point(&self, table: &mut Table, name: &str, path: &'static str, callers: u64, body: Body) {
         let tls = wire::tls(self.world, Some(&self.world.orders));
         let before = self.daemon.cpu();
         let load =
@@ -156,16 +157,4 @@ fn events() -> Body {
         let items: Vec<String> = (0..256).map(item).collect();
         format!("{{\"items\":[{}]}}", items.join(","))
     })
-}
-
-/// SoftHSM2, two sessions, an intent before each use.
-pub(crate) fn softhsm(runtime: &Runtime, table: &mut Table, seconds: Duration) {
-    let world = World::with_softhsm(&options("always"));
-    let daemon = Daemon::start(&world);
-    let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
-    for (name, kid) in [("SoftHSM2 Ed25519", "hsm-ed"), ("SoftHSM2 P-256", "hsm-p256")] {
-        for callers in [1, 16, 64, 256] {
-            bench.point(table, name, "/v1/sign", callers, single(kid));
-        }
-    }
 }

@@ -3,11 +3,13 @@
 pub mod authority;
 pub mod daemon;
 pub mod evidence;
+pub mod kms;
 pub mod wire;
 pub mod world;
 
 pub use authority::{Authority, Identity, write_secret};
 pub use daemon::Daemon;
+pub use kms::{KmsAccount, kms_credentials};
 pub use world::{World, WorldOptions};
 
 use std::path::PathBuf;

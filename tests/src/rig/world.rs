@@ -70,7 +70,8 @@ impl World {
         world
     }
 
-    /// The same with a second backend: SoftHSM2 through PKCS#11, with the keys `hsm-ed` and `hsm-p256`.
+    /// The same with a second backend: SoftHSM2 through PKCS#11, with the keys `hsm-ed`, `hsm-p256` and
+    /// `hsm-rsa`.
     pub fn with_softhsm(options: &WorldOptions) -> Self {
         let mut world = Self::uninitialised(options);
         let tokens = world.path("tokens");
@@ -100,7 +101,7 @@ impl World {
         world.set_variable("SOFTHSM2_CONF", configuration.to_str().unwrap());
         let mut options = options.clone();
         options.more += &softhsm_tables();
-        world.hsm_kids = &["hsm-ed", "hsm-p256"];
+        world.hsm_kids = &["hsm-ed", "hsm-p256", "hsm-rsa"];
         world.write_config(&options);
         world.initialise();
         world
@@ -275,5 +276,6 @@ fn softhsm_tables() -> String {
             "[[keys]]\nkid = \"{kid}\"\nsigner_kid = \"{kid}-v1\"\nbackend = \"softhsm\"\nalgorithm = \"{algorithm}\"\npurpose = \"test\"\n\n"
         )
     };
-    format!("{backend}{}{}", key("hsm-ed", "ed25519"), key("hsm-p256", "ecdsa-p256-sha256"))
+    let keys = [("hsm-ed", "ed25519"), ("hsm-p256", "ecdsa-p256-sha256"), ("hsm-rsa", "rsa-sha256")];
+    backend.to_owned() + &keys.map(|(kid, algorithm)| key(kid, algorithm)).concat()
 }

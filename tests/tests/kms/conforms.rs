@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use chancery_format::SignatureAlgorithm::{self, Ed25519, Ed25519ph, MlDsa44, MlDsa65};
 use chancery_hsm::conformance::{KnownMac, Report, Subject, check};
+use chancery_tests::rig::KmsAccount;
 use chancery_tests::servers::ObjectStore;
 
 use crate::double::KmsDouble;
-use crate::rig::{Rig, backend_at};
+use crate::rig::{backend_at, backend_of};
 
 /// All but these, one key each.
 fn conforms(server: ObjectStore, lacking: &[SignatureAlgorithm]) {
-    let rig = Rig::new(server);
+    let rig = KmsAccount::new(server);
     let has = || SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !lacking.contains(algorithm));
     let keys: Vec<_> = has().map(|algorithm| (rig.make_key(algorithm), algorithm)).collect();
-    let subject = Subject { backend: rig.backend(), keys, known_mac: None, outage: None };
+    let subject = Subject { backend: backend_of(&rig), keys, known_mac: None, outage: None };
     let report = check(&subject).unwrap_or_else(|finding| panic!("{finding}"));
     passed(&report, has().collect());
 }

@@ -10,10 +10,11 @@ use chancery_format::SignatureAlgorithm::{self, EcdsaP256Sha256, HmacSha256};
 use chancery_format::entry::KeyUse;
 use chancery_hsm::conformance::{Outage, Subject, check};
 use chancery_hsm::{Backend as _, SealInput, SignerHandle};
+use chancery_tests::rig::KmsAccount;
 use chancery_tests::servers::{Fault, FaultProxy, ObjectStore};
 
 use crate::double::KmsDouble;
-use crate::rig::{Rig, backend_at, config, later, told};
+use crate::rig::{backend_at, config, later, told};
 
 const DIGEST: Digest = Digest::Sha256([7; 32]);
 const SIGNATURES: usize = 2_000;
@@ -33,7 +34,7 @@ impl Behind {
     }
 
     fn with(change: impl FnOnce(&mut KmsConfig)) -> Self {
-        let rig = Rig::new(ObjectStore::MiniStack);
+        let rig = KmsAccount::new(ObjectStore::MiniStack);
         let proxy = FaultProxy::start(rig.address).unwrap();
         let mut config = config(proxy.address());
         change(&mut config);

@@ -6,9 +6,10 @@ use aws_sdk_kms::types::{KeySpec as TheirSpec, KeyUsageType, OriginType};
 use chancery_format::SignatureAlgorithm::{EcdsaP256Sha256, HmacSha256, RsaPssSha256, RsaSha256};
 use chancery_format::entry::KeyUse;
 use chancery_hsm::{Backend as _, BackendState, Keyring, Origin, SealInput, SignerError};
+use chancery_tests::rig::KmsAccount;
 use chancery_tests::servers::{Fault, FaultProxy, ObjectStore};
 
-use crate::rig::{Rig, backend_at, digest_for, ending, intent, later, spec, told};
+use crate::rig::{backend_at, backend_of, digest_for, ending, intent, later, spec, told};
 
 fn code<T>(result: Result<T, SignerError>) -> Option<&'static str> {
     result.err().map(|error| error.code())
@@ -16,10 +17,10 @@ fn code<T>(result: Result<T, SignerError>) -> Option<&'static str> {
 
 #[test]
 fn a_key_disabled_under_us_says_so_within_a_second_and_signs_again_when_enabled() {
-    let rig = Rig::new(ObjectStore::MiniStack);
+    let rig = KmsAccount::new(ObjectStore::MiniStack);
     let (off, on) = (rig.make_key(EcdsaP256Sha256), rig.make_key(EcdsaP256Sha256));
     let ring = Keyring::builder()
-        .backend(rig.backend())
+        .backend(backend_of(&rig))
         .key(spec("off", &off, EcdsaP256Sha256))
         .key(spec("on", &on, EcdsaP256Sha256))
         .build()
@@ -44,9 +45,9 @@ fn a_key_disabled_under_us_says_so_within_a_second_and_signs_again_when_enabled(
 
 #[test]
 fn a_mac_key_switched_off_is_told_at_opening_and_at_use() {
-    let rig = Rig::new(ObjectStore::MiniStack);
+    let rig = KmsAccount::new(ObjectStore::MiniStack);
     let key = rig.make_key(HmacSha256);
-    let backend = rig.backend();
+    let backend = backend_of(&rig);
     let opened = backend.open_key(&key, HmacSha256).unwrap();
     rig.disable(&key);
     assert_eq!(told(opened.sign(SealInput::Message(b"m"), later())), Err(("key-disabled", KeyUse::None)));
@@ -58,7 +59,7 @@ fn a_mac_key_switched_off_is_told_at_opening_and_at_use() {
 /// A MAC is computed twice and compared. What the first time used, the second cannot take back.
 #[test]
 fn a_mac_key_switched_off_between_its_two_computations_leaves_its_use_in_doubt() {
-    let rig = Rig::new(ObjectStore::MiniStack);
+    let rig = KmsAccount::new(ObjectStore::MiniStack);
     let label = rig.make_key(HmacSha256);
     let proxy = FaultProxy::start(rig.address).unwrap();
     let ring = Keyring::builder().backend(backend_at(proxy.address())).key(spec("mac", &label, HmacSha256));
@@ -80,9 +81,9 @@ fn a_mac_key_switched_off_between_its_two_computations_leaves_its_use_in_doubt()
 #[test]
 fn a_key_about_to_be_deleted_is_disabled_until_that_is_called_off() {
     for server in [ObjectStore::MiniStack, ObjectStore::LocalStack] {
-        let rig = Rig::new(server);
+        let rig = KmsAccount::new(server);
         let key = rig.make_key(EcdsaP256Sha256);
-        let opened = rig.backend().open_key(&key, EcdsaP256Sha256).unwrap();
+        let opened = backend_of(&rig).open_key(&key, EcdsaP256Sha256).unwrap();
         let digest = digest_for(EcdsaP256Sha256, 1);
         let sign = || told(opened.sign(SealInput::Digest(&digest), later())).map(|_| ());
         rig.wait(rig.raw.schedule_key_deletion().key_id(&key).pending_window_in_days(7).send()).unwrap();
@@ -95,13 +96,13 @@ fn a_key_about_to_be_deleted_is_disabled_until_that_is_called_off() {
 
 #[test]
 fn a_key_opens_by_every_name_it_has() {
-    let rig = Rig::new(ObjectStore::MiniStack);
+    let rig = KmsAccount::new(ObjectStore::MiniStack);
     let arn = rig.make_key(EcdsaP256Sha256);
     let alias = "alias/every-name";
     rig.wait(rig.raw.create_alias().alias_name(alias).target_key_id(&arn).send()).unwrap();
     let alias_arn = format!("{}:{alias}", arn.rsplit_once(':').unwrap().0);
     let id = arn.rsplit('/').next().unwrap();
-    let backend = rig.backend();
+    let backend = backend_of(&rig);
     let digest = digest_for(EcdsaP256Sha256, 1);
     for label in [arn.as_str(), id, alias, alias_arn.as_str()] {
         let key = backend.open_key(label, EcdsaP256Sha256).unwrap_or_else(|error| panic!("{label}: {error}"));
@@ -119,10 +120,10 @@ fn a_key_opens_by_every_name_it_has() {
 
 #[test]
 fn a_key_of_another_kind_or_use_does_not_open() {
-    let rig = Rig::new(ObjectStore::MiniStack);
+    let rig = KmsAccount::new(ObjectStore::MiniStack);
     let encrypts = rig.make(TheirSpec::Rsa2048, KeyUsageType::EncryptDecrypt);
     let symmetric = rig.make(TheirSpec::SymmetricDefault, KeyUsageType::EncryptDecrypt);
-    let backend = rig.backend();
+    let backend = backend_of(&rig);
     for (label, algorithm) in [
         (&encrypts, RsaSha256),
         (&encrypts, RsaPssSha256),
@@ -136,8 +137,8 @@ fn a_key_of_another_kind_or_use_does_not_open() {
 
 #[test]
 fn where_a_key_comes_from_is_told_if_kms_knows() {
-    let rig = Rig::new(ObjectStore::MiniStack);
-    let backend = rig.backend();
+    let rig = KmsAccount::new(ObjectStore::MiniStack);
+    let backend = backend_of(&rig);
     let made = rig.make_key(EcdsaP256Sha256);
     let birth = backend.birth(&made, EcdsaP256Sha256).unwrap();
     assert_eq!((birth.origin, birth.serial), (Origin::Generated, Some(made)));
@@ -156,7 +157,7 @@ fn where_a_key_comes_from_is_told_if_kms_knows() {
 
 #[test]
 fn what_kms_would_not_take_is_refused_without_asking() {
-    let rig = Rig::new(ObjectStore::MiniStack);
+    let rig = KmsAccount::new(ObjectStore::MiniStack);
     let label = rig.make_key(HmacSha256);
     let proxy = FaultProxy::start(rig.address).unwrap();
     let key = backend_at(proxy.address()).open_key(&label, HmacSha256).unwrap();
@@ -171,7 +172,7 @@ fn what_kms_would_not_take_is_refused_without_asking() {
 
 #[test]
 fn the_probe_tells_a_service_that_answers_from_one_that_is_away() {
-    let rig = Rig::new(ObjectStore::MiniStack);
+    let rig = KmsAccount::new(ObjectStore::MiniStack);
     let mut proxy = FaultProxy::start(rig.address).unwrap();
     let backend = backend_at(proxy.address());
     backend.probe(later()).unwrap(); // no key is open; that nobody's key is missing is an answer

@@ -7,18 +7,19 @@ use chancery_format::SignatureAlgorithm::{
 };
 use chancery_format::entry::KeyUse;
 use chancery_hsm::{Backend as _, BackendState, KeySpec, Keyring, KeyringError, Registered, SealInput};
+use chancery_tests::rig::KmsAccount;
 use chancery_tests::servers::wrong_signer;
 
 use crate::double::KmsDouble;
-use crate::rig::{Rig, backend_at, digest_for, ending, intent, later, spec};
+use crate::rig::{backend_at, backend_of, digest_for, ending, intent, later, spec};
 
 /// moto hashes a digest again before it signs. Its bytes are signatures by the right key, of the wrong thing.
 #[test]
 fn moto_is_never_believed() {
     let server = wrong_signer().unwrap_or_else(|error| panic!("{error}"));
-    let rig = Rig::at(server.address());
+    let rig = KmsAccount::at(server.address());
     let algorithms = [EcdsaP256Sha256, EcdsaP384Sha384, RsaSha256, RsaPssSha256];
-    let mut builder = Keyring::builder().backend(rig.backend());
+    let mut builder = Keyring::builder().backend(backend_of(&rig));
     for algorithm in algorithms {
         builder = builder.key(spec(algorithm.as_str(), &rig.make_key(algorithm), algorithm));
     }

@@ -1,0 +1,148 @@
+//! Every backend beside the bare rate of its device, and a broken one beside a good one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chancery_format::SignatureAlgorithm;
+use chancery_tests::rig::{Daemon, KmsAccount, World, wire, write_secret};
+use chancery_tests::servers::ObjectStore;
+use chancery_yubihsm::testing::{AUTH_KEY_ID, YubiHsmDouble};
+use tokio::runtime::Runtime;
+
+use crate::bare;
+use crate::load::{drive, drive_beside};
+use crate::service::{Bench, options, single};
+use crate::table::Table;
+
+/// Callers that keep every session of a device busy.
+const SATURATING: u64 = 32;
+/// One signature of the YubiHSM's double; the real one takes 70 ms for P-256.
+const YUBIHSM_TIME: Duration = Duration::from_millis(20);
+const YUBIHSM_SESSIONS: usize = 4;
+const KMS_CALLS: usize = 16;
+
+/// A password of this run.
+fn password() -> String {
+    format!("{:x}", std::process::id()).repeat(4)
+}
+
+/// A world with a YubiHSM and the key `yubi` in it.
+fn with_yubihsm(intents: &'static str) -> (YubiHsmDouble, World) {
+    let password = password();
+    let double = YubiHsmDouble::start(&password).unwrap();
+    let tables = format!(
+        "\n[[backends]]\nname = \"yubi\"\nkind = \"yubihsm\"\nconnector = \"http://{}\"\n\
+         auth_key_id = {AUTH_KEY_ID}\npassword_file = \"{{dir}}/yubi.password\"\nsessions = {YUBIHSM_SESSIONS}\n\
+         timeout_ms = 1000\nforce_audit = \"ignore\"\n\n[[keys]]\nkid = \"yubi\"\nsigner_kid = \"yubi-v1\"\n\
+         backend = \"yubi\"\nalgorithm = \"ecdsa-p256-sha256\"\npurpose = \"test\"\n",
+        double.address()
+    );
+    let world = World::with_backend(&options(intents), &["yubi"], &tables);
+    write_secret(&world.path("yubi.password"), &password);
+    world.initialise();
+    double.set_key_use_delay(YUBIHSM_TIME);
+    (double, world)
+}
+
+/// Through the daemon, at saturation, beside the device alone just before.
+fn beside(table: &mut Table, bench: &Bench<'_>, name: &str, kid: &'static str, bare: f64) {
+    table.add(format!("{name}, bare device, rate"), bare, "signs/s");
+    bench.point(table, name, "/v1/sign", SATURATING, single(kid));
+    let reached = table.get(&format!("{name}, {SATURATING} callers, rate"));
+    table.ratio(&format!("{name} ÷ its bare rate"), reached / bare, "≥ 0.9");
+}
+
+/// One row per backend.
+pub(crate) fn backends(runtime: &Runtime, table: &mut Table, seconds: Duration) {
+    let world = World::with_softhsm(&options("always"));
+    let daemon = Daemon::start(&world);
+    let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
+    for (name, kid, label) in [
+        ("SoftHSM2 RSA-3072", "hsm-rsa", "hsm-rsa-v1"),
+        ("SoftHSM2 P-256", "hsm-p256", "hsm-p256-v1"),
+        ("SoftHSM2 Ed25519", "hsm-ed", "hsm-ed-v1"),
+    ] {
+        let bare = bare::softhsm(&world.path("softhsm2.conf"), label, 2, seconds);
+        beside(table, &bench, name, kid, bare);
+    }
+    drop(daemon);
+
+    let (double, world) = with_yubihsm("always");
+    let bare = bare::yubihsm(&double, &world.path("yubi.password"), "yubi-v1", YUBIHSM_SESSIONS, seconds);
+    let daemon = Daemon::start(&world);
+    let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
+    beside(table, &bench, "YubiHSM double, 20 ms, P-256", "yubi", bare);
+    drop(daemon);
+
+    let account = Arc::new(KmsAccount::new(ObjectStore::MiniStack));
+    let algorithm = SignatureAlgorithm::EcdsaP256Sha256;
+    let arn = account.make_key(algorithm);
+    let tables = account.tables(KMS_CALLS, &[("kms", &arn, algorithm)]);
+    let mut world = World::with_backend(&options("always"), &["kms"], &tables);
+    account.lend(&mut world);
+    world.initialise();
+    let daemon = Daemon::start(&world);
+    let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
+    let bare = bare::kms(&account, &arn, KMS_CALLS, seconds);
+    beside(table, &bench, "KMS (MiniStack) P-256", "kms", bare);
+}
+
+/// The software key's p99 while another key's device works, is stuck, and is gone. The callers of the other
+/// key come at their own pace, the same in all three.
+pub(crate) fn isolation(runtime: &Runtime, table: &mut Table, seconds: Duration) {
+    const ROUNDS: usize = 5;
+    let (double, world) = with_yubihsm("skip");
+    double.set_key_use_delay(Duration::from_millis(10));
+    let _daemon = Daemon::start(&world);
+    let measure = || {
+        let tls = wire::tls(&world, Some(&world.orders));
+        let load =
+            drive_beside(world.service_port, tls, "/v1/sign", 16, seconds, single("ed"), single("yubi"));
+        runtime.block_on(load).percentile(0.99)
+    };
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let (mut working, mut stuck) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        double.set_delay(Duration::ZERO);
+        // The breaker closes again.
+        std::thread::sleep(Duration::from_secs(3));
+        working.push(measure());
+        double.set_delay(Duration::from_secs(3600));
+        stuck.push(measure());
+    }
+    drop(double);
+    let gone = (0..ROUNDS).map(|_| measure()).collect();
+    let (working, stuck, gone) = (median(working), median(stuck), median(gone));
+    table.add("software key beside a working device, p99", working, "ms");
+    table.add("software key beside a stuck device, p99", stuck, "ms");
+    table.add("software key beside a device that is gone, p99", gone, "ms");
+    table.ratio("p99 beside a stuck device ÷ beside a working one", stuck / working, "≤ 1.1");
+    table.ratio("p99 beside a device that is gone ÷ beside a working one", gone / working, "≤ 1.1");
+    let tls = wire::tls(&world, Some(&world.orders));
+    let after = runtime.block_on(drive(world.service_port, tls, "/v1/sign", 16, seconds, single("ed")));
+    table.add("software key, nobody beside it, p99", after.percentile(0.99), "ms");
+}
+
+/// From the start of the process to its first answer, with ten thousand registered keys.
+pub(crate) fn ten_thousand_keys(table: &mut Table) {
+    let key = |number: usize| {
+        format!(
+            "\n[[keys]]\nkid = \"many-{number}\"\nsigner_kid = \"many-{number}-v1\"\nbackend = \"software\"\n\
+             algorithm = \"ed25519\"\npurpose = \"test\"\n"
+        )
+    };
+    let tables: String = (0..10_000).map(key).collect();
+    let world = World::with_backend(&options("always"), &[], &tables);
+    world.initialise();
+    for what in ["10,000 keys, first start", "10,000 keys, every later start"] {
+        let started = Instant::now();
+        let daemon = Daemon::start(&world);
+        table.add(what, started.elapsed().as_secs_f64(), "s");
+        drop(daemon);
+    }
+    let later = table.get("10,000 keys, every later start");
+    table.ratio("10,000 keys: seconds to readiness ÷ 5", later / 5.0, "≤ 1");
+}
