@@ -8,7 +8,7 @@ use std::time::Instant;
 use chancery_format::{PublicKey, SignatureAlgorithm};
 use chancery_hsm::{Backend, Cost, KeyShape, SESSIONS_MAX, SealInput, SignerError, SignerHandle};
 
-use crate::config::{Pkcs11Config, Pkcs11Error};
+use crate::config::{NEXT_IN_LINE, Pkcs11Config, Pkcs11Error};
 use crate::limits::OPEN_TIME;
 use crate::message::{Input, Reply, Request};
 use crate::parent::counters::Operations;
@@ -102,7 +102,7 @@ impl Backend for Pkcs11Backend {
     }
 
     fn sessions(&self) -> usize {
-        self.config.sessions
+        self.config.sessions.saturating_add(NEXT_IN_LINE)
     }
 
     fn open_key(

@@ -31,6 +31,9 @@ pub struct Pkcs11Config {
     pub launch: Launch,
 }
 
+/// Requests the worker has beside those it is at, so that no session is idle while an answer travels.
+pub(crate) const NEXT_IN_LINE: usize = 1;
+
 /// How a worker is started and what it may do.
 #[derive(Debug, Clone)]
 pub struct Launch {

@@ -79,7 +79,7 @@ fn serve() -> Result<()> {
         }
     };
     output.tell(first.id, &Reply::Ready(report));
-    let (jobs, queue) = bounded::<(u64, Request)>(SESSIONS_MAX);
+    let (jobs, queue) = bounded::<Job>(SESSIONS_MAX);
     for number in 0..setup.sessions {
         let (queue, output, token, setup) =
             (Receiver::clone(&queue), Arc::clone(&output), Arc::clone(&token), setup.clone());
@@ -88,7 +88,8 @@ fn serve() -> Result<()> {
     }
     while let Some(frame) = read_frame(&mut input)? {
         let request = Request::decode(&frame)?;
-        jobs.send((frame.id, request)).map_err(|_| bad("no thread is left"))?;
+        jobs.send(Job { id: frame.id, request, since: Instant::now() })
+            .map_err(|_| bad("no thread is left"))?;
     }
     leave(token);
     Ok(())
@@ -108,11 +109,18 @@ fn load(setup: &Setup) -> std::result::Result<Token, SignerError> {
         .map_err(|failure| failure.when_opening())
 }
 
-fn serve_jobs(queue: &Receiver<(u64, Request)>, output: &Output, token: &Token, setup: &Setup) {
-    while let Ok((id, request)) = queue.recv() {
+/// A request and when it came: its time runs while it waits.
+struct Job {
+    id: u64,
+    request: Request,
+    since: Instant,
+}
+
+fn serve_jobs(queue: &Receiver<Job>, output: &Output, token: &Token, setup: &Setup) {
+    while let Ok(Job { id, request, since }) = queue.recv() {
         let before = token.pin.refused();
         // Nothing of ours is left half changed: a session of a panicked call is never used again.
-        let reply = catch_unwind(AssertUnwindSafe(|| answer(id, request, output, token, setup)));
+        let reply = catch_unwind(AssertUnwindSafe(|| answer(id, request, since, output, token, setup)));
         let reply = reply.unwrap_or_else(|_| {
             Reply::Failed(SignerError::Unavailable {
                 cause: "the PKCS#11 worker panicked".to_owned(),
@@ -126,14 +134,14 @@ fn serve_jobs(queue: &Receiver<(u64, Request)>, output: &Output, token: &Token, 
     }
 }
 
-fn answer(id: u64, request: Request, output: &Output, token: &Token, setup: &Setup) -> Reply {
+fn answer(id: u64, request: Request, since: Instant, output: &Output, token: &Token, setup: &Setup) -> Reply {
     let failed = Reply::Failed;
     let made =
         |result: std::result::Result<(), _>| result.map_or_else(Reply::NotProvisioned, |()| Reply::Done);
     match request {
         Request::Setup(_) => failed(SignerError::WrongInput),
         Request::WarmUp(time) => {
-            token.warm_up(Instant::now() + time.min(OPEN_TIME)).map_or_else(failed, |()| Reply::Done)
+            token.warm_up(since + time.min(OPEN_TIME)).map_or_else(failed, |()| Reply::Done)
         }
         Request::OpenKey(address) => match token.open_key(&address) {
             Ok(key) => Reply::Key(key.map(|key| key.spki_der().to_vec())),
@@ -143,11 +151,11 @@ fn answer(id: u64, request: Request, output: &Output, token: &Token, setup: &Set
             let witness = |succeeded| {
                 output.tell(id, if succeeded { &Reply::Succeeded } else { &Reply::Started });
             };
-            let signed = key::sign(token, &address, input.borrow(), Instant::now() + time, &witness);
+            let signed = key::sign(token, &address, input.borrow(), since + time, &witness);
             signed.map_or_else(failed, Reply::Signed)
         }
         Request::Probe(opened, time) => {
-            token.probe(&opened, Instant::now() + time).map_or_else(failed, |()| Reply::Done)
+            token.probe(&opened, since + time).map_or_else(failed, |()| Reply::Done)
         }
         Request::Generate(label, shape) => made(provision::generate_key(token, &label, shape)),
         Request::InitToken { label, so_pin, user_pin } => {

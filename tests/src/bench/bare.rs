@@ -1,7 +1,6 @@
 //! What devices do when nobody stands before them: their rates without the daemon.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -113,7 +112,7 @@ pub(crate) fn yubihsm(
 }
 
 /// A KMS, asked by the SDK alone.
-pub(crate) fn kms(account: &Arc<KmsAccount>, arn: &str, calls: usize, seconds: Duration) -> f64 {
+pub(crate) fn kms(account: &KmsAccount, arn: &str, calls: usize, seconds: Duration) -> f64 {
     account.wait(async {
         let (end, started) = (Instant::now() + seconds, Instant::now());
         let callers: Vec<_> = (0..calls)

@@ -25,6 +25,8 @@ pub struct WorldOptions {
     pub archive: String,
     /// Software backend's `intents`: `always` or `skip`.
     pub intents: &'static str,
+    /// Sessions with SoftHSM2, where there is one.
+    pub softhsm_sessions: usize,
     /// `rate_per_second` and `burst` of [`ORDERS`].
     pub rate: u32,
     /// Lines added at the end.
@@ -40,6 +42,7 @@ impl Default for WorldOptions {
             ledger: "checkpoint_interval_ms = 200\nreserve_bytes = 1048576\n".into(),
             archive: "kind = \"directory\"\ndirectory = \"{dir}/archive\"\nepoch_interval_ms = 300\n".into(),
             intents: "always",
+            softhsm_sessions: 2,
             rate: 1_000_000,
             more: String::new(),
             ledger_directory: None,
@@ -100,7 +103,7 @@ impl World {
         assert!(token.status.success(), "softhsm2-util: {}", String::from_utf8_lossy(&token.stderr));
         world.set_variable("SOFTHSM2_CONF", configuration.to_str().unwrap());
         let mut options = options.clone();
-        options.more += &softhsm_tables();
+        options.more += &softhsm_tables(options.softhsm_sessions);
         world.hsm_kids = &["hsm-ed", "hsm-p256", "hsm-rsa"];
         world.write_config(&options);
         world.initialise();
@@ -268,14 +271,16 @@ fn key_table(kid: &str, algorithm: &str) -> String {
     )
 }
 
-fn softhsm_tables() -> String {
-    let backend = "\n[[backends]]\nname = \"softhsm\"\nkind = \"pkcs11\"\nmodule_file = \"/usr/lib/softhsm/libsofthsm2.so\"\n\
-                   token_label = \"chancery\"\npin_file = \"{dir}/hsm.pin\"\nsessions = 2\n\n";
+fn softhsm_tables(sessions: usize) -> String {
+    let backend = format!(
+        "\n[[backends]]\nname = \"softhsm\"\nkind = \"pkcs11\"\nmodule_file = \"/usr/lib/softhsm/libsofthsm2.so\"\n\
+                   token_label = \"chancery\"\npin_file = \"{{dir}}/hsm.pin\"\nsessions = {sessions}\n\n"
+    );
     let key = |kid: &str, algorithm: &str| {
         format!(
             "[[keys]]\nkid = \"{kid}\"\nsigner_kid = \"{kid}-v1\"\nbackend = \"softhsm\"\nalgorithm = \"{algorithm}\"\npurpose = \"test\"\n\n"
         )
     };
     let keys = [("hsm-ed", "ed25519"), ("hsm-p256", "ecdsa-p256-sha256"), ("hsm-rsa", "rsa-sha256")];
-    backend.to_owned() + &keys.map(|(kid, algorithm)| key(kid, algorithm)).concat()
+    backend + &keys.map(|(kid, algorithm)| key(kid, algorithm)).concat()
 }

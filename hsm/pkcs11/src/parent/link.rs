@@ -11,7 +11,7 @@ use chancery_hsm::SignerError;
 use super::child::{Child, Died, Notes, no_start};
 use super::counters::Operations;
 use super::supervisor;
-use crate::config::Pkcs11Config;
+use crate::config::{NEXT_IN_LINE, Pkcs11Config};
 use crate::limits::{HAND_OVERS_MAX, SETUP_TIME};
 use crate::message::{Reply, Request};
 use crate::sandbox_report::SandboxReport;
@@ -43,7 +43,7 @@ pub(crate) struct State {
     pub(crate) failures: u64,
     pub(crate) failure: Option<SignerError>,
     pub(crate) sandbox: SandboxReport,
-    /// Requests now with a worker; at most as many as there are sessions.
+    /// Requests now with a worker; at most one more than there are sessions.
     busy: usize,
 }
 
@@ -146,13 +146,13 @@ impl Link {
         }
     }
 
-    /// Waits for one of the worker's sessions, so that a request it has is one it is at.
+    /// Waits for one of the worker's sessions, or to be the one that is next: no session then waits for us.
     fn sit(&self, deadline: Instant) -> Result<Seat<'_>, SignerError> {
         let mut state = self.shared.lock();
         if Instant::now() >= deadline {
             return Err(SignerError::Deadline(KeyUse::None));
         }
-        while state.busy >= self.shared.config.sessions {
+        while state.busy >= self.shared.config.sessions.saturating_add(NEXT_IN_LINE) {
             state = self.wait(state, deadline)?;
         }
         state.busy += 1;
