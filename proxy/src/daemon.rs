@@ -14,6 +14,7 @@ pub mod failure;
 pub mod halting;
 mod notify;
 pub mod reloading;
+pub mod seclusion;
 pub mod status;
 
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chancery_format::{Digest, SignatureAlgorithm};
 use chancery_hsm::{Backend as _, SealInput};
 use chancery_tests::rig::wire::{Ask, Reply, call};
-use chancery_tests::rig::{Daemon, World, WorldOptions, evidence, wait_for, write_secret};
+use chancery_tests::rig::{Daemon, World, WorldOptions, evidence, random_word, wait_for, write_secret};
 use chancery_yubihsm::testing::{AUTH_KEY_ID, YubiHsmDouble};
 use chancery_yubihsm::{Connector, YubiHsmBackend, YubiHsmConfig};
 use serde_json::Value;
@@ -32,11 +32,6 @@ fn device(password: &str) -> (YubiHsmDouble, World) {
     write_secret(&world.path("yubi.password"), password);
     world.initialise();
     (double, world)
-}
-
-/// A password of this run.
-fn password() -> String {
-    format!("{:x}", std::process::id()).repeat(4)
 }
 
 fn post(world: &World, path: &'static str, body: String) -> Result<Reply, String> {
@@ -71,7 +66,7 @@ fn surplus(world: &World) -> Vec<Value> {
 
 #[test]
 fn a_use_behind_the_ledger_s_back_halts_the_key_for_good_and_no_other() {
-    let (double, world) = device(&password());
+    let (double, world) = device(&random_word());
     let daemon = Daemon::start(&world);
     for number in 0..80 {
         let reply = sign(&world, "yubi", number).unwrap();
@@ -106,7 +101,7 @@ fn a_use_behind_the_ledger_s_back_halts_the_key_for_good_and_no_other() {
 
 #[test]
 fn ordinary_use_reconciles_through_kills() {
-    let (double, world) = device(&password());
+    let (double, world) = device(&random_word());
     // A killed daemon's sessions are the device's to end; it has sixteen.
     let idle = Duration::from_millis(500);
     double.set_session_idle(idle);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chancery_proxy::config::{self, Config, LogLevel, Variables};
+use chancery_proxy::daemon::seclusion::seclude;
 use chancery_proxy::daemon::{self, Failure, production_guards};
 use chancery_proxy::init::dev::DevOptions;
 use chancery_proxy::init::{self, Made};
@@ -97,12 +98,19 @@ struct InitArgs {
 }
 
 fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    if let Command::Pkcs11Worker = command {
+        return chancery_pkcs11::worker::run(); // it builds walls of its own
+    }
+    for failed in seclude() {
+        eprintln!("chanceryd: its memory is not its own alone: {failed}");
+    }
     let variables = Variables::of_process();
-    let done = match Cli::parse().command {
+    let done = match command {
         Command::Init(args) => init(args, &variables),
         Command::Check(args) => check(&args.config, &variables),
         Command::Run(args) => run(args, variables),
-        Command::Pkcs11Worker => return chancery_pkcs11::worker::run(),
+        Command::Pkcs11Worker => Ok(()),
         Command::Openapi => {
             println!("{}", openapi::document());
             Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_format::{Receipt, SignersRegistry};
-use chancery_tests::rig::{Daemon, World, WorldOptions, wire, write_secret};
+use chancery_tests::rig::{Daemon, World, WorldOptions, random_word, wire, write_secret};
 use chancery_yubihsm::testing::{AUTH_KEY_ID, YubiHsmDouble};
 use tokio::runtime::Runtime;
 
@@ -45,7 +45,7 @@ fn bad(answer: &[u8], registry: &SignersRegistry) -> usize {
 }
 
 pub(crate) fn anchored(runtime: &Runtime, table: &mut Table, seconds: Duration) {
-    let password = format!("{:x}", std::process::id()).repeat(4);
+    let password = random_word();
     let double = YubiHsmDouble::start(&password).unwrap();
     let tables = format!(
         "connections_max = 4096\n\n[[backends]]\nname = \"slow\"\nkind = \"yubihsm\"\nconnector = \"http://{}\"\n\

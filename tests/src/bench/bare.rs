@@ -8,7 +8,7 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 use chancery_format::{Digest, SignatureAlgorithm};
 use chancery_hsm::{Backend as _, SealInput};
-use chancery_tests::rig::KmsAccount;
+use chancery_tests::rig::{KmsAccount, World};
 use chancery_yubihsm::testing::{AUTH_KEY_ID, YubiHsmDouble};
 use chancery_yubihsm::{Connector, YubiHsmBackend, YubiHsmConfig};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -79,11 +79,12 @@ pub(crate) fn pkcs11(arguments: &[String]) {
 }
 
 /// The same, asked of that process.
-pub(crate) fn softhsm(configuration: &Path, label: &str, sessions: usize, seconds: Duration) -> f64 {
+pub(crate) fn softhsm(world: &World, label: &str, sessions: usize, seconds: Duration) -> f64 {
+    let pin = std::fs::read_to_string(world.path("hsm.pin")).unwrap();
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["bare-pkcs11", "/usr/lib/softhsm/libsofthsm2.so", label, "123456"])
+        .args(["bare-pkcs11", "/usr/lib/softhsm/libsofthsm2.so", label, pin.trim()])
         .args([sessions.to_string(), seconds.as_millis().to_string()])
-        .env("SOFTHSM2_CONF", configuration)
+        .env("SOFTHSM2_CONF", world.path("softhsm2.conf"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

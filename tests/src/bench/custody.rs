@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chancery_format::SignatureAlgorithm;
-use chancery_tests::rig::{Daemon, KmsAccount, World, WorldOptions, wire, write_secret};
+use chancery_tests::rig::{Daemon, KmsAccount, World, WorldOptions, random_word, wire, write_secret};
 use chancery_tests::servers::{Fault, FaultProxy, ObjectStore};
 use chancery_yubihsm::testing::{AUTH_KEY_ID, YubiHsmDouble};
 use tokio::runtime::Runtime;
@@ -21,14 +21,9 @@ const YUBIHSM_SESSIONS: usize = 4;
 /// To a region nearby and back, with the signature.
 const KMS_DISTANCE: Duration = Duration::from_millis(25);
 
-/// A password of this run.
-fn password() -> String {
-    format!("{:x}", std::process::id()).repeat(4)
-}
-
 /// A world with a YubiHSM and the key `yubi` in it.
 fn with_yubihsm(intents: &'static str) -> (YubiHsmDouble, World) {
-    let password = password();
+    let password = random_word();
     let double = YubiHsmDouble::start(&password).unwrap();
     let tables = format!(
         "\n[[backends]]\nname = \"yubi\"\nkind = \"yubihsm\"\nconnector = \"http://{}\"\n\
@@ -77,7 +72,7 @@ fn softhsm(runtime: &Runtime, table: &mut Table, seconds: Duration) {
         let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
         for (name, kid, computes) in rows {
             let label = format!("{kid}-v1");
-            let bare = bare::softhsm(&world.path("softhsm2.conf"), &label, sessions, seconds);
+            let bare = bare::softhsm(&world, &label, sessions, seconds);
             beside(table, &bench, (name, kid), *computes, bare);
         }
     }

@@ -18,6 +18,13 @@ use std::time::{Duration, Instant};
 /// Longest any single step of a test may take before it is called a hang.
 pub const STEP_MAX: Duration = Duration::from_secs(60);
 
+/// A word nobody knows beforehand: a PIN or password of one test.
+pub fn random_word() -> String {
+    let mut bytes = [0u8; 12];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    bytes.map(|byte| format!("{byte:02x}")).concat()
+}
+
 /// Path of one of our binaries, beside the test that runs.
 ///
 /// `make test` builds them first; a plain `cargo test -p chancery-tests` may find none and says so.

@@ -7,7 +7,7 @@ use chancery_client::{Client, Options};
 use chancery_format::SignersRegistry;
 
 use super::authority::write_secret;
-use super::{Authority, Identity, binary, free_port};
+use super::{Authority, Identity, binary, free_port, random_word};
 
 /// Principal that may do everything the tests do.
 pub const ORDERS: &str = "spiffe://demo.example/service/orders";
@@ -29,6 +29,8 @@ pub struct WorldOptions {
     pub softhsm_sessions: usize,
     /// `rate_per_second` and `burst` of [`ORDERS`].
     pub rate: u32,
+    /// Keys the principal may use beside those the world makes itself; their tables are in `more`.
+    pub kids: &'static [&'static str],
     /// Lines added at the end.
     pub more: String,
     /// Folder of the ledger, if not below the world's.
@@ -44,6 +46,7 @@ impl Default for WorldOptions {
             intents: "always",
             softhsm_sessions: 2,
             rate: 1_000_000,
+            kids: &[],
             more: String::new(),
             ledger_directory: None,
         }
@@ -76,6 +79,13 @@ impl World {
     /// The same with a second backend: SoftHSM2 through PKCS#11, with the keys `hsm-ed`, `hsm-p256` and
     /// `hsm-rsa`.
     pub fn with_softhsm(options: &WorldOptions) -> Self {
+        let world = Self::with_softhsm_uninitialised(options);
+        world.initialise();
+        world
+    }
+
+    /// The same before `chanceryd init`.
+    pub fn with_softhsm_uninitialised(options: &WorldOptions) -> Self {
         let mut world = Self::uninitialised(options);
         let tokens = world.path("tokens");
         std::fs::create_dir(&tokens).unwrap();
@@ -85,18 +95,10 @@ impl World {
             tokens.display()
         );
         std::fs::write(&configuration, text).unwrap();
-        write_secret(&world.path("hsm.pin"), "123456");
+        let pin = random_word();
+        write_secret(&world.path("hsm.pin"), &pin);
         let token = Command::new("softhsm2-util")
-            .args([
-                "--init-token",
-                "--free",
-                "--label",
-                "chancery",
-                "--so-pin",
-                "12345678",
-                "--pin",
-                "123456",
-            ])
+            .args(["--init-token", "--free", "--label", "chancery", "--so-pin", "12345678", "--pin", &pin])
             .env("SOFTHSM2_CONF", &configuration)
             .output()
             .unwrap();
@@ -106,7 +108,6 @@ impl World {
         options.more += &softhsm_tables(options.softhsm_sessions);
         world.hsm_kids = &["hsm-ed", "hsm-p256", "hsm-rsa"];
         world.write_config(&options);
-        world.initialise();
         world
     }
 
@@ -158,7 +159,7 @@ impl World {
             .iter()
             .skip(1)
             .map(|(kid, _)| *kid)
-            .chain(self.hsm_kids.iter().copied())
+            .chain(self.hsm_kids.iter().chain(options.kids).copied())
             .map(|kid| format!("\"{kid}\""))
             .collect();
         let text = format!(
