@@ -12,13 +12,17 @@ use chancery_format::entry::KeyUse;
 use chancery_format::public_key::lower_s_secp256k1;
 use chancery_format::{Digest, Hash, HashAlgorithm, KeyFamily, SignatureAlgorithm};
 
-use crate::builder::{KeySpec, Registered};
+use crate::builder::{KeySpec, KeyringError, KeyringErrors, Registered};
 use crate::keyring::Keyring;
-use crate::signer::{Backend, Cost, SealInput, SignerError, SignerHandle};
+use crate::signer::{Backend, Cost, KeyShape, RsaBits, SealInput, SignerError, SignerHandle};
+use crate::software::{DevelopmentOnly, SoftwareBackend};
 use crate::workers::{Duty, OwnedInput};
 
 /// Time any single operation of the suite may take; generous, since test machines are busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How soon a key disabled on the device must be refused.
+const OFF_WITHIN: Duration = Duration::from_secs(1);
 
 /// Threads of the concurrency check.
 const THREADS: usize = 16;
@@ -32,6 +36,14 @@ pub trait Outage {
     fn lose(&self);
     /// Brings it back.
     fn restore(&self);
+}
+
+/// Takes single keys out of use on the device, underneath whoever has them open.
+pub trait OffSwitch {
+    /// The key must not be used from now on.
+    fn off(&self, label: &str);
+    /// It may again.
+    fn on(&self, label: &str);
 }
 
 /// A MAC key whose secret the test knows.
@@ -53,6 +65,8 @@ pub struct Subject<'a> {
     pub known_mac: Option<KnownMac>,
     /// How to take the device away, if that is possible.
     pub outage: Option<&'a dyn Outage>,
+    /// How to take a single key out of use, if that is possible.
+    pub off_switch: Option<&'a dyn OffSwitch>,
 }
 
 /// A promise that was not kept.
@@ -78,6 +92,8 @@ pub struct Report {
     pub known_mac: bool,
     /// Whether an outage was gone through.
     pub outage: bool,
+    /// Whether keys were taken out of use underneath.
+    pub off_switch: bool,
 }
 
 /// Runs the whole suite.
@@ -89,15 +105,24 @@ pub fn check(subject: &Subject<'_>) -> Result<Report, Finding> {
         report.verified += key.signs_and_verifies()?;
         key.is_random_exactly_if_the_algorithm_is()?;
         key.takes_messages_exactly_if_the_algorithm_does()?;
+        key.refuses_digests_of_another_length()?;
         key.honours_a_deadline_already_passed()?;
         report.verified += key.serves_many_threads()?;
+        key.is_nobody_elses(subject)?;
         wrong_algorithms_are_refused(subject, label, *algorithm)?;
+        another_registered_key_is_refused(subject, label, *algorithm)?;
         report.verified += full_queue_refuses(subject, label, *algorithm)?;
     }
     missing_keys_are_named(subject)?;
     if let Some(known) = &subject.known_mac {
         known_answer(subject, known)?;
         report.known_mac = true;
+    }
+    if let Some(off_switch) = subject.off_switch {
+        for (label, algorithm) in &subject.keys {
+            Tried::open(subject, label, *algorithm)?.can_be_switched_off(off_switch)?;
+        }
+        report.off_switch = true;
     }
     if let Some(outage) = subject.outage {
         for (label, algorithm) in &subject.keys {
@@ -226,6 +251,62 @@ impl<'a> Tried<'a> {
         self.ensure(refused, "messages are refused", "accepted, or refused with another error")
     }
 
+    fn refuses_digests_of_another_length(&self) -> Result<(), Finding> {
+        let every = [Digest::Sha256([1; 32]), Digest::Sha384([1; 48]), Digest::Sha512([1; 64])];
+        let Some(right) = self.algorithm.digest() else { return Ok(()) };
+        for wrong in every.into_iter().filter(|digest| digest.as_bytes().len() != right.bytes()) {
+            let result = self.handle.sign(SealInput::Digest(&wrong), soon());
+            let refused = result == Err(SignerError::WrongInput);
+            self.ensure(refused, "a digest of another length is refused", format!("{result:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// A signature of this key verifies under no other of the subject's.
+    fn is_nobody_elses(&self, subject: &Subject<'_>) -> Result<(), Finding> {
+        let asked = self.digest(10);
+        let signature = self.sign(SealInput::Digest(&asked))?;
+        let Some(own) = self.handle.public_key() else { return Ok(()) };
+        for (label, algorithm) in subject.keys.iter().filter(|(_, algorithm)| *algorithm == self.algorithm) {
+            let other = Tried::open(subject, label, *algorithm)?;
+            let same = other.handle.public_key() == Some(own);
+            self.ensure(same == other.verifies(&asked, &signature), "a signature is of one key", label)?;
+        }
+        Ok(())
+    }
+
+    /// Disabled on the device, it is refused within a second, for a reason that waiting does not mend; enabled
+    /// again, the same handle signs.
+    fn can_be_switched_off(&self, switch: &dyn OffSwitch) -> Result<(), Finding> {
+        self.sign(SealInput::Digest(&self.digest(11)))?;
+        switch.off(self.label);
+        let (limit, mut during) = (Instant::now() + OFF_WITHIN, Ok(Vec::new()));
+        while during.is_ok() && Instant::now() < limit {
+            during = self.handle.sign(SealInput::Digest(&self.digest(12)), soon());
+        }
+        switch.on(self.label);
+        let told = matches!(
+            &during,
+            Err(SignerError::KeyDisabled { .. }
+                | SignerError::Refused { .. }
+                | SignerError::KeyMissing { .. })
+        );
+        self.ensure(told, "a disabled key is refused within a second", format!("{during:?}"))?;
+        self.signs_again("an enabled key signs again")
+    }
+
+    /// Unaided, within the suite's patience.
+    fn signs_again(&self, rule: &'static str) -> Result<(), Finding> {
+        let (asked, limit) = (self.digest(9), soon());
+        loop {
+            match self.handle.sign(SealInput::Digest(&asked), soon()) {
+                Ok(signature) => return self.ensure(self.verifies(&asked, &signature), rule, "bad"),
+                Err(error) if Instant::now() > limit => return Err(finding(self.label, rule, error)),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
     fn honours_a_deadline_already_passed(&self) -> Result<(), Finding> {
         let result = self.handle.sign(SealInput::Digest(&self.digest(7)), Instant::now());
         let refused = result == Err(SignerError::Deadline(KeyUse::None));
@@ -258,22 +339,7 @@ impl<'a> Tried<'a> {
         outage.restore();
         let told = matches!(&during, Err(SignerError::Unavailable { .. }));
         self.ensure(told, "a lost device is reported as unavailable", format!("{during:?}"))?;
-        let limit = soon();
-        loop {
-            match self.handle.sign(SealInput::Digest(&self.digest(9)), soon()) {
-                Ok(signature) => {
-                    return self.ensure(
-                        self.verifies(&self.digest(9), &signature),
-                        "signs after an outage",
-                        "bad",
-                    );
-                }
-                Err(error) if Instant::now() > limit => {
-                    return Err(finding(self.label, "a device that returned is used again", error));
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
+        self.signs_again("a device that returned is used again")
     }
 }
 
@@ -297,6 +363,39 @@ fn wrong_algorithms_are_refused(
         }
     }
     Ok(())
+}
+
+/// A registry that knows another public key under this name keeps the key from being used at all.
+fn another_registered_key_is_refused(
+    subject: &Subject<'_>,
+    label: &str,
+    algorithm: SignatureAlgorithm,
+) -> Result<(), Finding> {
+    let rule = "another public key than the registered one is refused";
+    let unexpected = |error: &dyn std::fmt::Display| finding(label, rule, error);
+    let allowed = DevelopmentOnly::check(true, false).map_err(|error| unexpected(&error))?;
+    let stranger = SoftwareBackend::ephemeral("stranger", allowed);
+    stranger.generate_key("stranger", small(algorithm)).map_err(|error| unexpected(&error))?;
+    let stranger = stranger.open_key("stranger", algorithm).map_err(|error| unexpected(&error))?;
+    let Some(public) = stranger.public_key() else { return Ok(()) };
+    let registered = Registered::Yes(Some(Box::new(public.clone())));
+    match ring_of_one(subject, label, algorithm, registered)? {
+        Err(KeyringErrors(errors))
+            if matches!(errors.as_slice(), [KeyringError::PublicKeyMismatch { .. }]) =>
+        {
+            Ok(())
+        }
+        Err(errors) => Err(unexpected(&errors)),
+        Ok(_) => Err(finding(label, rule, "the keyring was built")),
+    }
+}
+
+/// The quickest shape of the algorithm's family.
+fn small(algorithm: SignatureAlgorithm) -> KeyShape {
+    match KeyShape::recommended(algorithm) {
+        KeyShape::Rsa(_) => KeyShape::Rsa(RsaBits::B2048),
+        shape => shape,
+    }
 }
 
 fn missing_keys_are_named(subject: &Subject<'_>) -> Result<(), Finding> {
@@ -350,7 +449,8 @@ fn full_queue_refuses(
     algorithm: SignatureAlgorithm,
 ) -> Result<usize, Finding> {
     let rule = "a crowd is served or refused at once";
-    let ring = Arc::new(ring_of_one(subject, label, algorithm)?);
+    let ring = ring_of_one(subject, label, algorithm, Registered::No)?;
+    let ring = Arc::new(ring.map_err(|errors| finding(label, rule, errors))?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| finding(label, rule, error))?;
     let results = runtime.block_on(async {
@@ -382,7 +482,8 @@ fn ring_of_one(
     subject: &Subject<'_>,
     label: &str,
     algorithm: SignatureAlgorithm,
-) -> Result<Keyring, Finding> {
+    registered: Registered,
+) -> Result<Result<Keyring, KeyringErrors>, Finding> {
     let rule = "a keyring can be built on the backend";
     let name = |text: &str| text.parse().map_err(|error| finding(label, rule, error));
     let spec = KeySpec {
@@ -393,8 +494,8 @@ fn ring_of_one(
         algorithm,
         purpose: "conformance".to_owned(),
         description: String::new(),
-        registered: Registered::No,
+        registered,
     };
     let builder = Keyring::builder().backend_with_queue(Arc::clone(&subject.backend), 1).key(spec);
-    builder.build().map_err(|errors| finding(label, rule, errors))
+    Ok(builder.build())
 }

@@ -36,7 +36,13 @@ fn is_complete(report: &Report) -> bool {
 
 #[test]
 fn software_keys_in_memory_conform() {
-    let subject = Subject { backend: common::software(), keys: all_keys(), known_mac: None, outage: None };
+    let subject = Subject {
+        backend: common::software(),
+        keys: all_keys(),
+        known_mac: None,
+        outage: None,
+        off_switch: None,
+    };
     assert!(is_complete(&check(&subject).unwrap()));
 }
 
@@ -55,7 +61,7 @@ fn software_keys_on_disk_conform_and_their_mac_is_the_known_one() {
     let more = [("rsa4", SignatureAlgorithm::RsaSha256), ("known", SignatureAlgorithm::HmacSha256)];
     let keys = rsa.into_iter().chain(more).map(|(label, algorithm)| (label.to_owned(), algorithm)).collect();
     let known_mac = Some(KnownMac { label: "known".to_owned(), secret });
-    let subject = Subject { backend: Arc::new(backend), keys, known_mac, outage: None };
+    let subject = Subject { backend: Arc::new(backend), keys, known_mac, outage: None, off_switch: None };
     assert!(check(&subject).unwrap().known_mac);
 }
 
@@ -63,8 +69,13 @@ fn software_keys_on_disk_conform_and_their_mac_is_the_known_one() {
 fn a_blocking_device_that_goes_away_and_returns_conforms() {
     let device = FaultyDevice::new(common::software(), Cost::Blocking, 3);
     let away = Away(device.faults());
-    let subject =
-        Subject { backend: Arc::new(device), keys: all_keys(), known_mac: None, outage: Some(&away) };
+    let subject = Subject {
+        backend: Arc::new(device),
+        keys: all_keys(),
+        known_mac: None,
+        outage: Some(&away),
+        off_switch: None,
+    };
     let report = check(&subject).unwrap();
     assert!(is_complete(&report) && report.outage);
 }
@@ -72,7 +83,13 @@ fn a_blocking_device_that_goes_away_and_returns_conforms() {
 #[test]
 fn a_slow_device_conforms() {
     let device = SlowDevice::new(common::software(), 4, Duration::from_millis(2));
-    let subject = Subject { backend: Arc::new(device), keys: all_keys(), known_mac: None, outage: None };
+    let subject = Subject {
+        backend: Arc::new(device),
+        keys: all_keys(),
+        known_mac: None,
+        outage: None,
+        off_switch: None,
+    };
     assert!(is_complete(&check(&subject).unwrap()));
 }
 
@@ -83,7 +100,7 @@ fn broken_promises_are_found() {
         device.faults().set(fault);
         let backend: Arc<dyn Backend> = Arc::new(device);
         let keys = vec![(algorithm.as_str().to_owned(), algorithm)];
-        check(&Subject { backend, keys, known_mac: None, outage: None }).unwrap_err().rule
+        check(&Subject { backend, keys, known_mac: None, outage: None, off_switch: None }).unwrap_err().rule
     };
     for algorithm in SignatureAlgorithm::ALL {
         let expected = if algorithm.is_mac() {
@@ -100,6 +117,7 @@ fn broken_promises_are_found() {
 #[test]
 fn a_mac_with_another_secret_is_found() {
     let known_mac = Some(KnownMac { label: "hmac-sha256".to_owned(), secret: vec![1; 32] });
-    let subject = Subject { backend: common::software(), keys: all_keys(), known_mac, outage: None };
+    let subject =
+        Subject { backend: common::software(), keys: all_keys(), known_mac, outage: None, off_switch: None };
     assert_eq!(check(&subject).unwrap_err().rule, "a MAC is RFC 2104's");
 }

@@ -96,7 +96,7 @@ fn a_token_behind_p11_kit_conforms_and_outlives_its_server() {
         }
         let keys = [EcdsaP256Sha256, EcdsaP384Sha384, RsaPssSha256, RsaSha256, HmacSha256];
         let keys = keys.map(|algorithm| (algorithm.as_str().to_owned(), algorithm)).to_vec();
-        let subject = Subject { backend, keys, known_mac: None, outage: Some(&server) };
+        let subject = Subject { backend, keys, known_mac: None, outage: Some(&server), off_switch: None };
         let report = check(&subject).unwrap();
         assert!(report.outage && report.algorithms.len() == 5);
     });
@@ -125,7 +125,7 @@ fn a_tpm_conforms() {
     }
     let keys = [EcdsaP256Sha256, RsaPssSha256, RsaSha256];
     let keys = keys.map(|algorithm| (algorithm.as_str().to_owned(), algorithm)).to_vec();
-    let subject = Subject { backend, keys, known_mac: None, outage: None };
+    let subject = Subject { backend, keys, known_mac: None, outage: None, off_switch: None };
     assert_eq!(check(&subject).unwrap().algorithms.len(), 3);
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chancery_format::entry::KeyUse;
 use chancery_format::{Digest, HashAlgorithm, SignatureAlgorithm};
-use chancery_hsm::conformance::{KnownMac, Subject, check};
+use chancery_hsm::conformance::{KnownMac, OffSwitch, Subject, check};
 use chancery_hsm::{Backend, KeyShape, RsaBits, SealInput, SignerError};
 use chancery_pkcs11::{Pkcs11Backend, Pkcs11Config, ProvisionError, TokenSelector, init_token};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -62,6 +62,30 @@ fn with_raw_session<T>(world: &World, work: impl FnOnce(&cryptoki::session::Sess
     work(&session)
 }
 
+/// Whether the token lets a key sign.
+struct Signing<'a>(&'a World);
+
+impl Signing<'_> {
+    fn set(&self, label: &str, may: bool) {
+        with_raw_session(self.0, |session| {
+            let key = [Attribute::Label(label.as_bytes().to_vec()), Attribute::Sign(!may)];
+            for key in session.find_objects(&key).unwrap() {
+                session.update_attributes(key, &[Attribute::Sign(may)]).unwrap();
+            }
+        });
+    }
+}
+
+impl OffSwitch for Signing<'_> {
+    fn off(&self, label: &str) {
+        self.set(label, false);
+    }
+
+    fn on(&self, label: &str) {
+        self.set(label, true);
+    }
+}
+
 #[test]
 fn every_algorithm_conforms_and_outlives_an_outage() {
     in_world("every_algorithm_conforms_and_outlives_an_outage", |world| {
@@ -85,10 +109,16 @@ fn every_algorithm_conforms_and_outlives_an_outage() {
         });
         let keys = KEYS.into_iter().map(|(label, _, algorithm)| (label.to_owned(), algorithm)).collect();
         let known_mac = Some(KnownMac { label: "known".to_owned(), secret });
-        let subject = Subject { backend: Arc::new(backend), keys, known_mac, outage: Some(world) };
+        let subject = Subject {
+            backend: Arc::new(backend),
+            keys,
+            known_mac,
+            outage: Some(world),
+            off_switch: Some(&Signing(world)),
+        };
         let report = check(&subject).unwrap();
         assert_eq!(report.algorithms.len(), 13);
-        assert!(report.known_mac && report.outage && report.verified > 100);
+        assert!(report.known_mac && report.outage && report.off_switch && report.verified > 100);
     });
 }
 

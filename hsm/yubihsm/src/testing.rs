@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chancery_hsm::KeyShape;
-use chancery_hsm::conformance::Outage;
+use chancery_hsm::conformance::{OffSwitch, Outage};
 
 pub(crate) mod certificates;
 mod commands;
@@ -41,6 +41,8 @@ mod server;
 
 use device::Device;
 use server::Server;
+
+use crate::wire::capability;
 
 /// Object id of the one authentication key a double starts with, as devices do. It may do everything.
 pub const AUTH_KEY_ID: u16 = 1;
@@ -158,6 +160,17 @@ impl YubiHsmDouble {
 
     fn lock(&self) -> MutexGuard<'_, Device> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The device has no switch for one key; what its holder may do with keys is taken away instead.
+impl OffSwitch for YubiHsmDouble {
+    fn off(&self, _label: &str) {
+        self.restrict_authentication_key(!capability::ANY_SIGN);
+    }
+
+    fn on(&self, _label: &str) {
+        self.restrict_authentication_key(u64::MAX);
     }
 }
 

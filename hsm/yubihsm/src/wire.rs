@@ -200,6 +200,8 @@ pub(crate) mod capability {
     pub(crate) const GET_LOG_ENTRIES: u64 = 0x100_0000;
     pub(crate) const RESET_DEVICE: u64 = 0x1000_0000;
     pub(crate) const SIGN_ATTESTATION_CERTIFICATE: u64 = 0x4_0000_0000;
+    /// Every way of signing with a key, and of computing a MAC.
+    pub(crate) const ANY_SIGN: u64 = SIGN_PKCS | SIGN_PSS | SIGN_ECDSA | SIGN_EDDSA | SIGN_HMAC;
 }
 
 /// Device-wide options.

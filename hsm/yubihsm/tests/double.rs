@@ -32,10 +32,16 @@ fn every_algorithm_conforms_and_outlives_an_outage() {
     put_known_mac(&world, &secret);
     let known_mac = Some(KnownMac { label: "known".to_owned(), secret });
     let offered: BTreeSet<_> = backend.algorithms().iter().copied().collect();
-    let subject = Subject { backend: Arc::new(backend), keys, known_mac, outage: Some(&world.double) };
+    let subject = Subject {
+        backend: Arc::new(backend),
+        keys,
+        known_mac,
+        outage: Some(&world.double),
+        off_switch: Some(&world.double),
+    };
     let report = check(&subject).unwrap();
     assert_eq!(report.algorithms, offered);
-    assert!(report.known_mac && report.outage && report.verified > 200);
+    assert!(report.known_mac && report.outage && report.off_switch && report.verified > 200);
 }
 
 fn put_known_mac(world: &World, secret: &[u8]) {

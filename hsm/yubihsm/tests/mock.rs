@@ -102,7 +102,13 @@ fn what_the_mock_can_do_conforms() {
             [("ed", Ed25519), ("p256", EcdsaP256Sha256), ("k256", EcdsaSecp256k1Sha256), ("mac", HmacSha256)];
         let keys = keys.map(|(label, algorithm)| (label.to_owned(), algorithm)).to_vec();
         let known_mac = Some(KnownMac { label: "mac".to_owned(), secret });
-        let subject = Subject { backend: Arc::new(WithoutBirths(backend)), keys, known_mac, outage: None };
+        let subject = Subject {
+            backend: Arc::new(WithoutBirths(backend)),
+            keys,
+            known_mac,
+            outage: None,
+            off_switch: None,
+        };
         let report = check(&subject).unwrap();
         assert_eq!(report.algorithms.len(), 4);
         assert!(report.known_mac && report.verified > 80);

@@ -71,7 +71,8 @@ fn keeps_the_promises(config: &YubiHsmConfig) {
     }
     let algorithms = backend.algorithms().len();
     let backend = Arc::new(backend);
-    let subject = Subject { backend: Arc::clone(&backend) as _, keys, known_mac: None, outage: None };
+    let subject =
+        Subject { backend: Arc::clone(&backend) as _, keys, known_mac: None, outage: None, off_switch: None };
     assert_eq!(check(&subject).unwrap().algorithms.len(), algorithms);
 
     let birth = backend.birth("chancery-test-p256", EcdsaP256Sha256).unwrap();

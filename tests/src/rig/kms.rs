@@ -6,6 +6,7 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use chancery_format::{HashAlgorithm, KeyFamily, SignatureAlgorithm};
+use chancery_hsm::conformance::OffSwitch;
 
 use super::World;
 use crate::servers::ObjectStore;
@@ -90,6 +91,16 @@ impl KmsAccount {
         world.set_variable("AWS_ACCESS_KEY_ID", "test");
         world.set_variable("AWS_SECRET_ACCESS_KEY", "test");
         world.set_variable("AWS_EC2_METADATA_DISABLED", "true");
+    }
+}
+
+impl OffSwitch for KmsAccount {
+    fn off(&self, label: &str) {
+        self.disable(label);
+    }
+
+    fn on(&self, label: &str) {
+        self.enable(label);
     }
 }
 

@@ -16,8 +16,10 @@ fn conforms(server: ObjectStore, lacking: &[SignatureAlgorithm]) {
     let rig = KmsAccount::new(server);
     let has = || SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !lacking.contains(algorithm));
     let keys: Vec<_> = has().map(|algorithm| (rig.make_key(algorithm), algorithm)).collect();
-    let subject = Subject { backend: backend_of(&rig), keys, known_mac: None, outage: None };
+    let subject =
+        Subject { backend: backend_of(&rig), keys, known_mac: None, outage: None, off_switch: Some(&rig) };
     let report = check(&subject).unwrap_or_else(|finding| panic!("{finding}"));
+    assert!(report.off_switch);
     passed(&report, has().collect());
 }
 
@@ -43,7 +45,13 @@ fn on_the_double_with_every_algorithm_and_a_known_mac() {
     let secret = vec![0xA5; 32];
     let known = KnownMac { label: double.put_mac_key(&secret), secret };
     let backend = backend_at(double.address());
-    let subject = Subject { backend: Arc::clone(&backend) as _, keys, known_mac: Some(known), outage: None };
+    let subject = Subject {
+        backend: Arc::clone(&backend) as _,
+        keys,
+        known_mac: Some(known),
+        outage: None,
+        off_switch: None,
+    };
     let report = check(&subject).unwrap_or_else(|finding| panic!("{finding}"));
     passed(&report, SignatureAlgorithm::ALL.into());
     assert!(report.known_mac);

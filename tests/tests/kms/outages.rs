@@ -244,6 +244,7 @@ fn a_service_that_is_gone_used_no_key_and_is_used_again_when_it_is_back() {
         keys: keys.clone(),
         known_mac: None,
         outage: Some(&gone),
+        off_switch: None,
     };
     assert!(check(&subject).unwrap_or_else(|finding| panic!("{finding}")).outage);
 
