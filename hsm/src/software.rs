@@ -65,6 +65,9 @@ impl DevelopmentOnly {
     }
 }
 
+/// What there is in software: everything.
+pub const ALGORITHMS: &[SignatureAlgorithm] = &SignatureAlgorithm::ALL;
+
 /// Why a key was not generated or a directory not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SoftwareError {
@@ -194,7 +197,7 @@ impl Backend for SoftwareBackend {
     }
 
     fn algorithms(&self) -> &'static [SignatureAlgorithm] {
-        &SignatureAlgorithm::ALL
+        ALGORITHMS
     }
 
     /// Whoever can write the directory could have put the key there.

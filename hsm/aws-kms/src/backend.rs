@@ -24,6 +24,9 @@ use crate::names::{Wording, is_key_arn, wording};
 /// What the probe asks for while no key is open. That it does not exist is an answer too.
 const NOBODYS_KEY: &str = "alias/chancery-probe";
 
+/// What KMS can be asked for. A region or an imitation may offer less; opening the key tells.
+pub const ALGORITHMS: &[SignatureAlgorithm] = &SignatureAlgorithm::ALL;
+
 /// The keys of one region; see [`Backend`].
 #[derive(Debug)]
 pub struct KmsBackend {
@@ -161,7 +164,7 @@ impl Backend for KmsBackend {
     }
 
     fn algorithms(&self) -> &'static [SignatureAlgorithm] {
-        &SignatureAlgorithm::ALL
+        ALGORITHMS
     }
 
     /// Told by `DescribeKey`. A role that may not ask learns nothing but the ARN, if that is the label.

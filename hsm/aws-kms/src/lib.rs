@@ -41,5 +41,5 @@ mod runtime;
 
 /// Where credentials come from when [`KmsConfig::credentials`] names a source of its own.
 pub use aws_sdk_kms::config::{Credentials, SharedCredentialsProvider};
-pub use backend::KmsBackend;
+pub use backend::{ALGORITHMS, KmsBackend};
 pub use config::{KmsConfig, KmsFault};

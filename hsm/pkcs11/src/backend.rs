@@ -180,7 +180,7 @@ impl SignerHandle for Pkcs11Key {
 }
 
 /// What a PKCS#11 token can be asked for. A token may offer less; opening the key tells.
-const ALGORITHMS: &[SignatureAlgorithm] = &[
+pub const ALGORITHMS: &[SignatureAlgorithm] = &[
     SignatureAlgorithm::Ed25519,
     SignatureAlgorithm::EcdsaP256Sha256,
     SignatureAlgorithm::EcdsaP384Sha384,

@@ -48,7 +48,7 @@ pub mod uri;
 mod wire;
 pub mod worker;
 
-pub use backend::Pkcs11Backend;
+pub use backend::{ALGORITHMS, Pkcs11Backend};
 pub use config::{ENVIRONMENT_PASSED, Launch, Pkcs11Config, Pkcs11Error};
 pub use parent::counters::Operations;
 pub use provision::{ProvisionError, init_token};

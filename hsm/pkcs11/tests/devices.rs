@@ -42,19 +42,28 @@ fn signs(backend: &Pkcs11Backend, label: &str, algorithm: SignatureAlgorithm) ->
     }
 }
 
-/// Compares one column of MODULES.md with what the module does; shows the right one if they differ.
+/// Tries every algorithm, prints what the module can do, and compares it with its column of MODULES.md; or
+/// writes the column, if `CHANCERY_WRITE_DOCS` is set (then with `--test-threads=1`).
 fn compare(column: usize, can: impl Fn(SignatureAlgorithm) -> Result<(), String>) {
-    let table = include_str!("../MODULES.md");
-    let mut wrong = Vec::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/MODULES.md");
+    let kept = std::fs::read_to_string(file).unwrap();
+    let mut written = kept.clone();
     for algorithm in SignatureAlgorithm::ALL {
-        let row = table.lines().find(|line| line.starts_with(&format!("| {} |", algorithm.as_str())));
-        let said = row.and_then(|row| row.split('|').nth(2 + column)).map(str::trim);
+        let start = format!("| {} |", algorithm.as_str());
+        let row = kept.lines().find(|line| line.starts_with(&start)).unwrap();
         let result = can(algorithm);
-        if said != Some(if result.is_ok() { "yes" } else { "no" }) {
-            wrong.push(format!("{}: {result:?}", algorithm.as_str()));
-        }
+        println!("{start} {result:?}");
+        let mut cells: Vec<&str> = row.split('|').collect();
+        *cells.get_mut(2 + column).unwrap() = if result.is_ok() { " yes " } else { " no " };
+        written = written.replace(row, &cells.join("|"));
     }
-    assert!(wrong.is_empty(), "MODULES.md, column {column}: {wrong:#?}");
+    if std::env::var_os("CHANCERY_WRITE_DOCS").is_some() {
+        std::fs::write(file, &written).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(file).unwrap() == written,
+        "column {column} of MODULES.md is:\n{written}"
+    );
 }
 
 /// A key of the shape an algorithm takes, small where there is a choice.

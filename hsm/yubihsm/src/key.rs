@@ -12,7 +12,7 @@ use crate::objects::ObjectInfo;
 use crate::wire::{PAYLOAD_BYTES_MAX, capability, command, object_algorithm};
 
 /// What a YubiHSM 2 can be asked for. All commands but the MAC's and Ed25519's take the digest as it is.
-pub(crate) const ALGORITHMS: &[SignatureAlgorithm] = &[
+pub const ALGORITHMS: &[SignatureAlgorithm] = &[
     SignatureAlgorithm::Ed25519,
     SignatureAlgorithm::EcdsaP256Sha256,
     SignatureAlgorithm::EcdsaP384Sha384,

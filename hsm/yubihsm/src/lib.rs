@@ -56,5 +56,6 @@ pub use config::{
     Connector, ForceAudit, SESSION_IDLE, SESSIONS_MAX, UnknownConnector, UnknownForceAudit, YubiHsmConfig,
     YubiHsmError,
 };
+pub use key::ALGORITHMS;
 pub use log_position::LogPosition;
 pub use provision::ProvisionError;
