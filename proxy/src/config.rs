@@ -56,6 +56,8 @@ pub struct Config {
     pub principals: Vec<PrincipalConfig>,
     /// Sentinel file: while it exists, nothing is signed.
     pub kill_switch_file: Option<PathBuf>,
+    /// Where `chancery reconcile --halt` leaves what it found.
+    pub surplus_directory: Option<PathBuf>,
     /// Log lines below this are not written.
     pub log_level: LogLevel,
     /// Every bound.

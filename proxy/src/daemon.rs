@@ -169,7 +169,10 @@ impl Daemon {
         if let Some((halted, source)) = halting::apply(&sentinels, chancery.keyring.kill_switch()) {
             halting::report(&chancery, halted, source).await;
         }
-        let reconciler = Reconciler::start(Arc::clone(&chancery), &last_records).await?;
+        let reconciler = {
+            let findings = config.surplus_directory.clone();
+            Reconciler::start(Arc::clone(&chancery), &last_records, findings).await?
+        };
         let reloader = Reloader::new(Arc::clone(&chancery), authenticator, config.clone(), variables);
         let background = background(
             &chancery,

@@ -8,10 +8,16 @@
 //! record stands. Open intents explain what is under way; they are read before the head, so that what ends
 //! meanwhile is counted twice for one poll, and never not at all.
 //!
+//! Records that come later, such as CloudTrail's, are held against the archived ledger by `chancery reconcile`;
+//! what it finds is taken up here, see `reconciling/findings.rs`.
+//!
 //! Not compared: the ledger key, whose uses are the checkpoints, and keys that are not configured. Refuses: to
 //! go on with a log that has a gap; that is an alarm until somebody looks.
 
+mod findings;
+
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +31,7 @@ use chancery_ledger::{Roll, RollError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::findings::Findings;
 use crate::chancery::Chancery;
 use crate::stop::stopped;
 
@@ -69,6 +76,14 @@ pub enum ReconcilingError {
         known: String,
         /// Serial number now.
         found: String,
+    },
+    /// The folder of findings, or a file in it. The operator's.
+    #[error("findings in {folder}: {source}", folder = .folder.display())]
+    Findings {
+        /// Which.
+        folder: PathBuf,
+        /// What the file system says.
+        source: std::io::Error,
     },
     /// The reading died. Our bug.
     #[error("the reading died")]
@@ -163,12 +178,18 @@ struct Watched {
 pub struct Reconciler {
     chancery: Arc<Chancery>,
     watched: Vec<Watched>,
+    findings: Option<Findings>,
 }
 
 impl Reconciler {
     /// Takes up every log where its last record stands, or begins with what it holds now. Call it before the
     /// first request: what is there already is recorded, and not compared.
-    pub async fn start(chancery: Arc<Chancery>, last: &LastRecords) -> Result<Self, ReconcilingError> {
+    pub async fn start(
+        chancery: Arc<Chancery>,
+        last: &LastRecords,
+        findings: Option<PathBuf>,
+    ) -> Result<Self, ReconcilingError> {
+        let findings = findings.map(|folder| Findings::start(folder, &chancery)).transpose()?;
         let mut watched = Vec::new();
         for (backend, log) in chancery.keyring.device_logs() {
             let ledger = chancery.keyring.ledger_key().map(|key| key.signer_kid.clone());
@@ -192,12 +213,12 @@ impl Reconciler {
             }
             watched.push(one);
         }
-        Ok(Self { chancery, watched })
+        Ok(Self { chancery, watched, findings })
     }
 
     /// Runs until `stop`.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        if self.watched.is_empty() {
+        if self.watched.is_empty() && self.findings.is_none() {
             return;
         }
         let mut tick = tokio::time::interval(EVERY);
@@ -210,8 +231,13 @@ impl Reconciler {
         }
     }
 
-    /// Reads each log once.
+    /// Reads each log once, and looks for findings.
     pub async fn poll(&mut self) {
+        if let Some(findings) = &mut self.findings
+            && let Err(error) = findings.poll(&self.chancery).await
+        {
+            tracing::error!(%error, "a finding could not be taken up; its key is halted");
+        }
         for watched in &mut self.watched {
             let result = watched.poll(&self.chancery).await;
             if let Err(error) = &result {

@@ -137,12 +137,6 @@ fn load(world: &World, stop: &AtomicBool) -> usize {
     signed.into_inner()
 }
 
-/// The daemon and the processes it started.
-fn family(pid: u32) -> Vec<u32> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    std::iter::once(pid).chain(children.split_whitespace().map(|child| child.parse().unwrap())).collect()
-}
-
 /// Everything readable in a process's memory, region by region. Only root is let in.
 fn memory(pid: u32, mut visit: impl FnMut(&[u8])) {
     let memory = fs::File::open(format!("/proc/{pid}/mem"));
@@ -188,7 +182,9 @@ fn no_secret_is_where_others_could_find_it() {
         let load = scope.spawn(|| load(world, &stop));
         let until = Instant::now() + Duration::from_secs(4);
         while Instant::now() < until || scans == 0 {
-            for pid in family(daemon.pid()) {
+            let children = daemon.children();
+            assert_eq!(children.len(), 1, "the PKCS#11 worker");
+            for pid in children.into_iter().chain([daemon.pid()]) {
                 for file in ["environ", "cmdline"] {
                     let content = fs::read(format!("/proc/{pid}/{file}")).unwrap();
                     guarded.refuse(&format!("{file} of {pid}"), &content);

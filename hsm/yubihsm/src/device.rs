@@ -15,7 +15,7 @@ use chancery_hsm::SignerError;
 use crate::config::YubiHsmConfig;
 use crate::failure::{Failure, Remains};
 use crate::password::PasswordFile;
-use crate::session::{NotOpened, Pool, Seat, Session};
+use crate::session::{NotOpened, Pool, Seat, Session, Turn};
 use crate::transport::Way;
 use crate::wire::{Fields, command};
 
@@ -68,7 +68,7 @@ impl Device {
         let deadline = Instant::now() + OPEN_TIME;
         let mut seats = Vec::with_capacity(self.sessions());
         for _ in 0..self.sessions() {
-            let mut seat = self.pool.sit(deadline)?;
+            let mut seat = self.pool.sit(deadline, Turn::Any)?;
             self.session(&mut seat).map_err(Failure::when_opening)?;
             seats.push(seat); // kept, so that the next one is another
         }
@@ -81,7 +81,16 @@ impl Device {
         deadline: Instant,
         work: impl FnMut(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, SignerError> {
-        self.attempt(deadline, work)?.map_err(Failure::when_using)
+        self.attempt(deadline, Turn::Any, work)?.map_err(Failure::when_using)
+    }
+
+    /// The same, before everybody who waits for a session.
+    pub(crate) fn with_next_session<T>(
+        &self,
+        deadline: Instant,
+        work: impl FnMut(&mut Session) -> Result<T, Failure>,
+    ) -> Result<T, SignerError> {
+        self.attempt(deadline, Turn::Next, work)?.map_err(Failure::when_using)
     }
 
     /// The same where nothing but opening is under way.
@@ -97,7 +106,7 @@ impl Device {
         &self,
         work: impl FnMut(&mut Session) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let attempted = self.attempt(Instant::now() + OPEN_TIME, work);
+        let attempted = self.attempt(Instant::now() + OPEN_TIME, Turn::Any, work);
         attempted.unwrap_or_else(|_| Err(Failure::transient("no session was free in time")))
     }
 
@@ -105,9 +114,10 @@ impl Device {
     fn attempt<T>(
         &self,
         deadline: Instant,
+        turn: Turn,
         mut work: impl FnMut(&mut Session) -> Result<T, Failure>,
     ) -> Result<Result<T, Failure>, SignerError> {
-        let mut seat = self.pool.sit(deadline)?;
+        let mut seat = self.pool.sit(deadline, turn)?;
         let mut attempt = 1;
         loop {
             let session = match self.session(&mut seat) {

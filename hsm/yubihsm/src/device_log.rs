@@ -92,7 +92,7 @@ impl DeviceLog for YubiHsmLog {
 
     fn read(&self, max: usize, deadline: Instant) -> Result<Vec<DeviceOperation>, SignerError> {
         let mut state = self.lock();
-        let log = self.device.with_session(deadline, |session| {
+        let log = self.device.with_next_session(deadline, |session| {
             let answer = session.command(command::GET_LOG_ENTRIES, &[])?;
             let nonsense =
                 || Failure::nonsense(command::GET_LOG_ENTRIES, "get-log-entries: an answer of odd length");
@@ -132,7 +132,7 @@ impl DeviceLog for YubiHsmLog {
         state.consumed = Some(position);
         state.seen.retain(|position| position.number > number);
         let [.., high, low] = number.to_be_bytes();
-        self.device.with_session(deadline, |session| {
+        self.device.with_next_session(deadline, |session| {
             session.command(command::SET_LOG_INDEX, &[high, low]).map(|_| ())
         })?;
         state.told = Some(number);

@@ -151,14 +151,38 @@ fn exchange(line: &mut dyn Transport, code: u8, outer: u8, message: &[u8]) -> Re
 
 /// All seats of a device.
 pub(crate) struct Pool {
-    free: Mutex<Vec<Option<Session>>>,
+    inside: Mutex<Seats>,
     returned: Condvar,
     seats: usize,
 }
 
+struct Seats {
+    free: Vec<Option<Session>>,
+    /// Those who wait and get the next seat.
+    first_in_line: usize,
+}
+
+impl Seats {
+    /// A seat with an open session, or any.
+    fn place(&self) -> Option<usize> {
+        let open = self.free.iter().rposition(Option::is_some);
+        open.or_else(|| self.free.len().checked_sub(1))
+    }
+}
+
+/// Who gets a seat when many wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Whoever comes.
+    Any,
+    /// The next one that is free: for what must not starve beside callers, the log.
+    Next,
+}
+
 impl Pool {
     pub(crate) fn new(seats: usize) -> Self {
-        Self { free: Mutex::new((0..seats).map(|_| None).collect()), returned: Condvar::new(), seats }
+        let inside = Seats { free: (0..seats).map(|_| None).collect(), first_in_line: 0 };
+        Self { inside: Mutex::new(inside), returned: Condvar::new(), seats }
     }
 
     pub(crate) const fn seats(&self) -> usize {
@@ -167,40 +191,54 @@ impl Pool {
 
     /// Takes a seat, preferring one whose session is open; waits for one until the deadline. A session too
     /// old to be trusted is left behind.
-    pub(crate) fn sit(&self, deadline: Instant) -> Result<Seat<'_>, SignerError> {
-        let mut free = self.lock();
+    pub(crate) fn sit(&self, deadline: Instant, turn: Turn) -> Result<Seat<'_>, SignerError> {
+        let mut seats = self.lock();
+        let mut waiting = false;
         loop {
             let now = Instant::now();
+            let place = seats.place().filter(|_| turn == Turn::Next || seats.first_in_line == 0);
+            if waiting && (place.is_some() || now >= deadline) {
+                seats.first_in_line = seats.first_in_line.saturating_sub(1);
+                waiting = false;
+            }
             if now >= deadline {
+                drop(seats);
+                // Those who let it pass may go on.
+                self.returned.notify_all();
                 return Err(SignerError::Deadline(KeyUse::None));
             }
-            let open = free.iter().rposition(Option::is_some);
-            if let Some(place) = open.or_else(|| free.len().checked_sub(1)) {
-                let session = free.swap_remove(place).filter(|session| !session.is_worn_out());
+            if let Some(place) = place {
+                let session = seats.free.swap_remove(place).filter(|session| !session.is_worn_out());
+                drop(seats);
+                self.returned.notify_all();
                 return Ok(Seat { pool: self, session });
             }
-            let waited = self.returned.wait_timeout(free, deadline.saturating_duration_since(now));
-            free = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if turn == Turn::Next && !waiting {
+                seats.first_in_line += 1;
+                waiting = true;
+            }
+            let waited = self.returned.wait_timeout(seats, deadline.saturating_duration_since(now));
+            seats = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// A free seat whose session has been idle for at least `time`, if there is one.
     pub(crate) fn sit_with_idle(&self, time: Duration) -> Option<Seat<'_>> {
-        let mut free = self.lock();
+        let mut seats = self.lock();
         let idle = |session: &Option<Session>| session.as_ref().is_some_and(|session| session.idle() >= time);
-        let place = free.iter().position(idle)?;
-        let session = free.swap_remove(place);
+        let place = seats.free.iter().position(idle)?;
+        let session = seats.free.swap_remove(place);
         Some(Seat { pool: self, session })
     }
 
     /// Takes every session out of the free seats.
     pub(crate) fn take_free(&self) -> Vec<Session> {
-        self.lock().iter_mut().filter_map(Option::take).collect()
+        self.lock().free.iter_mut().filter_map(Option::take).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Option<Session>>> {
-        // A list of sessions; nobody leaves it half changed.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seats> {
+        // A list of sessions and a count; nobody leaves them half changed.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,7 +252,47 @@ impl Drop for Seat<'_> {
     fn drop(&mut self) {
         // After a panic nobody knows what the session was doing; the device forgets it by itself.
         let session = self.session.take().filter(|_| !std::thread::panicking());
-        self.pool.lock().push(session);
-        self.pool.returned.notify_one();
+        self.pool.lock().free.push(session);
+        self.pool.returned.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn who_is_next_comes_before_all_who_wait() {
+        let pool = Pool::new(1);
+        let later = Instant::now() + Duration::from_secs(60);
+        let (tell, told) = channel();
+        std::thread::scope(|scope| {
+            let taken = pool.sit(later, Turn::Any).unwrap();
+            let wait = |turn| {
+                let (pool, tell) = (&pool, tell.clone());
+                move || {
+                    let _seat = pool.sit(later, turn).unwrap();
+                    tell.send(turn).unwrap();
+                }
+            };
+            scope.spawn(wait(Turn::Any));
+            scope.spawn(wait(Turn::Any));
+            scope.spawn(wait(Turn::Next));
+            while pool.lock().first_in_line == 0 {
+                std::thread::yield_now();
+            }
+            drop(taken);
+        });
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [Turn::Next, Turn::Any, Turn::Any]);
+        // One who gave up leaves no trace.
+        let taken = pool.sit(later, Turn::Any).unwrap();
+        let soon = Instant::now() + Duration::from_millis(10);
+        assert!(matches!(pool.sit(soon, Turn::Next), Err(SignerError::Deadline(KeyUse::None))));
+        drop(taken);
+        assert!(pool.sit(later, Turn::Any).is_ok());
     }
 }

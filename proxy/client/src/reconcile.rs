@@ -15,7 +15,8 @@ mod counts;
 mod leaves;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use chancery_format::entry::event_type;
 use chancery_format::reconcile::{Balance, Claims, Count, Unreadable, match_by_count, match_by_time};
@@ -265,6 +266,23 @@ impl Reconciliation {
     /// Whether nothing is without explanation.
     pub fn is_even(&self) -> bool {
         self.keys.iter().all(KeyReport::is_even)
+    }
+
+    /// Leaves `SIGNER_KID.json`, whole or not at all, for each key with operations that are not ours, unless the
+    /// daemon was told of that key before: it halts the key, and enrols the finding once.
+    pub fn leave_findings(&self, folder: &Path) -> std::io::Result<()> {
+        for key in self.keys.iter().filter(|key| key.surplus_count > 0) {
+            let file = |ending: &str| folder.join(format!("{}.{ending}", key.signer_kid));
+            if file("told").try_exists()? || file("json").try_exists()? {
+                continue;
+            }
+            let unfinished = file("part");
+            let mut out = std::fs::File::create(&unfinished)?;
+            out.write_all(key.to_json().to_string().as_bytes())?;
+            out.sync_all()?;
+            std::fs::rename(unfinished, file("json"))?;
+        }
+        Ok(())
     }
 
     /// For programs.

@@ -13,7 +13,7 @@ pub(super) fn render(config: &Config) -> String {
         Some(("listeners", listeners(config))),
         Some(("ledger", ledger(config))),
         config.archive.as_ref().map(|archive| ("archive", self::archive(archive))),
-        config.kill_switch_file.as_deref().map(|file| ("kill_switch", table([("file", path(file))]))),
+        kill_switch(config).map(|switch| ("kill_switch", switch)),
         Some(("logging", table([("level", text(config.log_level.as_str()))]))),
         Some(("limits", limits(config))),
         Some(("backends", list(&config.backends, backend))),
@@ -21,6 +21,13 @@ pub(super) fn render(config: &Config) -> String {
     ];
     let rendered = format!("environment = {}\n", text(config.environment.as_str()));
     tables.into_iter().flatten().fold(rendered, |rendered, (name, value)| rendered + &one(name, value))
+}
+
+fn kill_switch(config: &Config) -> Option<Value> {
+    let file = config.kill_switch_file.as_deref().map(path);
+    let folder = config.surplus_directory.as_deref().map(path);
+    let any = file.is_some() || folder.is_some();
+    any.then(|| with(with(table([]), "file", file), "surplus_directory", folder))
 }
 
 pub(super) fn render_grants(config: &Config) -> String {

@@ -61,7 +61,7 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     let backends = read_all(root, "backends", "name", sections::backend);
     let mut keys = read_all(root, "keys", "kid", sections::key);
     let principals = read_all(root, "principals", "name", sections::principal);
-    let kill_switch_file = sections::kill_switch(&root.section("kill_switch"));
+    let (kill_switch_file, surplus_directory) = sections::kill_switch(&root.section("kill_switch"));
     let log_level = sections::logging(&root.section("logging"));
     let limits_section = root.section("limits");
     let limits = sections::limits(&limits_section);
@@ -89,6 +89,7 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
         keys: values(keys)?,
         principals: values(principals)?,
         kill_switch_file,
+        surplus_directory,
         log_level: log_level?,
         limits,
     })

@@ -266,10 +266,11 @@ fn named(section: &Section<'_, '_>, name: PrincipalName, has_common_name: bool) 
     )
 }
 
-pub(super) fn kill_switch(section: &Section<'_, '_>) -> Option<PathBuf> {
-    let file = section.path("file");
+/// The sentinel file, and the folder of findings.
+pub(super) fn kill_switch(section: &Section<'_, '_>) -> (Option<PathBuf>, Option<PathBuf>) {
+    let both = (section.path("file"), section.path("surplus_directory"));
     section.finish();
-    file
+    both
 }
 
 pub(super) fn logging(section: &Section<'_, '_>) -> Option<LogLevel> {

@@ -118,7 +118,7 @@ impl Failure {
             }
             Self::Keys(errors) => keys(errors),
             Self::Ledger(error) => self::opening(error),
-            Self::DeviceLog(ReconcilingError::Replaced { .. }) => 2,
+            Self::DeviceLog(ReconcilingError::Replaced { .. } | ReconcilingError::Findings { .. }) => 2,
             Self::DeviceLog(ReconcilingError::Entry(_)) => 1,
             Self::Backend { retryable: true, .. }
             | Self::DeviceLog(_)

@@ -53,6 +53,14 @@ impl Daemon {
         self.child.id()
     }
 
+    /// The processes it started, whichever of its threads did; proc(5).
+    pub fn children(&self) -> Vec<u32> {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else { return Vec::new() };
+        let lists = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("children")));
+        let lists: Vec<String> = lists.map(Result::unwrap_or_default).collect();
+        lists.iter().flat_map(|list| list.split_whitespace()).map(|pid| pid.parse().unwrap()).collect()
+    }
+
     /// Status and body of a GET on the ops listener; `None` if it does not answer.
     pub fn ops(&self, path: &str) -> Option<(u16, String)> {
         get(self.ops_port, path)

@@ -74,6 +74,7 @@ key by the name the key was registered under (birth, serial); a count by its sig
 
 Example:
   chancery reconcile --archive /srv/archive --cloudtrail trail/*.json.gz --report reconciliation.json
+  chancery reconcile --archive /srv/archive --cloudtrail trail/* --halt /var/lib/chancery/surplus
   chancery reconcile --archive /srv/archive --counts counts.json
 
   counts.json: {\"operations\":{\"orders-p256-v1\":10412}}"
@@ -166,6 +167,10 @@ pub(crate) struct Reconcile {
     /// Also write the report, as JSON, to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    /// Leave a file here for each key that was used behind the ledger's back: the surplus_directory of a daemon,
+    /// which then halts the key and enrols the finding
+    #[arg(long, value_name = "DIR")]
+    pub(crate) halt: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

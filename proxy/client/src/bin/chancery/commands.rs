@@ -45,6 +45,9 @@ fn hold_against(asked: args::Reconcile) -> Result<Report, Failure> {
     if let Some(path) = &asked.report {
         write_file(path, json.as_bytes())?;
     }
+    if let Some(folder) = &asked.halt {
+        found.leave_findings(folder).map_err(|error| Failure::usage(&input::named(folder, &error)))?;
+    }
     let report = Report::done(found.to_text(), json);
     Ok(if found.is_even() { report } else { report.invalid() })
 }
