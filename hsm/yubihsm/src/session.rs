@@ -261,7 +261,7 @@ impl Drop for Seat<'_> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
 
     use super::*;
 
@@ -269,7 +269,7 @@ mod tests {
     fn who_is_next_comes_before_all_who_wait() {
         let pool = Pool::new(1);
         let later = Instant::now() + Duration::from_secs(60);
-        let (tell, told) = channel();
+        let (tell, told) = sync_channel(3);
         std::thread::scope(|scope| {
             let taken = pool.sit(later, Turn::Any).unwrap();
             let wait = |turn| {
