@@ -12,7 +12,7 @@
 //! It refuses: two keys under one name, a device whose public key is not the registered one, the ledger
 //! key for anything but the ledger's own notes, and every request while the kill switch is pulled.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -142,6 +142,13 @@ impl Keyring {
     pub fn device_logs(&self) -> Vec<(String, Arc<dyn DeviceLog>)> {
         let log = |lane: &Arc<Lane>| Some((lane.backend.name().to_owned(), lane.backend.device_log()?));
         self.lanes.iter().filter_map(log).collect()
+    }
+
+    /// Uses counted by the backends that count them: by backend, then by label.
+    pub fn operation_counts(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let counts =
+            |lane: &Arc<Lane>| Some((lane.backend.name().to_owned(), lane.backend.operation_counts()?));
+        self.lanes.iter().filter_map(counts).collect()
     }
 
     /// How each backend is doing, in the order they were added.

@@ -3,6 +3,7 @@
 //! A backend implements [`Backend`] and [`SignerHandle`] and nothing else. The keyring does not trust it:
 //! whatever `sign` returns is verified before anyone sees it (see `self_check.rs`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -116,6 +117,12 @@ pub trait Backend: Send + Sync {
 
     /// The device's own record of what it did, if it keeps one.
     fn device_log(&self) -> Option<Arc<dyn DeviceLog>> {
+        None
+    }
+
+    /// Uses of each key that gave a result, by label, since this backend was opened, if it counts them. They
+    /// only grow.
+    fn operation_counts(&self) -> Option<BTreeMap<String, u64>> {
         None
     }
 }

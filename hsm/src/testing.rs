@@ -4,6 +4,7 @@
 //! [`SlowDevice`] answers after a fixed time, like a device with a slow processor. [`FaultyDevice`] does
 //! what its [`Faults`] say: is away, hangs, panics, signs something else.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -71,6 +72,10 @@ impl Backend for SlowDevice {
     fn device_log(&self) -> Option<Arc<dyn DeviceLog>> {
         self.inner.device_log()
     }
+
+    fn operation_counts(&self) -> Option<BTreeMap<String, u64>> {
+        self.inner.operation_counts()
+    }
 }
 
 impl SignerHandle for SlowHandle {
@@ -122,6 +127,7 @@ pub struct Faults {
     changed: Condvar,
     asked: AtomicU64,
     inside: AtomicUsize,
+    uses: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Faults {
@@ -129,6 +135,12 @@ impl Faults {
     pub fn set(&self, fault: Fault) {
         *self.lock() = fault;
         self.changed.notify_all();
+    }
+
+    /// The key of this label is used, by whomever.
+    pub fn use_key(&self, label: &str) {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        *uses.entry(label.to_owned()).or_default() += 1;
     }
 
     /// For the next request alone.
@@ -209,6 +221,10 @@ impl Backend for Renamed {
     fn device_log(&self) -> Option<Arc<dyn DeviceLog>> {
         self.1.device_log()
     }
+
+    fn operation_counts(&self) -> Option<BTreeMap<String, u64>> {
+        self.1.operation_counts()
+    }
 }
 
 /// A device that fails on command.
@@ -232,8 +248,20 @@ impl FaultyDevice {
 }
 
 struct FaultyHandle {
+    label: String,
     inner: Arc<dyn SignerHandle>,
     faults: Arc<Faults>,
+}
+
+impl FaultyHandle {
+    /// The device does it, and counts it.
+    fn really_sign(&self, input: SealInput<'_>, deadline: Instant) -> Result<Vec<u8>, SignerError> {
+        let signed = self.inner.sign(input, deadline);
+        if signed.is_ok() {
+            self.faults.use_key(&self.label);
+        }
+        signed
+    }
 }
 
 fn away(key_use: KeyUse) -> SignerError {
@@ -262,7 +290,7 @@ impl Backend for FaultyDevice {
             return Err(away(KeyUse::None));
         }
         let inner = self.inner.open_key(label, algorithm)?;
-        Ok(Arc::new(FaultyHandle { inner, faults: Arc::clone(&self.faults) }))
+        Ok(Arc::new(FaultyHandle { label: label.to_owned(), inner, faults: Arc::clone(&self.faults) }))
     }
 
     fn probe(&self, deadline: Instant) -> Result<(), SignerError> {
@@ -283,6 +311,10 @@ impl Backend for FaultyDevice {
     fn device_log(&self) -> Option<Arc<dyn DeviceLog>> {
         self.inner.device_log()
     }
+
+    fn operation_counts(&self) -> Option<BTreeMap<String, u64>> {
+        Some(self.faults.uses.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
 }
 
 impl SignerHandle for FaultyHandle {
@@ -299,9 +331,9 @@ impl SignerHandle for FaultyHandle {
         self.faults.inside.fetch_add(1, Ordering::AcqRel);
         let _inside = Leave(&self.faults.inside);
         match self.faults.take() {
-            Fault::None | Fault::Hang => self.inner.sign(input, deadline),
+            Fault::None | Fault::Hang => self.really_sign(input, deadline),
             Fault::AwayBefore | Fault::Absent => Err(away(KeyUse::None)),
-            Fault::AwayAfter => self.inner.sign(input, deadline).and(Err(away(KeyUse::Unknown))),
+            Fault::AwayAfter => self.really_sign(input, deadline).and(Err(away(KeyUse::Unknown))),
             Fault::Panic => std::panic::resume_unwind(Box::new("told to panic")),
             Fault::WrongMessage => {
                 let other = match input {
@@ -309,9 +341,9 @@ impl SignerHandle for FaultyHandle {
                     SealInput::Digest(Digest::Sha512(_)) => Digest::Sha512([0x5A; 64]),
                     _ => Digest::Sha256([0x5A; 32]),
                 };
-                self.inner.sign(SealInput::Digest(&other), deadline)
+                self.really_sign(SealInput::Digest(&other), deadline)
             }
-            Fault::FlippedBit => self.inner.sign(input, deadline).map(|mut signature| {
+            Fault::FlippedBit => self.really_sign(input, deadline).map(|mut signature| {
                 if let Some(byte) = signature.last_mut() {
                     *byte ^= 1;
                 }

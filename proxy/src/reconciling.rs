@@ -8,12 +8,13 @@
 //! record stands. Open intents explain what is under way; they are read before the head, so that what ends
 //! meanwhile is counted twice for one poll, and never not at all.
 //!
-//! Records that come later, such as CloudTrail's, are held against the archived ledger by `chancery reconcile`;
+//! Backends that count their uses themselves are held to it, see `reconciling/counted.rs`. Records that come later, such as CloudTrail's, are held against the archived ledger by `chancery reconcile`;
 //! what it finds is taken up here, see `reconciling/findings.rs`.
 //!
 //! Not compared: the ledger key, whose uses are the checkpoints, and keys that are not configured. Refuses: to
 //! go on with a log that has a gap; that is an alarm until somebody looks.
 
+mod counted;
 mod findings;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::{event_type, operations_recorded, operations_surplus};
-use chancery_format::reconcile::Claims;
+use chancery_format::reconcile::{Claim, Claims};
 use chancery_format::tile::{WIDTH, decode_bundle};
 use chancery_format::{AuditEvent, Kid, StreamName};
 use chancery_hsm::{DeviceLog, DeviceOperation, SignerError};
@@ -31,6 +32,7 @@ use chancery_ledger::{Roll, RollError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::counted::Counted;
 use self::findings::Findings;
 use crate::chancery::Chancery;
 use crate::stop::stopped;
@@ -109,6 +111,25 @@ impl Tally {
         self.operations.saturating_sub(self.certain + self.possible + open)
     }
 
+    /// Takes note of what was enrolled.
+    fn claim(&mut self, claims: &[Claim]) {
+        for claim in claims {
+            let side = if claim.certain { &mut self.certain } else { &mut self.possible };
+            *side += claim.operations;
+        }
+    }
+
+    /// The surplus, if there is one, told once: from now on it is part of the balance.
+    fn alarm(&mut self, open: u64) -> Option<u64> {
+        let surplus = self.surplus(open);
+        if surplus == 0 {
+            return None;
+        }
+        self.halted = true;
+        self.possible += surplus;
+        Some(surplus)
+    }
+
     /// Forgets attempts that turned out not to have used the key, so that they cannot hide a later use.
     fn settle(&mut self) {
         self.possible = self.possible.min(self.operations.saturating_sub(self.certain));
@@ -178,6 +199,7 @@ struct Watched {
 pub struct Reconciler {
     chancery: Arc<Chancery>,
     watched: Vec<Watched>,
+    counted: Vec<Counted>,
     findings: Option<Findings>,
 }
 
@@ -213,12 +235,13 @@ impl Reconciler {
             }
             watched.push(one);
         }
-        Ok(Self { chancery, watched, findings })
+        let counted = Counted::all(&chancery);
+        Ok(Self { chancery, watched, counted, findings })
     }
 
     /// Runs until `stop`.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        if self.watched.is_empty() && self.findings.is_none() {
+        if self.watched.is_empty() && self.counted.is_empty() && self.findings.is_none() {
             return;
         }
         let mut tick = tokio::time::interval(EVERY);
@@ -231,12 +254,17 @@ impl Reconciler {
         }
     }
 
-    /// Reads each log once, and looks for findings.
+    /// Reads each log and each count once, and looks for findings.
     pub async fn poll(&mut self) {
         if let Some(findings) = &mut self.findings
             && let Err(error) = findings.poll(&self.chancery).await
         {
             tracing::error!(%error, "a finding could not be taken up; its key is halted");
+        }
+        for counted in &mut self.counted {
+            if let Err(error) = counted.poll(&self.chancery).await {
+                tracing::error!(%error, "counted uses cannot be held against the ledger");
+            }
         }
         for watched in &mut self.watched {
             let result = watched.poll(&self.chancery).await;
@@ -305,36 +333,21 @@ impl Watched {
         let mut alarms = Vec::new();
         for signer_kid in self.labels.values() {
             let tally = book.keys.entry(signer_kid.to_string()).or_default();
-            for claim in claims.of(signer_kid.as_str()) {
-                let side = if claim.certain { &mut tally.certain } else { &mut tally.possible };
-                *side += claim.operations;
-            }
+            tally.claim(claims.of(signer_kid.as_str()));
             let under_way = open.of(signer_kid.as_str()).iter().map(|claim| claim.operations).sum::<u64>();
             if !moved && self.quiet && under_way == 0 {
                 tally.settle();
             }
-            let surplus = tally.surplus(under_way);
-            if surplus > 0 {
-                alarms.push((signer_kid.clone(), surplus, tally.halted));
-                tally.halted = true;
-                // What was told once is part of the balance.
-                tally.possible += surplus;
+            if let Some(surplus) = tally.alarm(under_way) {
+                alarms.push((signer_kid.clone(), self.serial.as_str(), surplus));
             }
         }
-        // The key first, then words about it.
-        for (signer_kid, ..) in &alarms {
-            chancery.keyring.halt_key(signer_kid);
-        }
-        let count: u64 = alarms.iter().map(|(_, count, _)| count).sum();
-        chancery.metrics.device_log(&self.backend, used, count);
-        for (signer_kid, count, _) in &alarms {
-            tracing::error!(backend = %self.backend, %signer_kid, count, "a device used a key behind the ledger's back; the key is halted");
-            let draft = operations_surplus(&self.backend, &self.serial, signer_kid.as_str(), *count);
-            chancery.roll.enrol_event(draft, None).await?;
-        }
+        chancery.metrics.device_log(&self.backend, used, 0);
+        alarm(chancery, &self.backend, &alarms).await?;
+        let is_alarm = !alarms.is_empty();
         self.quiet = !moved;
         self.book = book;
-        let record = moved || !alarms.is_empty() || operations.len() >= IDLE_ENTRIES_MAX;
+        let record = moved || is_alarm || operations.len() >= IDLE_ENTRIES_MAX;
         if record {
             self.record(chancery, operations).await?;
         }
@@ -384,6 +397,25 @@ impl Watched {
             }
         }
     }
+}
+
+/// Halts keys that were used too often, each with its device's name and how often: the key first, then words
+/// about it.
+async fn alarm(
+    chancery: &Chancery,
+    backend: &str,
+    alarms: &[(Kid, &str, u64)],
+) -> Result<(), ReconcilingError> {
+    for (signer_kid, ..) in alarms {
+        chancery.keyring.halt_key(signer_kid);
+    }
+    for (signer_kid, serial, count) in alarms {
+        chancery.metrics.device_log(backend, 0, *count);
+        tracing::error!(%backend, %signer_kid, count, "a device used a key behind the ledger's back; the key is halted");
+        let draft = operations_surplus(backend, serial, signer_kid.as_str(), *count);
+        chancery.roll.enrol_event(draft, None).await?;
+    }
+    Ok(())
 }
 
 /// What the leaves from `from` on claim, and where they end.

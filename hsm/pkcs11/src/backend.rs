@@ -105,6 +105,11 @@ impl Backend for Pkcs11Backend {
         self.config.sessions.saturating_add(NEXT_IN_LINE)
     }
 
+    fn operation_counts(&self) -> Option<BTreeMap<String, u64>> {
+        let counts = self.operation_counters().into_iter();
+        Some(counts.map(|(label, operations)| (label, operations.succeeded)).collect())
+    }
+
     fn open_key(
         &self,
         label: &str,

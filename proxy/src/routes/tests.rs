@@ -4,6 +4,7 @@
 
 mod events;
 mod reading;
+mod reconciling;
 mod refusals;
 mod rig;
 mod signing;
