@@ -169,10 +169,8 @@ impl Daemon {
         if let Some((halted, source)) = halting::apply(&sentinels, chancery.keyring.kill_switch()) {
             halting::report(&chancery, halted, source).await;
         }
-        let reconciler = {
-            let findings = config.surplus_directory.clone();
-            Reconciler::start(Arc::clone(&chancery), &last_records, findings).await?
-        };
+        let findings = config.surplus_directory.clone();
+        let reconciler = Reconciler::start(Arc::clone(&chancery), &last_records, findings).await?;
         let reloader = Reloader::new(Arc::clone(&chancery), authenticator, config.clone(), variables);
         let background = background(
             &chancery,

@@ -8,8 +8,9 @@
 //! record stands. Open intents explain what is under way; they are read before the head, so that what ends
 //! meanwhile is counted twice for one poll, and never not at all.
 //!
-//! Backends that count their uses themselves are held to it, see `reconciling/counted.rs`. Records that come later, such as CloudTrail's, are held against the archived ledger by `chancery reconcile`;
-//! what it finds is taken up here, see `reconciling/findings.rs`.
+//! Backends that count their uses themselves are held to it, see `reconciling/counted.rs`. Records that come
+//! later, such as CloudTrail's, are held against the archived ledger by `chancery reconcile`; what it finds is
+//! taken up here, see `reconciling/findings.rs`.
 //!
 //! Not compared: the ledger key, whose uses are the checkpoints, and keys that are not configured. Refuses: to
 //! go on with a log that has a gap; that is an alarm until somebody looks.
@@ -119,9 +120,14 @@ impl Tally {
         }
     }
 
-    /// The surplus, if there is one, told once: from now on it is part of the balance.
-    fn alarm(&mut self, open: u64) -> Option<u64> {
-        let surplus = self.surplus(open);
+    /// The surplus beside what is under way, told once: from now on it is part of the balance. `still` if
+    /// nothing has moved for a while.
+    fn weigh(&mut self, open: &[Claim], still: bool) -> Option<u64> {
+        let under_way = open.iter().map(|claim| claim.operations).sum();
+        if still && under_way == 0 {
+            self.settle();
+        }
+        let surplus = self.surplus(under_way);
         if surplus == 0 {
             return None;
         }
@@ -319,10 +325,7 @@ impl Watched {
         let uses: Vec<&Kid> =
             uses.filter_map(|operation| self.labels.get(operation.label.as_ref()?)).collect();
         let used = uses.len() as u64;
-        let mut open = Claims::default();
-        for intent in chancery.roll.open_intent_list(INTENTS_MAX).await? {
-            open.open(&intent);
-        }
+        let open = open_claims(chancery).await?;
         let mut book = self.book.clone();
         let (claims, until) = claims_since(chancery, book.until).await?;
         let moved = !uses.is_empty() || self.labels.values().any(|kid| !claims.of(kid.as_str()).is_empty());
@@ -334,11 +337,7 @@ impl Watched {
         for signer_kid in self.labels.values() {
             let tally = book.keys.entry(signer_kid.to_string()).or_default();
             tally.claim(claims.of(signer_kid.as_str()));
-            let under_way = open.of(signer_kid.as_str()).iter().map(|claim| claim.operations).sum::<u64>();
-            if !moved && self.quiet && under_way == 0 {
-                tally.settle();
-            }
-            if let Some(surplus) = tally.alarm(under_way) {
+            if let Some(surplus) = tally.weigh(open.of(signer_kid.as_str()), !moved && self.quiet) {
                 alarms.push((signer_kid.clone(), self.serial.as_str(), surplus));
             }
         }
@@ -416,6 +415,15 @@ async fn alarm(
         chancery.roll.enrol_event(draft, None).await?;
     }
     Ok(())
+}
+
+/// What is announced and has not ended. Read it before the head.
+async fn open_claims(chancery: &Chancery) -> Result<Claims, ReconcilingError> {
+    let mut open = Claims::default();
+    for intent in chancery.roll.open_intent_list(INTENTS_MAX).await? {
+        open.open(&intent);
+    }
+    Ok(open)
 }
 
 /// What the leaves from `from` on claim, and where they end.

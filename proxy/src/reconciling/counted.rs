@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 
 use chancery_format::Kid;
-use chancery_format::reconcile::Claims;
 
-use super::{INTENTS_MAX, ReconcilingError, Tally, alarm, claims_since};
+use super::{ReconcilingError, Tally, alarm, claims_since, open_claims};
 use crate::chancery::Chancery;
 
 /// One backend's keys.
@@ -43,10 +42,7 @@ impl Counted {
     /// The count first, then what is announced, then what is enrolled: a use under way is in one of the two.
     pub(super) async fn poll(&mut self, chancery: &Chancery) -> Result<(), ReconcilingError> {
         let Some(counts) = chancery.keyring.operation_counts().remove(&self.backend) else { return Ok(()) };
-        let mut open = Claims::default();
-        for intent in chancery.roll.open_intent_list(INTENTS_MAX).await? {
-            open.open(&intent);
-        }
+        let open = open_claims(chancery).await?;
         let (claims, until) = claims_since(chancery, self.until).await?;
         self.until = until;
         let (mut moved, mut alarms) = (false, Vec::new());
@@ -60,11 +56,7 @@ impl Counted {
         }
         for (label, signer_kid, _) in &self.keys {
             let Some(tally) = self.tallies.get_mut(signer_kid) else { continue };
-            let under_way = open.of(signer_kid.as_str()).iter().map(|claim| claim.operations).sum();
-            if !moved && self.quiet && under_way == 0 {
-                tally.settle();
-            }
-            if let Some(surplus) = tally.alarm(under_way) {
+            if let Some(surplus) = tally.weigh(open.of(signer_kid.as_str()), !moved && self.quiet) {
                 alarms.push((signer_kid.clone(), label.as_str(), surplus));
             }
         }

@@ -13,7 +13,7 @@ use chancery_format::Kid;
 use chancery_format::entry::operations_surplus;
 use serde::Deserialize;
 
-use super::ReconcilingError;
+use super::{ReconcilingError, alarm};
 use crate::chancery::Chancery;
 
 /// Files looked at; there are as many as keys at most.
@@ -77,18 +77,15 @@ impl Findings {
 /// The key first, then words about it.
 async fn take_up(chancery: &Chancery, finding: &Finding) -> Result<(), ReconcilingError> {
     let Finding { signer_kid, path, .. } = finding;
-    let is_ours = chancery.keyring.halt_key(signer_kid);
-    let key = chancery.keyring.lookup_signer(signer_kid);
-    let (backend, name) = key.map_or(("", ""), |key| (key.backend.as_str(), key.label.as_str()));
+    chancery.keyring.halt_key(signer_kid);
     let count = read(path).map_or(1, |said| said.surplus_count.max(1));
-    if is_ours {
-        tracing::error!(%signer_kid, count, "a key was found used behind the ledger's back; the key is halted");
-        chancery.metrics.device_log(backend, 0, count);
+    if let Some(key) = chancery.keyring.lookup_signer(signer_kid) {
+        alarm(chancery, &key.backend, &[(signer_kid.clone(), &key.label, count)]).await?;
     } else {
         tracing::warn!(%signer_kid, "a finding names a key that is not configured");
+        let draft = operations_surplus("", "", signer_kid.as_str(), count);
+        chancery.roll.enrol_event(draft, None).await?;
     }
-    let draft = operations_surplus(backend, name, signer_kid.as_str(), count);
-    chancery.roll.enrol_event(draft, None).await?;
     let failed = |source| ReconcilingError::Findings { folder: path.clone(), source };
     std::fs::rename(path, path.with_extension("told")).map_err(failed)
 }

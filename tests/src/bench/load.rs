@@ -42,6 +42,9 @@ impl Load {
 /// Makes the body of request `turn` of caller `caller`.
 pub(crate) type Body = Arc<dyn Fn(u64, u64) -> String + Send + Sync>;
 
+/// Callers get going before anything counts.
+const WARM_UP: Duration = Duration::from_millis(300);
+
 /// Runs `callers` for `seconds` after a short warm-up.
 pub(crate) async fn drive(
     port: u16,
@@ -51,10 +54,7 @@ pub(crate) async fn drive(
     seconds: Duration,
     body: Body,
 ) -> Load {
-    let warm = Instant::now() + Duration::from_millis(300);
-    let end = warm + seconds;
-    let span = Span { warm, end, turns: u64::MAX, keep: false };
-    Load::of(run(port, tls, path, callers, body, span).await, seconds)
+    Load::of(run(port, tls, path, callers, body, Span::of(seconds, false)).await, seconds)
 }
 
 /// The same; the answers are kept.
@@ -66,10 +66,7 @@ pub(crate) async fn drive_keeping(
     seconds: Duration,
     body: Body,
 ) -> Load {
-    let warm = Instant::now() + Duration::from_millis(300);
-    let end = warm + seconds;
-    let span = Span { warm, end, turns: u64::MAX, keep: true };
-    Load::of(run(port, tls, path, callers, body, span).await, seconds)
+    Load::of(run(port, tls, path, callers, body, Span::of(seconds, true)).await, seconds)
 }
 
 /// Lets each of `callers` make so many requests, however long they take.
@@ -98,7 +95,7 @@ pub(crate) async fn drive_beside(
     body: Body,
     other: Body,
 ) -> Load {
-    let end = Instant::now() + Duration::from_millis(300) + seconds;
+    let end = Instant::now() + WARM_UP + seconds;
     let others: Vec<_> = (0..callers)
         .map(|caller| tokio::spawn(pester(port, Arc::clone(&tls), path, caller, end, Arc::clone(&other))))
         .collect();
@@ -139,6 +136,13 @@ struct Span {
     end: Instant,
     turns: u64,
     keep: bool,
+}
+
+impl Span {
+    fn of(seconds: Duration, keep: bool) -> Self {
+        let warm = Instant::now() + WARM_UP;
+        Self { warm, end: warm + seconds, turns: u64::MAX, keep }
+    }
 }
 
 /// What callers saw.
