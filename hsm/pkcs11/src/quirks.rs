@@ -68,7 +68,7 @@ pub const QUIRKS: [Quirks; 3] = [
         without: &[Ed25519, EcdsaSecp256k1Sha256], // no TPM has these curves
         ecdsa_takes_any_length: false,
         sees_new_objects: false,
-        needs: "tpm2-abrmd: without a resource manager a TPM has room for three objects",
+        needs: "tpm2-abrmd --flush-all: a TPM has room for three objects, and a manager that was killed leaves its own",
     },
 ];
 

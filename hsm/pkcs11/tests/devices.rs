@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use chancery_format::public_key::lower_s_secp256k1;
 use chancery_format::{Digest, HashAlgorithm, SignatureAlgorithm};
-use chancery_hsm::conformance::{Subject, check};
+use chancery_hsm::conformance::{OffSwitch, Subject, check};
 use chancery_hsm::{Backend, KeyShape, RsaBits, SealInput};
 use chancery_pkcs11::{Pkcs11Backend, quirks};
 use rig::{P11Kit, Tpm};
-use world::{in_world, module_file};
+use world::{Signing, in_world, module_file};
 
 use SignatureAlgorithm::{EcdsaP256Sha256, EcdsaP384Sha384, HmacSha256, RsaPssSha256, RsaSha256};
 
@@ -105,14 +105,15 @@ fn a_token_behind_p11_kit_conforms_and_outlives_its_server() {
         }
         let keys = [EcdsaP256Sha256, EcdsaP384Sha384, RsaPssSha256, RsaSha256, HmacSha256];
         let keys = keys.map(|algorithm| (algorithm.as_str().to_owned(), algorithm)).to_vec();
-        let subject = Subject { backend, keys, known_mac: None, outage: Some(&server), off_switch: None };
+        let off_switch: Option<&dyn OffSwitch> = Some(&Signing(world));
+        let subject = Subject { backend, keys, known_mac: None, outage: Some(&server), off_switch };
         let report = check(&subject).unwrap();
-        assert!(report.outage && report.algorithms.len() == 5);
+        assert!(report.outage && report.off_switch && report.algorithms.len() == 5);
     });
 }
 
 #[test]
-fn a_tpm_conforms() {
+fn a_tpm_conforms_and_outlives_its_resource_manager() {
     let tpm = Tpm::start();
     // PKCS#11 cannot make these there, and the module looks at its store once.
     let macs = SignatureAlgorithm::ALL.into_iter().filter(|algorithm| algorithm.is_mac());
@@ -134,8 +135,9 @@ fn a_tpm_conforms() {
     }
     let keys = [EcdsaP256Sha256, RsaPssSha256, RsaSha256];
     let keys = keys.map(|algorithm| (algorithm.as_str().to_owned(), algorithm)).to_vec();
-    let subject = Subject { backend, keys, known_mac: None, outage: None, off_switch: None };
-    assert_eq!(check(&subject).unwrap().algorithms.len(), 3);
+    let subject = Subject { backend, keys, known_mac: None, outage: Some(&tpm), off_switch: None };
+    let report = check(&subject).unwrap();
+    assert!(report.outage && report.algorithms.len() == 3);
 }
 
 fn hash_name(algorithm: SignatureAlgorithm) -> &'static str {

@@ -9,14 +9,11 @@ use std::time::{Duration, Instant};
 
 use chancery_format::entry::KeyUse;
 use chancery_format::{Digest, HashAlgorithm, SignatureAlgorithm};
-use chancery_hsm::conformance::{KnownMac, OffSwitch, Subject, check};
+use chancery_hsm::conformance::{KnownMac, Subject, check};
 use chancery_hsm::{Backend, KeyShape, RsaBits, SealInput, SignerError};
 use chancery_pkcs11::{Pkcs11Backend, Pkcs11Config, ProvisionError, TokenSelector, init_token};
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
-use cryptoki::session::UserType;
-use cryptoki::types::AuthPin;
-use world::{PIN, TOKEN, World, in_world, kill, launch, module_file, write_pin};
+use world::{PIN, Signing, TOKEN, in_world, kill, launch, module_file, with_raw_session, write_pin};
 
 use SignatureAlgorithm::{
     EcdsaP256Sha256, EcdsaP384Sha384, EcdsaSecp256k1Sha256, Ed25519, HmacSha256, HmacSha384, HmacSha512,
@@ -48,43 +45,6 @@ fn later() -> Instant {
 type Answer = Result<Vec<u8>, SignerError>;
 
 const DIGEST: Digest = Digest::Sha256([7; 32]);
-
-/// A session beside the backend's, as another tool would have it.
-fn with_raw_session<T>(world: &World, work: impl FnOnce(&cryptoki::session::Session) -> T) -> T {
-    let pkcs11 = Pkcs11::new(world.config(1).module_file).unwrap();
-    // The backend has initialised the module in this process already, or not.
-    let _ = pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
-    let labelled =
-        |slot: &_| pkcs11.get_token_info(*slot).is_ok_and(|token| token.label().trim_end() == TOKEN);
-    let slot = pkcs11.get_slots_with_token().unwrap().into_iter().find(labelled).unwrap();
-    let session = pkcs11.open_rw_session(slot).unwrap();
-    let _ = session.login(UserType::User, Some(&AuthPin::new(PIN.into())));
-    work(&session)
-}
-
-/// Whether the token lets a key sign.
-struct Signing<'a>(&'a World);
-
-impl Signing<'_> {
-    fn set(&self, label: &str, may: bool) {
-        with_raw_session(self.0, |session| {
-            let key = [Attribute::Label(label.as_bytes().to_vec()), Attribute::Sign(!may)];
-            for key in session.find_objects(&key).unwrap() {
-                session.update_attributes(key, &[Attribute::Sign(may)]).unwrap();
-            }
-        });
-    }
-}
-
-impl OffSwitch for Signing<'_> {
-    fn off(&self, label: &str) {
-        self.set(label, false);
-    }
-
-    fn on(&self, label: &str) {
-        self.set(label, true);
-    }
-}
 
 #[test]
 fn every_algorithm_conforms_and_outlives_an_outage() {

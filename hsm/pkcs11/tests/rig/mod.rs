@@ -41,7 +41,7 @@ impl Drop for Group {
 fn wait_for(what: &str, there: impl Fn() -> bool) {
     let limit = Instant::now() + PATIENCE;
     while !there() {
-        assert!(Instant::now() < limit, "{what} does not come up");
+        assert!(Instant::now() < limit, "{what} is not to be seen");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -100,7 +100,10 @@ impl Outage for P11Kit {
 pub(crate) struct Tpm {
     folder: tempfile::TempDir,
     environment: Vec<(String, String)>,
-    _processes: [Group; 3],
+    port: u16,
+    /// The only way to the TPM: without it the TPM is away.
+    manager: Mutex<Option<Group>>,
+    _bus_and_tpm: [Group; 2],
 }
 
 impl Tpm {
@@ -124,11 +127,6 @@ impl Tpm {
         let swtpm = Group::start(swtpm.stderr(Stdio::null()));
         wait_for("the bus", || at("bus").exists());
         wait_for("swtpm", || TcpListener::bind(("127.0.0.1", port + 1)).is_err());
-        let mut manager = Command::new("tpm2-abrmd");
-        manager.args(["--session", "--allow-root"]);
-        manager.arg(format!("--tcti=swtpm:host=127.0.0.1,port={port}"));
-        manager.env("DBUS_SESSION_BUS_ADDRESS", &bus_address);
-        let manager = Group::start(manager.stderr(Stdio::null()));
         let tcti = "tabrmd:bus_type=session".to_owned();
         let environment = vec![
             ("DBUS_SESSION_BUS_ADDRESS".to_owned(), bus_address),
@@ -138,8 +136,8 @@ impl Tpm {
             ("TPM2_PKCS11_LOG_LEVEL".to_owned(), "0".to_owned()),
             ("TSS2_LOG".to_owned(), "all+none".to_owned()),
         ];
-        let tpm = Self { folder, environment, _processes: [bus, swtpm, manager] };
-        wait_for("tpm2-abrmd", || tpm.run("tpm2_getrandom", &["--hex", "4"]).is_ok());
+        let tpm = Self { folder, environment, port, manager: Mutex::default(), _bus_and_tpm: [bus, swtpm] };
+        tpm.restore();
         tpm.ptool(&["init"]).unwrap();
         tpm.ptool(&[
             "addtoken",
@@ -175,6 +173,10 @@ impl Tpm {
         ])
     }
 
+    fn answers(&self) -> bool {
+        self.run("tpm2_getrandom", &["--hex", "4"]).is_ok()
+    }
+
     fn ptool(&self, args: &[&str]) -> Result<(), String> {
         let (first, rest) = args.split_first().unwrap();
         let store = format!("--path={}", self.folder.path().join("store").display());
@@ -190,6 +192,23 @@ impl Tpm {
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
+    }
+}
+
+impl Outage for Tpm {
+    fn lose(&self) {
+        self.manager.lock().unwrap().take();
+        wait_for("the TPM's absence", || !self.answers());
+    }
+
+    fn restore(&self) {
+        let mut command = Command::new("tpm2-abrmd");
+        // What the last one had loaded is still in the TPM, which has room for three objects.
+        command.args(["--session", "--allow-root", "--flush-all"]);
+        command.arg(format!("--tcti=swtpm:host=127.0.0.1,port={}", self.port));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        *self.manager.lock().unwrap() = Some(Group::start(command.stderr(Stdio::null())));
+        wait_for("tpm2-abrmd", || self.answers());
     }
 }
 

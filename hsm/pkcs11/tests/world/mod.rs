@@ -14,8 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chancery_hsm::conformance::Outage;
+use chancery_hsm::conformance::{OffSwitch, Outage};
 use chancery_pkcs11::{Launch, Pkcs11Backend, Pkcs11Config, TokenSelector, init_token};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::object::Attribute;
+use cryptoki::session::{Session, UserType};
+use cryptoki::types::AuthPin;
 
 const CHILD: &str = "CHANCERY_TEST_WORLD";
 const MODULES: [&str; 3] = [
@@ -127,5 +131,42 @@ impl Outage for World {
 
     fn restore(&self) {
         fs::rename(self.directory.join("unplugged"), self.directory.join("tokens")).unwrap();
+    }
+}
+
+/// A session beside the backend's, as another tool would have it.
+pub(crate) fn with_raw_session<T>(world: &World, work: impl FnOnce(&Session) -> T) -> T {
+    let pkcs11 = Pkcs11::new(world.config(1).module_file).unwrap();
+    // The backend has initialised the module in this process already, or not.
+    let _ = pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
+    let labelled =
+        |slot: &_| pkcs11.get_token_info(*slot).is_ok_and(|token| token.label().trim_end() == TOKEN);
+    let slot = pkcs11.get_slots_with_token().unwrap().into_iter().find(labelled).unwrap();
+    let session = pkcs11.open_rw_session(slot).unwrap();
+    let _ = session.login(UserType::User, Some(&AuthPin::new(PIN.into())));
+    work(&session)
+}
+
+/// Whether the token lets a key sign.
+pub(crate) struct Signing<'a>(pub(crate) &'a World);
+
+impl Signing<'_> {
+    fn set(&self, label: &str, may: bool) {
+        with_raw_session(self.0, |session| {
+            let key = [Attribute::Label(label.as_bytes().to_vec()), Attribute::Sign(!may)];
+            for key in session.find_objects(&key).unwrap() {
+                session.update_attributes(key, &[Attribute::Sign(may)]).unwrap();
+            }
+        });
+    }
+}
+
+impl OffSwitch for Signing<'_> {
+    fn off(&self, label: &str) {
+        self.set(label, false);
+    }
+
+    fn on(&self, label: &str) {
+        self.set(label, true);
     }
 }
