@@ -1,10 +1,10 @@
 //! Building a keyring: every mistake is found before the first request, and all are named at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use chancery_format::{Kid, PublicKey, SignatureAlgorithm};
 
 use crate::birth::Birth;
@@ -12,7 +12,9 @@ use crate::keyring::{Key, KeyInfo, Keyring};
 use crate::kill_switch::KillSwitch;
 use crate::lazy::LazyHandle;
 use crate::self_check::{SelfCheck, Together};
+use crate::shelf::Shelf;
 use crate::signer::{Backend, Cost, SignerError, SignerHandle};
+use crate::switched::SwitchedHandle;
 use crate::workers::Lane;
 
 /// Default for how many requests may wait for one backend: with the slowest devices seen (12 signatures
@@ -186,28 +188,27 @@ impl KeyringBuilder {
     pub fn build(self) -> Result<Keyring, KeyringErrors> {
         let mut errors = Vec::new();
         let lanes = start_lanes(self.backends, &self.switch, &mut errors);
-        let mut ring = Keyring {
-            by_kid: HashMap::new(),
-            by_signer_kid: HashMap::new(),
-            lanes,
-            ledger: None,
-            switch: self.switch,
-        };
+        let mut shelf = Shelf::default();
         let at_once = self.keys.len() <= OPENED_AT_START_MAX;
         for spec in self.keys {
-            if let Err(error) = add_key(&mut ring, spec, at_once) {
-                errors.push(error);
+            match check_names(&shelf, &spec).and_then(|()| open_key(&lanes, &Arc::default(), spec, at_once)) {
+                Ok(key) => shelf.put(Arc::new(key), true),
+                Err(error) => errors.push(error),
             }
         }
         if let Some(kid) = self.ledger_kid {
-            match ring.by_kid.get(&kid) {
+            match shelf.by_kid.get(&kid) {
                 Some(key) if key.info.algorithm == SignatureAlgorithm::Ed25519 => {
-                    ring.ledger = Some(Arc::clone(key));
+                    shelf.ledger = Some(Arc::clone(key));
                 }
                 _ => errors.push(KeyringError::LedgerKey(kid)),
             }
         }
-        if errors.is_empty() { Ok(ring) } else { Err(KeyringErrors(errors)) }
+        if !errors.is_empty() {
+            return Err(KeyringErrors(errors));
+        }
+        let shelf = ArcSwap::from_pointee(shelf);
+        Ok(Keyring { shelf, lanes, switch: self.switch, changing: Mutex::new(()) })
     }
 }
 
@@ -232,14 +233,24 @@ fn start_lanes(
     lanes
 }
 
-fn add_key(ring: &mut Keyring, spec: KeySpec, at_once: bool) -> Result<(), KeyringError> {
-    if ring.by_kid.contains_key(&spec.kid) {
-        return Err(KeyringError::DuplicateKid(spec.kid));
+fn check_names(shelf: &Shelf, spec: &KeySpec) -> Result<(), KeyringError> {
+    if shelf.by_kid.contains_key(&spec.kid) {
+        return Err(KeyringError::DuplicateKid(spec.kid.clone()));
     }
-    if ring.by_signer_kid.contains_key(&spec.signer_kid) {
-        return Err(KeyringError::DuplicateSignerKid(spec.signer_kid));
+    if shelf.by_signer_kid.contains_key(&spec.signer_kid) {
+        return Err(KeyringError::DuplicateSignerKid(spec.signer_kid.clone()));
     }
-    let lane = ring.lanes.iter().find(|lane| lane.backend.name() == spec.backend);
+    Ok(())
+}
+
+/// Opens one key on the lane of its backend, behind a switch of its own.
+pub(crate) fn open_key(
+    lanes: &[Arc<Lane>],
+    switch: &Arc<KillSwitch>,
+    spec: KeySpec,
+    at_once: bool,
+) -> Result<Key, KeyringError> {
+    let lane = lanes.iter().find(|lane| lane.backend.name() == spec.backend);
     let Some(lane) = lane.map(Arc::clone) else {
         return Err(KeyringError::UnknownBackend { kid: spec.kid, backend: spec.backend });
     };
@@ -255,8 +266,8 @@ fn add_key(ring: &mut Keyring, spec: KeySpec, at_once: bool) -> Result<(), Keyri
     let (handle, birth) = open(&lane, &spec, at_once)?;
     let check = check_key(&spec, handle.as_ref())?;
     let info = KeyInfo {
-        kid: spec.kid.clone(),
-        signer_kid: spec.signer_kid.clone(),
+        kid: spec.kid,
+        signer_kid: spec.signer_kid,
         algorithm: spec.algorithm,
         purpose: spec.purpose,
         description: spec.description,
@@ -267,17 +278,14 @@ fn add_key(ring: &mut Keyring, spec: KeySpec, at_once: bool) -> Result<(), Keyri
     };
     let in_process = lane.backend.cost() == Cost::Inline;
     let raw = info.public_key.as_ref().filter(|_| in_process).and_then(PublicKey::ed25519_raw);
-    let key = Arc::new(Key {
-        info,
-        handle,
+    Ok(Key {
+        info: Arc::new(info),
+        handle: Arc::new(SwitchedHandle::new(handle, Arc::clone(switch))),
         lane,
         check,
         together: raw.and_then(Together::new),
-        halted: AtomicBool::new(false),
-    });
-    ring.by_kid.insert(spec.kid, Arc::clone(&key));
-    ring.by_signer_kid.insert(spec.signer_kid, key);
-    Ok(())
+        switch: Arc::clone(switch),
+    })
 }
 
 /// Opens a key now, or leaves that to its first use: if it is registered and either there are too many, or

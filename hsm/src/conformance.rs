@@ -458,7 +458,7 @@ fn full_queue_refuses(
         for number in 0..CROWD {
             let ring = Arc::clone(&ring);
             crowd.spawn(async move {
-                let key = ring.by_kid.values().next()?;
+                let key = ring.shelf.load().by_kid.values().next().map(Arc::clone)?;
                 let input = OwnedInput::Digest(digest_for(algorithm, 200 + number));
                 Some(key.sign_checked(input, soon(), Duty::Request).await)
             });

@@ -12,11 +12,11 @@
 //! It refuses: two keys under one name, a device whose public key is not the registered one, the ledger
 //! key for anything but the ledger's own notes, and every request while the kill switch is pulled.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use chancery_format::checkpoint::Checkpoint;
 use chancery_format::entry::{Intent, KeyUse, Operation, SignatureBytes};
 use chancery_format::note::{self, NoteVerifier};
@@ -26,12 +26,14 @@ use chancery_format::{
 };
 
 use crate::birth::Birth;
-use crate::builder::KeyringBuilder;
+use crate::builder::{self, KeySpec, KeyringBuilder, KeyringError};
 use crate::device_log::DeviceLog;
 use crate::health::BackendHealth;
 use crate::kill_switch::KillSwitch;
 use crate::self_check::{SelfCheck, Together};
+use crate::shelf::Shelf;
 use crate::signer::{SealInput, SignerError, SignerHandle};
+use crate::switched;
 use crate::workers::{Duty, Lane, OwnedInput};
 
 /// What is publicly known of a key.
@@ -66,24 +68,24 @@ impl KeyInfo {
 
 /// A key with all that using it takes.
 pub(crate) struct Key {
-    pub(crate) info: KeyInfo,
+    pub(crate) info: Arc<KeyInfo>,
     pub(crate) handle: Arc<dyn SignerHandle>,
     pub(crate) lane: Arc<Lane>,
     /// `None` exactly for MAC keys.
     pub(crate) check: Option<SelfCheck>,
     /// For Ed25519 keys that live in this process.
     pub(crate) together: Option<Together>,
-    /// Set when the key was halted by itself; see [`Keyring::halt_key`].
-    pub(crate) halted: AtomicBool,
+    /// Stops this key alone; see [`Keyring::halt_key`]. Its handle asks it too.
+    pub(crate) switch: Arc<KillSwitch>,
 }
 
 /// All keys of the appliance. Made by [`Keyring::builder`]; shared by reference.
 pub struct Keyring {
-    pub(crate) by_kid: HashMap<Kid, Arc<Key>>,
-    pub(crate) by_signer_kid: HashMap<Kid, Arc<Key>>,
+    pub(crate) shelf: ArcSwap<Shelf>,
     pub(crate) lanes: Vec<Arc<Lane>>,
-    pub(crate) ledger: Option<Arc<Key>>,
     pub(crate) switch: Arc<KillSwitch>,
+    /// Held by whoever changes the shelf.
+    pub(crate) changing: Mutex<()>,
 }
 
 impl Keyring {
@@ -93,23 +95,68 @@ impl Keyring {
     }
 
     /// The key callers know as `kid`.
-    pub fn lookup(&self, kid: &Kid) -> Option<&KeyInfo> {
-        self.by_kid.get(kid).map(|key| &key.info)
+    pub fn lookup(&self, kid: &Kid) -> Option<Arc<KeyInfo>> {
+        self.shelf.load().by_kid.get(kid).map(|key| Arc::clone(&key.info))
     }
 
-    /// The key pair named `signer_kid`.
-    pub fn lookup_signer(&self, signer_kid: &Kid) -> Option<&KeyInfo> {
-        self.by_signer_kid.get(signer_kid).map(|key| &key.info)
+    /// The key pair named `signer_kid`, whether or not callers can ask for it.
+    pub fn lookup_signer(&self, signer_kid: &Kid) -> Option<Arc<KeyInfo>> {
+        self.shelf.load().by_signer_kid.get(signer_kid).map(|key| Arc::clone(&key.info))
     }
 
-    /// Every key, in no particular order.
-    pub fn keys(&self) -> impl Iterator<Item = &KeyInfo> {
-        self.by_kid.values().map(|key| &key.info)
+    /// Every key pair, in no particular order: those callers can ask for, and those staged or being replaced.
+    pub fn keys(&self) -> Vec<Arc<KeyInfo>> {
+        self.shelf.load().by_signer_kid.values().map(|key| Arc::clone(&key.info)).collect()
     }
 
     /// The key that signs checkpoints.
-    pub fn ledger_key(&self) -> Option<&KeyInfo> {
-        self.ledger.as_ref().map(|key| &key.info)
+    pub fn ledger_key(&self) -> Option<Arc<KeyInfo>> {
+        self.shelf.load().ledger.as_ref().map(|key| Arc::clone(&key.info))
+    }
+
+    /// Opens one more key pair. Callers cannot ask for it before [`Keyring::promote`]. Talks to a device: not
+    /// for async threads.
+    pub fn add(&self, spec: KeySpec) -> Result<Arc<KeyInfo>, KeyringError> {
+        let key = Arc::new(builder::open_key(&self.lanes, &self.switch_of(&spec), spec, true)?);
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = Shelf::clone(&self.shelf.load());
+        if shelf.by_signer_kid.contains_key(&key.info.signer_kid) {
+            return Err(KeyringError::DuplicateSignerKid(key.info.signer_kid.clone()));
+        }
+        let info = Arc::clone(&key.info);
+        shelf.put(key, false);
+        self.shelf.store(Arc::new(shelf));
+        Ok(info)
+    }
+
+    fn switch_of(&self, spec: &KeySpec) -> Arc<KillSwitch> {
+        let known = self.shelf.load().by_signer_kid.get(&spec.signer_kid).map(|key| Arc::clone(&key.switch));
+        known.unwrap_or_default()
+    }
+
+    /// Gives a key pair's `kid` to it: callers get it from now on, in one step. What was admitted before still
+    /// finds the pair it was admitted for. `false` if there is no such pair.
+    pub fn promote(&self, signer_kid: &Kid) -> bool {
+        self.change(|shelf| shelf.promote(signer_kid))
+    }
+
+    /// Closes a key pair. `false` if callers can still ask for it, or if there is none of that name.
+    pub fn remove(&self, signer_kid: &Kid) -> bool {
+        self.change(|shelf| shelf.remove(signer_kid))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Shelf) -> bool) -> bool {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = Shelf::clone(&self.shelf.load());
+        let changed = change(&mut shelf);
+        if changed {
+            self.shelf.store(Arc::new(shelf));
+        }
+        changed
+    }
+
+    fn current(&self, kid: &Kid) -> Result<Arc<Key>, SignerError> {
+        self.shelf.load().by_kid.get(kid).map(Arc::clone).ok_or(SignerError::UnknownKey)
     }
 
     /// The switch that stops every key but the ledger's.
@@ -123,19 +170,26 @@ impl Keyring {
         if self.switch.is_halted() {
             return Err(SignerError::Halted);
         }
-        let key = self.by_kid.get(kid).ok_or(SignerError::UnknownKey)?;
+        let key = self.current(kid)?;
         key.check_not_halted()?;
         key.lane.look()
     }
 
-    /// Halts one key pair for as long as this process lives: no use of it begins after this returns. For a key
-    /// that somebody else seems to use. `false` if there is none of that name.
-    pub fn halt_key(&self, signer_kid: &Kid) -> bool {
-        let key = self.by_signer_kid.get(signer_kid);
+    /// Halts one key pair: no use of it begins after this returns. `false` if there is none of that name.
+    pub fn halt_key(&self, signer_kid: &Kid, reason: &str) -> bool {
+        let shelf = self.shelf.load();
+        let key = shelf.by_signer_kid.get(signer_kid);
         if let Some(key) = key {
-            key.halted.store(true, Ordering::Release);
+            drop(key.switch.halt(reason, Duration::ZERO)); // pulled; uses under way are not waited for
         }
         key.is_some()
+    }
+
+    /// Ends [`Keyring::halt_key`].
+    pub fn resume_key(&self, signer_kid: &Kid) {
+        if let Some(key) = self.shelf.load().by_signer_kid.get(signer_kid) {
+            key.switch.resume();
+        }
     }
 
     /// The backends that keep a record of their own, by name.
@@ -206,7 +260,7 @@ impl Keyring {
     }
 
     /// Finds the keys and what they sign, before any is used.
-    fn prepare(&self, intent: &Intent, message: Option<Vec<u8>>) -> Result<Uses<'_>, SignerError> {
+    fn prepare(&self, intent: &Intent, message: Option<Vec<u8>>) -> Result<Uses, SignerError> {
         if self.switch.is_halted() {
             return Err(SignerError::Halted);
         }
@@ -231,19 +285,20 @@ impl Keyring {
         signer_kid: &Kid,
         algorithm: SignatureAlgorithm,
         operation: Operation,
-    ) -> Result<&Key, SignerError> {
-        let key = self.by_signer_kid.get(signer_kid).ok_or(SignerError::UnknownKey)?;
+    ) -> Result<Arc<Key>, SignerError> {
+        let shelf = self.shelf.load();
+        let key = shelf.by_signer_kid.get(signer_kid).ok_or(SignerError::UnknownKey)?;
         if key.info.kid != *kid {
             return Err(SignerError::UnknownKey);
         }
         key.check_not_halted()?;
-        if self.ledger.as_ref().is_some_and(|ledger| Arc::ptr_eq(ledger, key)) {
+        if shelf.ledger.as_ref().is_some_and(|ledger| ledger.info.kid == key.info.kid) {
             return Err(SignerError::LedgerKey);
         }
         if key.info.algorithm != algorithm || key.info.operation() != operation {
             return Err(SignerError::WrongInput);
         }
-        Ok(key)
+        Ok(Arc::clone(key))
     }
 
     /// Signs the checkpoint of a tree head that is on disk, with the ledger key. Goes on while signing is
@@ -266,7 +321,7 @@ impl Keyring {
         origin: &Origin,
         deadline: Instant,
     ) -> Result<String, SignerError> {
-        let key = self.ledger.as_ref().ok_or(SignerError::UnknownKey)?;
+        let key = self.shelf.load().ledger.as_ref().map(Arc::clone).ok_or(SignerError::UnknownKey)?;
         let verifier = self.note_verifier(origin).ok_or(SignerError::WrongInput)?;
         let input = OwnedInput::Message(text.as_bytes().into());
         let signature = key.sign_checked(input, deadline, Duty::Ledger).await?;
@@ -276,13 +331,13 @@ impl Keyring {
 
     /// How auditors verify the ledger key's notes; `None` without an Ed25519 ledger key.
     pub fn note_verifier(&self, origin: &Origin) -> Option<NoteVerifier> {
-        let public_key = self.ledger.as_ref()?.info.public_key.as_ref()?;
-        NoteVerifier::new(origin.as_str(), &public_key.ed25519_raw()?).ok()
+        let info = self.ledger_key()?;
+        NoteVerifier::new(origin.as_str(), &info.public_key.as_ref()?.ed25519_raw()?).ok()
     }
 
     /// Whether a signature is the key's over the digest. Uses the public key; never the device.
     pub fn verify(&self, kid: &Kid, digest: &Digest, signature: &[u8]) -> Result<bool, SignerError> {
-        let key = self.by_kid.get(kid).ok_or(SignerError::UnknownKey)?;
+        let key = self.current(kid)?;
         let check = key.check.as_ref().ok_or(SignerError::WrongInput)?;
         Ok(check.holds(SealInput::Digest(digest), signature))
     }
@@ -297,7 +352,7 @@ impl Keyring {
         mac: &[u8],
         deadline: Instant,
     ) -> Result<bool, SignerError> {
-        let key = self.by_kid.get(kid).ok_or(SignerError::UnknownKey)?;
+        let key = self.current(kid)?;
         key.check_not_halted()?;
         if !key.info.algorithm.is_mac() {
             return Err(SignerError::WrongInput);
@@ -312,11 +367,11 @@ impl Keyring {
 }
 
 /// What one intent uses.
-struct Uses<'a> {
-    key: &'a Key,
+struct Uses {
+    key: Arc<Key>,
     input: OwnedInput,
     /// The co-signer, and the same input again.
-    second: Option<(&'a Key, OwnedInput)>,
+    second: Option<(Arc<Key>, OwnedInput)>,
 }
 
 /// What a MAC is over.
@@ -330,12 +385,7 @@ pub enum MacMessage {
 
 impl Key {
     fn check_not_halted(&self) -> Result<(), SignerError> {
-        if self.halted.load(Ordering::Acquire) {
-            let cause =
-                format!("{} is halted: its device was used behind the ledger's back", self.info.signer_kid);
-            return Err(SignerError::KeyDisabled { cause });
-        }
-        Ok(())
+        switched::halted(&self.switch).map_or(Ok(()), Err)
     }
 
     /// Uses the key and verifies what came back; only verified bytes get out.

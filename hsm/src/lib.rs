@@ -36,8 +36,10 @@ pub mod keyring;
 pub mod kill_switch;
 mod lazy;
 pub mod self_check;
+mod shelf;
 pub mod signer;
 pub mod software;
+mod switched;
 pub mod testing;
 mod workers;
 

@@ -250,41 +250,49 @@ impl Roll {
     /// Makes an outcome a leaf and ends its intent in the same batch. If no intent was durable (the skip
     /// mode of the software backend), an earlier signature under the same idempotency key wins and is
     /// returned instead.
-    pub async fn enrol_outcome(&self, outcome: Outcome) -> Result<Committed<OutcomeKind>, RollError> {
+    ///
+    /// Like the three below, it takes its place in the queue before it returns, and what it returns only
+    /// waits: what is enrolled later stands at a higher index.
+    pub fn enrol_outcome(
+        &self,
+        outcome: Outcome,
+    ) -> impl Future<Output = Result<Committed<OutcomeKind>, RollError>> + Send + '_ {
         let must = self.any_intent_open();
         let (item, bytes, answer) = outcome_item(&outcome, must);
-        self.send(vec![item], bytes, must)?;
-        self.proven(self.answer(answer).await?).await
+        let sent = self.send(vec![item], bytes, must).map(|()| answer);
+        async move { self.proven(self.answer(sent?).await?).await }
     }
 
     /// Several outcomes in one batch.
-    pub async fn enrol_outcomes(
+    pub fn enrol_outcomes(
         &self,
         outcomes: Vec<Outcome>,
-    ) -> Vec<Result<Committed<OutcomeKind>, RollError>> {
+    ) -> impl Future<Output = Vec<Result<Committed<OutcomeKind>, RollError>>> + Send + '_ {
         let must = self.any_intent_open();
         let prepared = outcomes.iter().map(|outcome| Ok(outcome_item(outcome, must))).collect();
-        self.all_proven(self.send_all(prepared, must)).await
+        let sent = self.send_all(prepared, must);
+        async move { self.all_proven(sent).await }
     }
 
     /// Makes an event a leaf. With an idempotency key, the event enrolled earlier under it is returned.
-    pub async fn enrol_event(
+    pub fn enrol_event(
         &self,
         draft: EventDraft,
         replay: Option<(PrincipalName, ReplayKey)>,
-    ) -> Result<Committed<EventKind>, RollError> {
+    ) -> impl Future<Output = Result<Committed<EventKind>, RollError>> + Send + '_ {
         let (item, bytes, answer) = event_item(draft, replay);
-        self.send(vec![item], bytes, false)?;
-        self.proven(self.answer(answer).await?).await
+        let sent = self.send(vec![item], bytes, false).map(|()| answer);
+        async move { self.proven(self.answer(sent?).await?).await }
     }
 
     /// Several events in one batch, in this order.
-    pub async fn enrol_events(
+    pub fn enrol_events(
         &self,
         events: Vec<(EventDraft, Option<(PrincipalName, ReplayKey)>)>,
-    ) -> Vec<Result<Committed<EventKind>, RollError>> {
+    ) -> impl Future<Output = Vec<Result<Committed<EventKind>, RollError>>> + Send + '_ {
         let prepared = events.into_iter().map(|(draft, replay)| Ok(event_item(draft, replay))).collect();
-        self.all_proven(self.send_all(prepared, false)).await
+        let sent = self.send_all(prepared, false);
+        async move { self.all_proven(sent).await }
     }
 
     /// Records a checkpoint of this ledger. It must be newer than every one before; recording the same size

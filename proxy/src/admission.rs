@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::{AnchoredParts, IntentParts, Operation, PolicyRef, ReplayKey, digest_anchored};
+use chancery_format::governance::Scope;
 use chancery_format::names::Purpose;
 use chancery_format::{Digest, EventDraft, Hash, Intent, Kid, PrincipalName, RequestId, StreamName};
 
@@ -130,7 +131,7 @@ impl Admission {
         let policy = self.policy.load();
         let grants = policy.grants(principal).ok_or(Refusal::UnknownPrincipal)?;
         if needs.uses_key && halted {
-            return Err(Refusal::Halted);
+            return Err(Refusal::Halted(Scope::Global));
         }
         if needs.writes {
             self.check_writable()?;
@@ -189,7 +190,7 @@ pub fn check_payloads(grants: &Grants) -> Result<(), Refusal> {
 
 /// Whether the key exists and the principal may use it; `key` is what the keyring knows under `kid`. The
 /// ledger's own key is nobody's, whatever the policy says.
-pub fn check_key<'k>(grants: &Grants, kid: &Kid, key: Option<&'k KeyEntry>) -> Result<&'k KeyEntry, Refusal> {
+pub fn check_key(grants: &Grants, kid: &Kid, key: Option<Arc<KeyEntry>>) -> Result<Arc<KeyEntry>, Refusal> {
     let key = key.ok_or_else(|| Refusal::UnknownKid { kid: kid.clone() })?;
     if grants.allows_kid(kid) && !key.is_ledger_key {
         return Ok(key);
@@ -202,7 +203,7 @@ pub fn check_key<'k>(grants: &Grants, kid: &Kid, key: Option<&'k KeyEntry>) -> R
 #[derive(Debug)]
 pub struct Permit<'a> {
     grants: &'a Grants,
-    key: &'a KeyEntry,
+    key: Arc<KeyEntry>,
     operation: Operation,
 }
 
@@ -226,7 +227,7 @@ impl<'a> Permit<'a> {
     pub fn admit(
         grants: &'a Grants,
         kid: &Kid,
-        key: Option<&'a KeyEntry>,
+        key: Option<Arc<KeyEntry>>,
         operation: Operation,
     ) -> Result<Self, Refusal> {
         let key = check_key(grants, kid, key)?;
@@ -249,7 +250,7 @@ impl<'a> Permit<'a> {
     }
 
     /// Whether the key's backend wants intents.
-    pub const fn intents(&self) -> Intents {
+    pub fn intents(&self) -> Intents {
         self.key.intents
     }
 
@@ -323,8 +324,8 @@ mod tests {
         Admission::new(Policy::compile(&[grant], None).unwrap())
     }
 
-    fn key(kid: &str, algorithm: SignatureAlgorithm) -> KeyEntry {
-        KeyEntry {
+    fn key(kid: &str, algorithm: SignatureAlgorithm) -> Arc<KeyEntry> {
+        Arc::new(KeyEntry {
             kid: kid.parse().unwrap(),
             signer_kid: format!("{kid}-v1").parse().unwrap(),
             algorithm,
@@ -337,7 +338,7 @@ mod tests {
             public_key_pem: None,
             co_signer: None,
             anchored: false,
-        }
+        })
     }
 
     const SIGN: Needs = Needs::key_use(Granted::Sign);
@@ -350,7 +351,7 @@ mod tests {
         let stranger = "stranger".parse().unwrap();
         let enter = |needs, halted| admission.enter(&svc, needs, halted, NOW).map(|_| ());
         assert_eq!(admission.enter(&stranger, SIGN, true, NOW).unwrap_err(), Refusal::UnknownPrincipal);
-        assert_eq!(enter(SIGN, true), Err(Refusal::Halted));
+        assert_eq!(enter(SIGN, true), Err(Refusal::Halted(Scope::Global)));
         admission.set_archive_lag(true);
         assert_eq!(enter(SIGN, false), Err(Refusal::ArchiveLag));
         admission.set_ledger_full(true);
@@ -375,19 +376,28 @@ mod tests {
         let orders = key("orders", SignatureAlgorithm::Ed25519);
         let tags = key("tags", SignatureAlgorithm::HmacSha256);
         let other = key("other", SignatureAlgorithm::Ed25519);
-        assert!(Permit::admit(&grants, &kid("orders"), Some(&orders), Operation::Sign).is_ok());
-        assert!(Permit::admit(&grants, &kid("tags"), Some(&tags), Operation::Mac).is_ok());
+        assert!(Permit::admit(&grants, &kid("orders"), Some(Arc::clone(&orders)), Operation::Sign).is_ok());
+        assert!(Permit::admit(&grants, &kid("tags"), Some(Arc::clone(&tags)), Operation::Mac).is_ok());
         let refused =
             |name: &str, key, operation| Permit::admit(&grants, &kid(name), key, operation).unwrap_err();
         assert!(matches!(refused("orders", None, Operation::Sign), Refusal::UnknownKid { .. }));
-        assert!(matches!(refused("other", Some(&other), Operation::Sign), Refusal::KidNotGranted { .. }));
-        assert!(matches!(refused("tags", Some(&tags), Operation::Sign), Refusal::AlgorithmMismatch { .. }));
         assert!(matches!(
-            refused("orders", Some(&orders), Operation::Mac),
+            refused("other", Some(Arc::clone(&other)), Operation::Sign),
+            Refusal::KidNotGranted { .. }
+        ));
+        assert!(matches!(
+            refused("tags", Some(Arc::clone(&tags)), Operation::Sign),
             Refusal::AlgorithmMismatch { .. }
         ));
-        let ledger = KeyEntry { is_ledger_key: true, ..key("orders", SignatureAlgorithm::Ed25519) };
-        assert!(matches!(refused("orders", Some(&ledger), Operation::Sign), Refusal::KidNotGranted { .. }));
+        assert!(matches!(
+            refused("orders", Some(Arc::clone(&orders)), Operation::Mac),
+            Refusal::AlgorithmMismatch { .. }
+        ));
+        let ledger = KeyEntry { is_ledger_key: true, ..KeyEntry::clone(&orders) };
+        assert!(matches!(
+            refused("orders", Some(Arc::new(ledger)), Operation::Sign),
+            Refusal::KidNotGranted { .. }
+        ));
         assert!(check_stream(&grants, "orders/eu").is_ok());
         assert!(check_stream(&grants, "svc").is_ok());
         assert!(matches!(check_stream(&grants, "chancery"), Err(Refusal::StreamNotGranted { .. })));

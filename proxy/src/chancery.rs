@@ -30,6 +30,8 @@ pub use self::progress::Progress;
 use crate::admission::Admission;
 use crate::admission::policy::Policy;
 use crate::config::{BackendKind, Intents, KeyConfig};
+use crate::governance::Governance;
+use crate::halts::Halts;
 use crate::limits::Limits;
 use crate::problem::Problem;
 use crate::refusals::Refusals;
@@ -150,6 +152,8 @@ pub struct Parts {
     pub keys: Vec<KeyEntry>,
     /// Who may do what.
     pub policy: Policy,
+    /// What people decided so far.
+    pub governance: Governance,
     /// `signers.json` as it stands.
     pub registry: PublishedRegistry,
     /// Leaves under the latest recorded checkpoint.
@@ -174,6 +178,10 @@ pub struct Chancery {
     pub keyring: Arc<Keyring>,
     /// Who may do what, now.
     pub admission: Admission,
+    /// What is halted.
+    pub halts: Arc<Halts>,
+    /// What people decided.
+    pub governance: Governance,
     /// Refusals on their way to the ledger.
     pub refusals: Refusals,
     /// Checkpoints and archive epochs.
@@ -188,7 +196,7 @@ pub struct Chancery {
     pub metrics: Arc<Metrics>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
-    keys: BTreeMap<Kid, KeyEntry>,
+    keys: ArcSwap<BTreeMap<Kid, Arc<KeyEntry>>>,
     slots: Arc<Semaphore>,
     started: Instant,
     request_id_prefix: u64,
@@ -207,13 +215,17 @@ impl Chancery {
             roll: parts.roll,
             keyring: parts.keyring,
             admission: Admission::new(parts.policy),
+            halts: Arc::clone(parts.governance.halts()),
+            governance: parts.governance,
             refusals: Refusals::new(parts.limits.refusals_queue_max),
             progress: Progress::new(parts.checkpointed, parts.archived),
             checkpoints: RecentCheckpoints::default(),
             registry: ArcSwap::from_pointee(parts.registry),
             metrics: parts.metrics,
             clock: parts.clock,
-            keys: parts.keys.into_iter().map(|key| (key.kid.clone(), key)).collect(),
+            keys: ArcSwap::from_pointee(
+                parts.keys.into_iter().map(|key| (key.kid.clone(), Arc::new(key))).collect(),
+            ),
             slots: Arc::new(Semaphore::new(slots)),
             started: Instant::now(),
             request_id_prefix: parts.request_id_prefix,
@@ -223,13 +235,23 @@ impl Chancery {
     }
 
     /// What is known of a key.
-    pub fn key(&self, kid: &Kid) -> Option<&KeyEntry> {
-        self.keys.get(kid)
+    pub fn key(&self, kid: &Kid) -> Option<Arc<KeyEntry>> {
+        self.keys.load().get(kid).map(Arc::clone)
     }
 
     /// Every key, by name.
-    pub fn keys(&self) -> impl Iterator<Item = &KeyEntry> {
-        self.keys.values()
+    pub fn keys(&self) -> Vec<Arc<KeyEntry>> {
+        self.keys.load().values().map(Arc::clone).collect()
+    }
+
+    /// Puts another key pair behind a name. Requests under way keep the one they were admitted for.
+    pub fn replace_key(&self, entry: KeyEntry) {
+        let entry = Arc::new(entry);
+        self.keys.rcu(|keys| {
+            let mut keys = BTreeMap::clone(keys);
+            keys.insert(entry.kid.clone(), Arc::clone(&entry));
+            keys
+        });
     }
 
     /// A place among the requests under way; `None` if all are taken.
@@ -279,6 +301,6 @@ impl Chancery {
 
 impl std::fmt::Debug for Chancery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Chancery").field("keys", &self.keys.len()).finish_non_exhaustive()
+        f.debug_struct("Chancery").field("keys", &self.keys.load().len()).finish_non_exhaustive()
     }
 }

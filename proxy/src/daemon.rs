@@ -166,9 +166,7 @@ impl Daemon {
         let ops_task = tokio::spawn(ops.serve(Arc::new(status), stops.ops.subscribe()));
         let sentinels = Sentinels::new(&variables, config.kill_switch_file.clone());
         // Before the first request, not at the first tick.
-        if let Some((halted, source)) = halting::apply(&sentinels, chancery.keyring.kill_switch()) {
-            halting::report(&chancery, halted, source).await;
-        }
+        halting::apply(&chancery, &sentinels).await;
         let findings = config.surplus_directory.clone();
         let reconciler = Reconciler::start(Arc::clone(&chancery), &last_records, findings).await?;
         let reloader = Reloader::new(Arc::clone(&chancery), authenticator, config.clone(), variables);

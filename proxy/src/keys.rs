@@ -24,8 +24,8 @@ use crate::routes::Caller;
 /// `GET /v1/keys`.
 pub fn list(chancery: &Chancery) -> Result<Reply, Problem> {
     let published = chancery.registry.load();
-    let describe = |key| describe(key, published.registry.signer(signer_of(key)));
-    let keys: Vec<_> = chancery.keys().map(describe).collect();
+    let describe = |key: Arc<KeyEntry>| describe(&key, published.registry.signer(signer_of(&key)));
+    let keys: Vec<_> = chancery.keys().into_iter().map(describe).collect();
     Ok(Reply::json(serde_json::json!({ "keys": keys }).to_string()))
 }
 
@@ -33,7 +33,7 @@ pub fn list(chancery: &Chancery) -> Result<Reply, Problem> {
 pub fn detail(chancery: &Chancery, kid: &str) -> Result<Reply, Problem> {
     let key = find(chancery, kid)?;
     let published = chancery.registry.load();
-    Ok(Reply::json(describe(key, published.registry.signer(signer_of(key))).to_string()))
+    Ok(Reply::json(describe(&key, published.registry.signer(signer_of(&key))).to_string()))
 }
 
 /// `GET /v1/keys/{kid}/public`.
@@ -72,7 +72,7 @@ pub fn verify(chancery: &Chancery, caller: &Caller<'_>, body: &[u8]) -> Result<R
         }
         let _ = caller.kid.set(key.kid.clone());
         let valid = chancery.keyring.verify(&key.kid, &request.digest, &request.signature)?;
-        return Ok(verified(valid, &request.kid, published.registry.signer(signer_of(key))));
+        return Ok(verified(valid, &request.kid, published.registry.signer(signer_of(&key))));
     }
     // Not in use under this name: perhaps the name of one key pair, in use or not.
     let record = published.registry.signer(request.kid.as_str());
@@ -132,7 +132,7 @@ pub async fn mac_verify(
     Ok(Reply::json(format!(r#"{{"valid":{valid},"kid":"{}","signer_kid":"{}"}}"#, key.kid, key.signer_kid)))
 }
 
-fn find<'a>(chancery: &'a Chancery, kid: &str) -> Result<&'a KeyEntry, Problem> {
+fn find(chancery: &Chancery, kid: &str) -> Result<Arc<KeyEntry>, Problem> {
     let parsed: Kid = kid.parse().map_err(|_| Problem::new(Code::UnknownKid, "there is no such key"))?;
     chancery.key(&parsed).ok_or_else(|| Refusal::UnknownKid { kid: parsed }.into())
 }

@@ -24,6 +24,7 @@
 //! | `config.rs`, `config/`, `limits.rs`, `guards.rs` | what the operator wrote, every bound, what production refuses |
 //! | `daemon.rs` | builds, wires, drains |
 //! | `checkpointer.rs`, `registry_publisher.rs`, `archiving.rs` | what happens on a cadence |
+//! | `governance.rs`, `halts.rs` | acts of people, and what they stop |
 //! | `ops.rs`, `telemetry.rs` | health, metrics, log lines |
 //! | `init.rs` | makes a ledger, or a throw-away instance |
 
@@ -35,7 +36,9 @@ pub mod checkpointer;
 pub mod config;
 pub mod daemon;
 pub mod events;
+pub mod governance;
 pub mod guards;
+pub mod halts;
 pub mod init;
 pub mod keys;
 pub mod limits;

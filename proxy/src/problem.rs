@@ -174,7 +174,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let code = match &refusal {
             Refusal::UnknownPrincipal => Code::UnknownPrincipal,
-            Refusal::Halted => Code::Halted,
+            Refusal::Halted(_) => Code::Halted,
             Refusal::Draining => Code::Draining,
             Refusal::ArchiveLag => Code::ArchiveLag,
             Refusal::LedgerFull => Code::LedgerFull,

@@ -38,6 +38,9 @@ use self::findings::Findings;
 use crate::chancery::Chancery;
 use crate::stop::stopped;
 
+/// Why a key was halted here.
+const BEHIND_OUR_BACK: &str = "its device was used behind the ledger's back";
+
 /// Time between two readings: a key that somebody else uses is halted within it. A YubiHSM 2 does some thirty
 /// operations a second and stops at 62 entries that nobody consumed.
 const EVERY: Duration = Duration::from_millis(200);
@@ -221,7 +224,7 @@ impl Reconciler {
         let mut watched = Vec::new();
         for (backend, log) in chancery.keyring.device_logs() {
             let ledger = chancery.keyring.ledger_key().map(|key| key.signer_kid.clone());
-            let own = chancery.keyring.keys().filter(|key| key.backend == backend);
+            let own = chancery.keyring.keys().into_iter().filter(|key| key.backend == backend);
             let own = own.filter(|key| Some(&key.signer_kid) != ledger.as_ref());
             let labels = own.map(|key| (key.label.clone(), key.signer_kid.clone())).collect();
             let serial = log.serial();
@@ -392,7 +395,7 @@ impl Watched {
         for signer_kid in self.labels.values() {
             if self.book.keys.get(signer_kid.as_str()).is_some_and(|tally| tally.halted) {
                 tracing::error!(backend = %self.backend, %signer_kid, "the key stays halted: its device was used behind the ledger's back");
-                chancery.keyring.halt_key(signer_kid);
+                chancery.keyring.halt_key(signer_kid, BEHIND_OUR_BACK);
             }
         }
     }
@@ -406,7 +409,7 @@ async fn alarm(
     alarms: &[(Kid, &str, u64)],
 ) -> Result<(), ReconcilingError> {
     for (signer_kid, ..) in alarms {
-        chancery.keyring.halt_key(signer_kid);
+        chancery.keyring.halt_key(signer_kid, BEHIND_OUR_BACK);
     }
     for (signer_kid, serial, count) in alarms {
         chancery.metrics.device_log(backend, 0, *count);

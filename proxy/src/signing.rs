@@ -57,7 +57,8 @@ async fn key_use(chancery: &Chancery, request: KeyUse) -> Result<Committed<Outco
     };
     let outcome = chancery.keyring.seal(intent, request.message, deadline).await;
     let tally = Tally::of(&outcome);
-    let committed = chancery.roll.enrol_outcome(outcome).await?;
+    let submitted = chancery.halts.release(outcome, |outcome| chancery.roll.enrol_outcome(outcome));
+    let committed = submitted.await?;
     tally.count(&chancery.metrics, started.elapsed());
     Ok(committed)
 }

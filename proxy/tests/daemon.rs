@@ -405,7 +405,7 @@ async fn the_sentinel_file_halts_and_its_removal_resumes() {
     }
     let mut auditor = running.client_named("auditor").await;
     let states = async {
-        let (_, page) = auditor.get("/v1/streams/chancery").await;
+        let (_, page) = auditor.get("/v1/streams/chancery/governance").await;
         page.to_string().matches("kill_switch.changed").count()
     };
     assert!(states.await >= 2);

@@ -114,6 +114,12 @@ kinds! {
     SignerNotActive "signer-not-active" Bad,
     /// A signature at or after the index from which its key is compromised.
     SignerCompromised "signer-compromised" Bad,
+    /// A signature that stands between a halt of its scope and the entry that ends it.
+    SignedWhileHalted "signed-while-halted" Bad,
+    /// An act that needs a quorum has none, or a forged one.
+    QuorumInvalid "quorum-invalid" Bad,
+    /// An act of people breaks another rule.
+    GovernanceInvalid "governance-invalid" Bad,
     /// An individual signature does not verify.
     SignatureInvalid "signature-invalid" Bad,
     /// An archived registry is malformed or differs from what the ledger published.

@@ -4,6 +4,7 @@
 //! (reading, cutting, parsing, hashing, signatures) is done by workers, with a bounded number of jobs
 //! under way, so memory does not grow with the ledger. [`verify`] is the plot.
 
+mod acts;
 mod bundle;
 mod chains;
 mod event;
@@ -19,6 +20,7 @@ mod tree;
 use chancery_format::TreeHead;
 use chancery_format::note::NOTE_BYTES_MAX;
 
+pub use self::acts::ActsTold;
 pub(crate) use self::bundle::{BUNDLE_BYTES_MAX, unread};
 pub use self::lives::KeyLife;
 pub(crate) use self::notes::{SignedHead, verify_head};
@@ -38,6 +40,10 @@ pub struct Options {
     pub strict: bool,
     /// Tell where every key comes from, one line each.
     pub keys: bool,
+    /// Tell every act of people: who asked, who approved, who halted what.
+    pub acts: bool,
+    /// Tell which keys were valid at this index.
+    pub at: Option<u64>,
     /// Worker threads; `None`: one per core, and eight times as many over a network.
     pub threads: Option<usize>,
     /// An older checkpoint of the same ledger, which this archive must continue.
@@ -72,15 +78,21 @@ pub fn verify(
     tell_beyond(evidence, trust, &inventory, last.size.0, &mut findings);
     progress.begin(last.size.0);
     let registries = notes::read_registries(evidence, trust, &inventory, &mut findings);
-    let keys = std::thread::scope(|scope| {
+    let (keys, acts) = std::thread::scope(|scope| {
         let pool = Pool::start(scope, threads(evidence, options), evidence, trust);
         let mut pass = Pass::new(trust, &inventory, last, since, registries, options.strict, pool);
         pass.run(progress);
         pass.finish(&mut findings, &mut checked)
     });
     progress.end();
-    let report = Report::new(findings, checked, &keys);
-    if options.keys { report.showing(&keys) } else { report }
+    let mut report = Report::new(findings, checked, &keys).with_acts(&acts);
+    if options.keys {
+        report = report.showing(&keys);
+    }
+    if let Some(index) = options.at {
+        report = report.showing_at(&keys, index);
+    }
+    if options.acts { report.showing_acts(&acts) } else { report }
 }
 
 fn threads(evidence: &dyn Evidence, options: &Options) -> usize {

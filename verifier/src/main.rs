@@ -88,6 +88,12 @@ enum Command {
         /// Also tell of every key: born where, attested by what, since when
         #[arg(long)]
         keys: bool,
+        /// Also tell every act of people: who asked, who approved, who halted what and when
+        #[arg(long)]
+        acts: bool,
+        /// Also tell which keys were valid at this index
+        #[arg(long, value_name = "INDEX")]
+        at: Option<u64>,
         /// Worker threads [default: one per core, eight for s3://]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
         threads: Option<u16>,
@@ -153,11 +159,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Report, Stop> {
     match command {
-        Command::Ledger { archive, common, since, strict, keys, threads } => {
+        Command::Ledger { archive, common, since, strict, keys, acts, at, threads } => {
             let trust = trust(&common)?;
             let since = since.map(|path| read(&path, NOTE_BYTES_MAX)).transpose()?;
             let archive = evidence(&archive)?;
-            let options = Options { strict, keys, threads: threads.map(usize::from), since };
+            let options = Options { strict, keys, acts, at, threads: threads.map(usize::from), since };
             let mut terminal = Terminal::on_stderr();
             let mut silent = Silent;
             let progress: &mut dyn Progress = match &mut terminal {

@@ -11,7 +11,7 @@ use chancery_format::{Hash, TreeHead};
 use serde_json::{Value, json};
 
 use crate::findings::{Finding, Findings, Weight};
-use crate::ledger::KeyLife;
+use crate::ledger::{ActsTold, KeyLife};
 
 /// How much was checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -133,6 +133,36 @@ impl Report {
     pub fn showing(mut self, keys: &[KeyLife]) -> Self {
         for key in keys {
             self.text += &format!("{}\n", key.to_text());
+        }
+        self
+    }
+
+    /// The same with the acts of people, in the JSON form.
+    #[must_use]
+    pub fn with_acts(mut self, acts: &ActsTold) -> Self {
+        if let Value::Object(members) = &mut self.checked {
+            members.insert("governance".to_owned(), acts.to_json());
+        }
+        self
+    }
+
+    /// The same with one line for each act in the text.
+    #[must_use]
+    pub fn showing_acts(mut self, acts: &ActsTold) -> Self {
+        self.text += &acts.to_text();
+        self
+    }
+
+    /// The same with the keys that were valid at one index, in both forms.
+    #[must_use]
+    pub fn showing_at(mut self, keys: &[KeyLife], index: u64) -> Self {
+        let valid: Vec<_> = keys.iter().filter(|key| key.valid_at(index)).collect();
+        for key in &valid {
+            self.text += &format!("valid at entry {index}: {}\n", key.to_text());
+        }
+        if let Value::Object(members) = &mut self.checked {
+            let names: Vec<_> = valid.iter().map(|key| key.signer_kid()).collect();
+            members.insert("validAt".to_owned(), json!({ "index": index, "signer_kids": names }));
         }
         self
     }

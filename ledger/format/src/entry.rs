@@ -44,8 +44,14 @@ pub mod event_type {
     pub const REFUSED: &str = "request.refused";
     /// Grants were loaded.
     pub const POLICY: &str = "policy.loaded";
-    /// The kill switch was pulled or reset.
-    pub const KILL_SWITCH: &str = "kill_switch.changed";
+}
+
+/// Whether only the appliance itself writes events of this type: families, so that what a later version adds is
+/// nobody else's today.
+pub fn is_appliances_type(name: &str) -> bool {
+    let families = ["signing.", "signer.", "ledger.", "kill_switch.", "governance."];
+    let exact = [event_type::REGISTRY, event_type::REFUSED, event_type::POLICY];
+    families.iter().any(|family| name.starts_with(family)) || exact.contains(&name)
 }
 
 /// Base64 as it stands in leaves: standard alphabet, padded, decoded strictly.
@@ -388,6 +394,15 @@ impl Outcome {
         Self { intent, result: OutcomeResult::Failed(code, key_use) }
     }
 
+    /// The same, but a signature stays here for ever: what was made after somebody pulled the kill switch.
+    #[must_use]
+    pub fn withheld(self, code: FailureCode) -> Self {
+        match self.result {
+            OutcomeResult::Signed(..) => Self::failed(self.intent, code, KeyUse::Unknown),
+            _ => self,
+        }
+    }
+
     /// An intent found open at start.
     pub const fn abandoned(intent: Intent) -> Self {
         Self { intent, result: OutcomeResult::Abandoned }
@@ -617,13 +632,6 @@ pub fn registry_published(version: u64, sha256: &Hash) -> EventDraft {
 /// Grants were loaded.
 pub fn policy_loaded(sha256: &Hash) -> EventDraft {
     appliance(event_type::POLICY, ObjectWriter::new().string("sha256", &sha256.to_hex()).finish())
-}
-
-/// The kill switch was pulled (`halted`) or reset; `source` says by what (`environment`, `file`).
-pub fn kill_switch_changed(halted: bool, source: &str) -> EventDraft {
-    let state = if halted { "halted" } else { "running" };
-    let payload = ObjectWriter::new().string("source", source).string("state", state);
-    appliance(event_type::KILL_SWITCH, payload.finish())
 }
 
 /// `count` refusals of one code to one principal, coalesced. `principal` is `None` before authentication.

@@ -36,6 +36,7 @@ pub mod committed;
 pub mod digest;
 pub mod entry;
 pub mod event;
+pub mod governance;
 pub mod hash;
 pub mod merkle;
 pub mod names;

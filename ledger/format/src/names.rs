@@ -129,6 +129,16 @@ impl StreamName {
     pub fn appliance() -> Self {
         Self("chancery".into())
     }
+
+    /// The stream of acts of governance; see [`crate::governance`].
+    pub fn governance() -> Self {
+        Self(crate::governance::STREAM.into())
+    }
+
+    /// Whether only the appliance may write it.
+    pub fn is_appliances(&self) -> bool {
+        &*self.0 == "chancery" || self.0.starts_with("chancery/")
+    }
 }
 
 impl PrincipalName {

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -396,18 +396,41 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Copies a directory as it lies on disk: what a sudden death leaves.
+/// Copies a directory as it lies on disk: what a sudden death leaves. The store tidies up in the background, and
+/// a copy across that would be of no moment: it is taken again until nothing moved meanwhile.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
+    for _ in 0..500 {
+        let before = listing(from);
+        if before.iter().all(|(path, ..)| copy(from, to, path).is_ok()) && listing(from) == before {
+            return;
+        }
+        std::fs::remove_dir_all(to).unwrap();
+        std::fs::create_dir(to).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{} never rests", from.display());
+}
+
+/// Every file below, with its length and time.
+fn listing(folder: &Path) -> Vec<(PathBuf, u64, Option<std::time::SystemTime>)> {
+    let mut found = Vec::new();
+    // What vanishes between two looks differs between two listings.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            found.extend(listing(&entry.path()));
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            found.push((entry.path(), metadata.len(), metadata.modified().ok()));
         }
     }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path, file: &Path) -> std::io::Result<()> {
+    let target = to.join(file.strip_prefix(from).unwrap());
+    std::fs::create_dir_all(target.parent().unwrap())?;
+    std::fs::copy(file, target).map(|_| ())
 }
 
 /// An archive in memory that fails when told.

@@ -1,6 +1,7 @@
 //! Why a request was not admitted, each reason naming the rule that decided.
 
 use chancery_format::entry::Operation;
+use chancery_format::governance::Scope;
 use chancery_format::{Hash, HashAlgorithm, Kid, SignatureAlgorithm};
 
 use super::policy;
@@ -13,8 +14,8 @@ pub enum Refusal {
     #[error("nothing was granted to this principal")]
     UnknownPrincipal,
     /// The kill switch is pulled. Retry when the operator has resumed.
-    #[error("the kill switch is pulled: no key is used")]
-    Halted,
+    #[error("the kill switch is pulled ({0}): no key is used")]
+    Halted(Scope),
     /// This instance is shutting down. Retry on another connection.
     #[error("this instance is shutting down")]
     Draining,

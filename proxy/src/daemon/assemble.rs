@@ -17,6 +17,7 @@ use crate::archiving::Archiving;
 use crate::authenticate::Authenticator;
 use crate::chancery::{Chancery, KeyEntry, Parts};
 use crate::config::{BackendConfig, BackendKind, Config, Variables};
+use crate::governance::Governance;
 use crate::guards::{self, Facts};
 use crate::reconciling::LastRecords;
 use crate::registry_publisher::{self, PublishError};
@@ -68,13 +69,20 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     let registry =
         registry_publisher::publish(&roll, &keyring, &config.keys, &config.ledger.signers_file).await?;
     metrics.registry_published(registry.version);
+    let governance = Governance::recover(&roll, &keyring, Arc::new(SystemClock)).await?;
     let archiving = Archiving::start(config, &roll, Arc::clone(&metrics)).await?;
     roll.enrol_event(policy_loaded(&policy.sha256()), None).await?;
 
     let keys = config.keys.iter().filter_map(|key| {
         let (info, backend) = (keyring.lookup(&key.kid)?, config.backend_of(key)?);
         let co_signer = key.co_signer.as_ref().and_then(|kid| keyring.lookup(kid));
-        Some(KeyEntry::new(info, co_signer, key, &backend.kind, key.kid == config.ledger.signing_key))
+        Some(KeyEntry::new(
+            &info,
+            co_signer.as_deref(),
+            key,
+            &backend.kind,
+            key.kid == config.ledger.signing_key,
+        ))
     });
     let keys = keys.collect();
     let prefix = random().map_err(|error| Failure::System(error.to_string()))?;
@@ -85,6 +93,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         keyring,
         keys,
         policy,
+        governance,
         registry,
         limits: config.limits.clone(),
         metrics,

@@ -6,6 +6,7 @@ use chancery_ledger::{OpenError, RollError};
 use crate::admission::policy::PolicyError;
 use crate::archiving::ArchivingError;
 use crate::config::Mistakes;
+use crate::governance::GovernanceError;
 use crate::reconciling::ReconcilingError;
 use crate::registry_publisher::PublishError;
 use crate::tls::TlsError;
@@ -50,6 +51,9 @@ pub enum Failure {
     /// The archive.
     #[error("archive: {0}")]
     Archive(#[from] ArchivingError),
+    /// What people decided cannot be read, or the configuration would undo it.
+    #[error("governance: {0}")]
+    Governance(#[from] GovernanceError),
     /// An address could not be bound.
     #[error("cannot listen on {address}: {cause}")]
     Bind {
@@ -119,9 +123,12 @@ impl Failure {
             Self::Keys(errors) => keys(errors),
             Self::Ledger(error) => self::opening(error),
             Self::DeviceLog(ReconcilingError::Replaced { .. } | ReconcilingError::Findings { .. }) => 2,
-            Self::DeviceLog(ReconcilingError::Entry(_)) => 1,
+            Self::DeviceLog(ReconcilingError::Entry(_))
+            | Self::Governance(GovernanceError::Unreadable { .. }) => 1,
+            Self::Governance(GovernanceError::Fault(_) | GovernanceError::RosterGone) => 2,
             Self::Backend { retryable: true, .. }
             | Self::DeviceLog(_)
+            | Self::Governance(GovernanceError::Roll(_))
             | Self::Registry(_)
             | Self::Bind { .. }
             | Self::System(_)

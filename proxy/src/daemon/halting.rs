@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_format::entry::kill_switch_changed;
-use chancery_hsm::KillSwitch;
+use chancery_format::governance::Scope;
 use tokio::sync::watch;
 
 use crate::chancery::Chancery;
@@ -31,6 +30,8 @@ pub enum Source {
 }
 
 impl Source {
+    const ALL: [Self; 3] = [Self::Environment, Self::File, Self::Unreadable];
+
     /// The word in leaves and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,58 +69,59 @@ fn look_at(file: &Path) -> Option<Source> {
     }
 }
 
-/// Pulls or resets `switch` as the sentinels say; `Some` if that changed it.
-pub fn apply(sentinels: &Sentinels, switch: &KillSwitch) -> Option<(bool, Source)> {
-    match (sentinels.look(), switch.is_halted()) {
-        (Some(source), false) => {
-            // The switch is pulled when this returns; `watch` waits for uses under way and reports.
-            drop(switch.halt(source.as_str(), Duration::ZERO));
-            Some((true, source))
+/// Does what the sentinels say, and records it: before the first request, and at every tick.
+///
+/// A halt comes at once, whatever the ledger says. Where a quorum is configured, a sentinel that is gone resumes
+/// nothing: people do. Without one, whoever holds the machine decides.
+pub async fn apply(chancery: &Arc<Chancery>, sentinels: &Sentinels) {
+    let governance = &chancery.governance;
+    let halted = chancery.halts.is_global();
+    match sentinels.look() {
+        Some(source) if !halted => {
+            // The flag is set when this returns; the entry follows in a task of its own.
+            chancery.halts.halt(&chancery.keyring, &Scope::Global, source.as_str());
+            let still_in_use = wait_for_uses(chancery, source).await;
+            tracing::error!(source = source.as_str(), still_in_use, "kill switch pulled: nothing is signed");
+            let chancery = Arc::clone(chancery);
+            tokio::spawn(async move {
+                let recorded = chancery.governance.halt(Scope::Global, source.as_str(), None, None).await;
+                if let Err(error) = recorded {
+                    tracing::error!(%error, "the change of the kill switch could not be enrolled");
+                }
+            });
         }
-        (None, true) => {
-            switch.resume();
-            Some((false, Source::File))
+        None if halted && !governance.has_roster() && pulled_by_a_sentinel(chancery) => {
+            match governance.resume(Scope::Global, Source::File.as_str(), None, None).await {
+                Ok(_) => tracing::warn!("kill switch reset: signing goes on"),
+                Err(error) => tracing::error!(%error, "the kill switch stays pulled"),
+            }
         }
-        _ => None,
+        _ => {}
     }
+    chancery.metrics.halted(chancery.halts.is_global());
 }
 
-/// Watches the sentinels until `stop`. Runs on a thread of its own pace, not of the requests.
+async fn wait_for_uses(chancery: &Chancery, source: Source) -> usize {
+    chancery.keyring.kill_switch().halt(source.as_str(), HALT_WAIT).await.still_in_use
+}
+
+/// What a person halted, a vanished file does not resume.
+fn pulled_by_a_sentinel(chancery: &Chancery) -> bool {
+    let state = chancery.governance.state();
+    let by = state.halts.get(&Scope::Global).map(|halt| halt.source.as_str());
+    by.is_some_and(|by| Source::ALL.iter().any(|source| source.as_str() == by))
+}
+
+/// Watches the sentinels until `stop`.
 pub async fn watch(chancery: Arc<Chancery>, sentinels: Sentinels, mut stop: watch::Receiver<bool>) {
-    let switch = Arc::clone(chancery.keyring.kill_switch());
     let mut tick = tokio::time::interval(chancery.limits.kill_switch_poll);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stopped(&mut stop) => return,
-            _ = tick.tick() => {}
-        }
-        if let Some((halted, source)) = apply(&sentinels, &switch) {
-            report(&chancery, halted, source).await;
+            _ = tick.tick() => apply(&chancery, &sentinels).await,
         }
     }
-}
-
-/// Says it in the log, in the metrics and on the ledger. The ledger's answer is not waited for.
-pub async fn report(chancery: &Arc<Chancery>, halted: bool, source: Source) {
-    chancery.metrics.halted(halted);
-    if halted {
-        let left = chancery.keyring.kill_switch().halt(source.as_str(), HALT_WAIT).await.still_in_use;
-        tracing::error!(
-            source = source.as_str(),
-            still_in_use = left,
-            "kill switch pulled: nothing is signed"
-        );
-    } else {
-        tracing::warn!("kill switch reset: signing goes on");
-    }
-    let chancery = Arc::clone(chancery);
-    tokio::spawn(async move {
-        let draft = kill_switch_changed(halted, source.as_str());
-        if let Err(error) = chancery.roll.enrol_event(draft, None).await {
-            tracing::error!(%error, "the change of the kill switch could not be enrolled");
-        }
-    });
 }
 
 #[cfg(test)]
@@ -128,19 +130,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_pulls_and_resets_and_doubt_pulls() {
+    fn the_file_pulls_and_so_does_doubt() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("halt");
         let sentinels = Sentinels::new(&Variables::default(), Some(file.clone()));
-        let switch = KillSwitch::new();
-        assert_eq!(apply(&sentinels, &switch), None);
+        assert_eq!(sentinels.look(), None);
         std::fs::write(&file, "").unwrap();
-        assert_eq!(apply(&sentinels, &switch), Some((true, Source::File)));
-        assert!(switch.is_halted());
-        assert_eq!(apply(&sentinels, &switch), None);
+        assert_eq!(sentinels.look(), Some(Source::File));
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(apply(&sentinels, &switch), Some((false, Source::File)));
-        assert!(!switch.is_halted());
+        assert_eq!(sentinels.look(), None);
         // A path below a file cannot be looked at: halted.
         std::fs::write(&file, "").unwrap();
         let below = Sentinels::new(&Variables::default(), Some(file.join("x")));

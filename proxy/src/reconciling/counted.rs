@@ -26,11 +26,11 @@ pub(super) struct Counted {
 impl Counted {
     /// Every backend that counts. Call it before the first request.
     pub(super) fn all(chancery: &Chancery) -> Vec<Self> {
-        let ledger = chancery.keyring.ledger_key().map(|key| &key.signer_kid);
+        let ledger = chancery.keyring.ledger_key().map(|key| key.signer_kid.clone());
         let until = chancery.roll.head().head().size.0;
         let one = |(backend, counts): (String, BTreeMap<String, u64>)| {
-            let own = chancery.keyring.keys().filter(|key| key.backend == backend);
-            let own = own.filter(|key| Some(&key.signer_kid) != ledger);
+            let own = chancery.keyring.keys().into_iter().filter(|key| key.backend == backend);
+            let own = own.filter(|key| Some(&key.signer_kid) != ledger.as_ref());
             let count = |label: &str| counts.get(label).copied().unwrap_or_default();
             let keys =
                 own.map(|key| (key.label.clone(), key.signer_kid.clone(), count(&key.label))).collect();

@@ -13,7 +13,7 @@ use chancery_format::Kid;
 use chancery_format::entry::operations_surplus;
 use serde::Deserialize;
 
-use super::{ReconcilingError, alarm};
+use super::{BEHIND_OUR_BACK, ReconcilingError, alarm};
 use crate::chancery::Chancery;
 
 /// Files looked at; there are as many as keys at most.
@@ -48,7 +48,7 @@ impl Findings {
     pub(super) fn start(folder: PathBuf, chancery: &Chancery) -> Result<Self, ReconcilingError> {
         let failed = |source| ReconcilingError::Findings { folder: folder.clone(), source };
         for finding in look(&folder).map_err(failed)? {
-            chancery.keyring.halt_key(&finding.signer_kid);
+            chancery.keyring.halt_key(&finding.signer_kid, BEHIND_OUR_BACK);
             if !finding.is_new {
                 tracing::error!(signer_kid = %finding.signer_kid, "the key stays halted: it was found used behind the ledger's back");
             }
@@ -77,7 +77,7 @@ impl Findings {
 /// The key first, then words about it.
 async fn take_up(chancery: &Chancery, finding: &Finding) -> Result<(), ReconcilingError> {
     let Finding { signer_kid, path, .. } = finding;
-    chancery.keyring.halt_key(signer_kid);
+    chancery.keyring.halt_key(signer_kid, BEHIND_OUR_BACK);
     let count = read(path).map_or(1, |said| said.surplus_count.max(1));
     if let Some(key) = chancery.keyring.lookup_signer(signer_kid) {
         alarm(chancery, &key.backend, &[(signer_kid.clone(), &key.label, count)]).await?;

@@ -1,7 +1,7 @@
 //! `POST /v1/events`: what a caller may say, and in whose name it may not say it.
 
 use chancery_format::canonical::CanonicalJson;
-use chancery_format::entry::event_type;
+use chancery_format::entry::is_appliances_type;
 use chancery_format::{EventDraft, EventId, EventType, Hash, PrincipalName, StreamName, Timestamp};
 use serde_json::value::RawValue;
 
@@ -47,14 +47,14 @@ impl EventRequest {
         own_stream: &StreamName,
     ) -> Result<Self, RequestError> {
         let event_type: EventType = fields.parsed("eventType")?;
-        if is_reserved_type(event_type.as_str()) {
+        if is_appliances_type(event_type.as_str()) {
             return Err(reserved(fields.path("eventType"), event_type.as_str()));
         }
         let payload = optional_object(fields, "payload")?
             .ok_or_else(|| JsonError::MissingField { field: fields.path("payload") })?;
         let stream: Option<StreamName> = fields.optional_parsed("stream")?;
         let stream = stream.unwrap_or_else(|| own_stream.clone());
-        if stream == StreamName::appliance() {
+        if stream.is_appliances() {
             return Err(reserved(fields.path("stream"), stream.as_str()));
         }
         let actor: Option<PrincipalName> = fields.optional_parsed("actor")?;
@@ -75,13 +75,6 @@ impl EventRequest {
         let hash = hash_of_event(&draft);
         Ok(Self { draft, hash })
     }
-}
-
-/// Names of events only the appliance itself writes: each exact one, and the families verifiers read.
-fn is_reserved_type(name: &str) -> bool {
-    let families = ["signing.", "signer.", "ledger.", "kill_switch."];
-    let exact = [event_type::REGISTRY, event_type::REFUSED, event_type::POLICY];
-    families.iter().any(|family| name.starts_with(family)) || exact.contains(&name)
 }
 
 fn reserved(field: String, name: &str) -> RequestError {
@@ -129,7 +122,9 @@ mod tests {
         assert_eq!(plain.draft.payload.as_str(), r#"{"a":2,"b":1}"#);
         assert_eq!(event(r#","stream":"svc""#).unwrap().hash, plain.hash);
         assert_ne!(event(r#","stream":"other""#).unwrap().hash, plain.hash);
-        for extra in [r#","stream":"chancery""#, r#","actor":"chancery""#] {
+        for extra in
+            [r#","stream":"chancery""#, r#","stream":"chancery/governance""#, r#","actor":"chancery""#]
+        {
             assert!(matches!(event(extra).unwrap_err(), RequestError::Reserved { .. }), "{extra}");
         }
         for reserved in ["signing.signature.issued", "signer.activated", "ledger.x", "request.refused"] {

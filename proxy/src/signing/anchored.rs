@@ -34,7 +34,7 @@ pub(super) fn admit(
     replay: Option<ReplayKey>,
 ) -> Result<Anchoring, Problem> {
     let key = chancery.key(&request.kid);
-    let rung = key.map_or(Rung::Checkpointed, |key| key.release.max(Rung::Checkpointed));
+    let rung = key.as_ref().map_or(Rung::Checkpointed, |key| key.release.max(Rung::Checkpointed));
     let permit = Permit::admit(&caller.grants, &request.kid, key, Operation::Sign)?;
     permit.anchors()?;
     // The first key of a batch stands for it.

@@ -109,7 +109,8 @@ async fn run(chancery: Arc<Chancery>, slot: Slot, admitted: Vec<Item<Admitted>>)
     let sealed = seal_all(&chancery, ready, deadline).await;
     let (positions, outcomes): (Vec<_>, Vec<_>) = sealed.into_iter().unzip();
     let tallies: Vec<_> = outcomes.iter().map(Tally::of).collect();
-    let enrolled = chancery.roll.enrol_outcomes(outcomes).await;
+    let submitted = chancery.halts.release_all(outcomes, |outcomes| chancery.roll.enrol_outcomes(outcomes));
+    let enrolled = submitted.await;
     tallies.into_iter().for_each(|tally| tally.count(&chancery.metrics, started.elapsed()));
     for (position, outcome) in positions.into_iter().zip(enrolled) {
         settle(&mut done, position, outcome.map(Done::Outcome).map_err(Problem::from));

@@ -7,8 +7,9 @@ use chancery_format::entry::{Operation, ReplayKey};
 
 use super::anchored::{self, Anchoring};
 use super::{KeyUse, detached, release};
-use crate::admission::{KeyUseRequest, Permit};
-use crate::chancery::Chancery;
+use crate::admission::{KeyUseRequest, Permit, Refusal};
+use crate::chancery::{Chancery, KeyEntry};
+use crate::halts::Use;
 use crate::problem::Problem;
 use crate::request::{MacRequest, Mode, SignRequest};
 use crate::response::{self, Reply};
@@ -64,6 +65,17 @@ pub(super) fn admit_sign(
     Ok(KeyUse { intent, message: None, intents })
 }
 
+/// Refuses a use of a key that is halted, for this caller or for all.
+pub(crate) fn not_halted(chancery: &Chancery, caller: &Caller<'_>, key: &KeyEntry) -> Result<(), Refusal> {
+    let one = Use {
+        kid: &key.kid,
+        signer_kid: &key.signer_kid,
+        principal: caller.grants.principal(),
+        stream: caller.grants.own_stream(),
+    };
+    chancery.halts.look(&one).map_or(Ok(()), |scope| Err(Refusal::Halted(scope)))
+}
+
 /// A permit for `kid`, unless its device is known to be dead: then the caller learns that at once.
 fn permit<'a>(
     chancery: &'a Chancery,
@@ -71,11 +83,15 @@ fn permit<'a>(
     kid: &Kid,
     operation: Operation,
 ) -> Result<(Permit<'a>, crate::config::Intents), Problem> {
-    let permit = Permit::admit(&caller.grants, kid, chancery.key(kid), operation)?;
+    let key = chancery.key(kid);
+    if let Some(key) = &key {
+        not_halted(chancery, caller, key)?;
+    }
+    let permit = Permit::admit(&caller.grants, kid, key, operation)?;
     // The first key of a batch stands for it.
     let _ = caller.kid.set(kid.clone());
     chancery.keyring.available(kid)?;
-    if let Some(second) = chancery.key(kid).and_then(|key| key.co_signer.as_ref()) {
+    if let Some(second) = chancery.key(kid).and_then(|key| key.co_signer.clone()) {
         chancery.keyring.available(&second.kid)?;
     }
     let intents = permit.intents();

@@ -15,6 +15,7 @@ use chancery_proxy::chancery::{Chancery, KeyEntry, Lanes, Parts};
 use chancery_proxy::checkpointer::Checkpointer;
 use chancery_proxy::config::Intents;
 use chancery_proxy::daemon::SystemClock;
+use chancery_proxy::governance::Governance;
 use chancery_proxy::limits::Limits;
 use chancery_proxy::telemetry::Metrics;
 use chancery_proxy::{refusals, registry_publisher, routes};
@@ -241,7 +242,9 @@ async fn assemble(
         }
     });
     let keys = keys.collect();
+    let governance = Governance::recover(&roll, &keyring, Arc::new(SystemClock)).await;
     let chancery = Chancery::new(Parts {
+        governance: governance.map_err(|error| error.to_string())?,
         checkpointed: roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size),
         archived: archiving.archived(),
         roll,

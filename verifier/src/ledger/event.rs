@@ -1,9 +1,10 @@
 //! One event by itself: its form, its names, and what it says about keys.
 
 use chancery_format::committed::{AnchoredPayload, CheckingPayload, FailedPayload, IssuedPayload};
-use chancery_format::entry::{decode_base64, event_type};
+use chancery_format::entry::{decode_base64, event_type, is_appliances_type};
 use chancery_format::event::EventError;
-use chancery_format::{AuditEvent, Digest, Hash, PublicKey, SignatureAlgorithm};
+use chancery_format::governance;
+use chancery_format::{AuditEvent, Digest, Hash, PublicKey, SignatureAlgorithm, Timestamp};
 use serde::Deserialize;
 
 use super::bundle::read_despite_hash;
@@ -40,8 +41,16 @@ pub(crate) enum Act {
     Activated(SignerId, Born),
     Retired(SignerId),
     Published { version: u64, sha256: Hash },
-    Issued(Vec<Issued>),
+    Issued(Vec<Issued>, Asked),
     Anchored,
+    Governed(Box<governance::Event>, Timestamp),
+}
+
+/// Who used which keys.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) actor: Box<str>,
+    pub(crate) kid: Box<str>,
 }
 
 /// What the ledger tells of a key's birth.
@@ -197,20 +206,23 @@ impl<'a> EventReader<'a> {
     /// Ids made from an index name their own; the appliance gives no others to its own events.
     fn check_id(&mut self) {
         let named = self.trust.index_in(self.event.id).map(|index| index.0);
-        let must = is_own(self.event.event_type);
+        let must = is_appliances_type(self.event.event_type);
         if named.map_or(must, |named| named != self.index) {
             let message = format!("id {} is not that of index {}", self.event.id, self.index);
             self.tell(Kind::IdMismatch, message);
         }
     }
 
-    /// The appliance's own kinds of event have their own stream and actor; outcomes of key use are in
+    /// The appliance's own kinds of event have their own streams and actor; outcomes of key use are in
     /// the caller's.
     fn is_in_place(&mut self) -> bool {
-        let own = self.event.stream == APPLIANCE && self.event.actor == APPLIANCE;
-        let half = self.event.stream == APPLIANCE || self.event.actor == APPLIANCE;
+        let governed = governance::Event::TYPES.contains(&self.event.event_type);
+        let home = if governed { governance::STREAM } else { APPLIANCE };
+        let own = self.event.stream == home && self.event.actor == APPLIANCE;
+        let half =
+            [APPLIANCE, governance::STREAM].contains(&self.event.stream) || self.event.actor == APPLIANCE;
         let outcome = is_outcome(self.event.event_type);
-        let fine = if outcome { !half } else { own || (!half && !is_own(self.event.event_type)) };
+        let fine = if outcome { !half } else { own || (!half && !is_appliances_type(self.event.event_type)) };
         if !fine {
             let (kind, stream, actor) = (self.event.event_type, self.event.stream, self.event.actor);
             self.tell(Kind::ReservedEvent, format!("{kind} by {actor} in stream {stream}"));
@@ -220,7 +232,13 @@ impl<'a> EventReader<'a> {
 
     fn act(&mut self) -> Option<Act> {
         match self.event.event_type {
-            event_type::ISSUED => self.issued().map(Act::Issued),
+            event_type::ISSUED => {
+                let Some(payload) = IssuedPayload::parse(self.event.payload) else {
+                    return self.bad_payload();
+                };
+                let asked = Asked { actor: self.event.actor.into(), kid: payload.kid.into() };
+                self.issued(&payload).map(|uses| Act::Issued(uses, asked))
+            }
             event_type::FAILED | event_type::ABANDONED => {
                 if FailedPayload::parse(self.event.payload).is_none() {
                     return self.bad_payload();
@@ -247,7 +265,10 @@ impl<'a> EventReader<'a> {
                     Err(_) => self.bad_payload(),
                 }
             }
-            _ => None,
+            name => match governance::Event::read(name, self.event.payload)? {
+                Ok(event) => Some(Act::Governed(Box::new(event), self.event.ts)),
+                Err(_) => self.bad_payload(),
+            },
         }
     }
 
@@ -348,8 +369,7 @@ impl<'a> EventReader<'a> {
     }
 
     /// One signature, or two if the key has a co-signer.
-    fn issued(&mut self) -> Option<Vec<Issued>> {
-        let Some(payload) = IssuedPayload::parse(self.event.payload) else { return self.bad_payload() };
+    fn issued(&mut self, payload: &IssuedPayload<'_>) -> Option<Vec<Issued>> {
         let (Ok(digest), Some(_)) = (Digest::parse(payload.digest_algorithm, payload.digest), payload.rung())
         else {
             return self.bad_payload();
@@ -417,11 +437,4 @@ fn is_outcome(name: &str) -> bool {
             | event_type::ANCHORED
             | event_type::CHECKING
     )
-}
-
-/// Names only the appliance itself writes.
-fn is_own(name: &str) -> bool {
-    let families = ["signing.", "signer.", "ledger.", "kill_switch."];
-    let exact = [event_type::REGISTRY, event_type::REFUSED, event_type::POLICY];
-    families.iter().any(|family| name.starts_with(family)) || exact.contains(&name)
 }

@@ -29,10 +29,23 @@ pub struct KeyLife {
     algorithm: &'static str,
     activated: u64,
     retired: Option<u64>,
+    compromised_since: Option<u64>,
     born: Born,
 }
 
 impl KeyLife {
+    /// The key pair's name.
+    pub(crate) fn signer_kid(&self) -> &str {
+        &self.signer_kid
+    }
+
+    /// Whether a signature at this index counts.
+    pub(crate) fn valid_at(&self, index: u64) -> bool {
+        self.activated <= index
+            && self.retired.is_none_or(|until| index < until)
+            && self.compromised_since.is_none_or(|since| index < since)
+    }
+
     /// For machines.
     pub(crate) fn to_json(&self) -> Value {
         let Born { ts, origin, device, serial, attestation, requested_by } = &self.born;
@@ -43,6 +56,7 @@ impl KeyLife {
             "activatedIndex": self.activated,
             "activatedAt": ts,
             "retiredIndex": self.retired,
+            "compromisedSince": self.compromised_since,
             "origin": origin,
             "device": device,
             "serial": serial,
@@ -75,6 +89,9 @@ impl KeyLife {
         }
         if let Some(index) = self.retired {
             line += &format!("; retired at entry {index}");
+        }
+        if let Some(index) = self.compromised_since {
+            line += &format!("; compromised from entry {index} on");
         }
         line
     }
@@ -196,6 +213,7 @@ impl Lives {
                 algorithm: record.algorithm.as_str(),
                 activated: life.activated.unwrap_or_default(),
                 retired: life.retired,
+                compromised_since: record.compromised_since,
                 born: born.clone(),
             }
         };

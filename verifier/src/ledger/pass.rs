@@ -9,6 +9,7 @@ use chancery_format::archive::checkpoint_name;
 use chancery_format::tile::WIDTH;
 use chancery_format::{Hash, TreeHead};
 
+use super::acts::{Acts, ActsTold};
 use super::bundle::BundleReport;
 use super::chains::Chains;
 use super::event::{Act, EntryFacts, Link};
@@ -87,6 +88,7 @@ pub(crate) struct Pass<'a> {
     tree: Tree,
     chains: Chains,
     lives: Lives,
+    acts: Acts,
     registries: Registries,
     gathering: Gathering,
     findings: Findings,
@@ -124,6 +126,7 @@ impl<'a> Pass<'a> {
             tree: Tree::new(),
             chains: Chains::default(),
             lives: Lives::new(trust),
+            acts: Acts::new(trust),
             registries: Registries::new(registries),
             gathering: Gathering::new(trust, strict),
             findings: Findings::default(),
@@ -151,8 +154,12 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Says what can only be said at the end; gives the lives of the keys.
-    pub(crate) fn finish(mut self, findings: &mut Findings, checked: &mut Checked) -> Vec<KeyLife> {
+    /// Says what can only be said at the end; gives the lives of the keys and the acts of people.
+    pub(crate) fn finish(
+        mut self,
+        findings: &mut Findings,
+        checked: &mut Checked,
+    ) -> (Vec<KeyLife>, ActsTold) {
         self.stray_tails_below(self.last.size.0 + 1);
         while let Some(target) = self.targets.pop_front() {
             self.hold(&target); // the entries under it are missing
@@ -172,7 +179,7 @@ impl<'a> Pass<'a> {
             ..self.checked
         };
         findings.merge(self.findings);
-        self.lives.told(self.trust)
+        (self.lives.told(self.trust), self.acts.finish())
     }
 
     fn give_out(&mut self) {
@@ -321,6 +328,7 @@ impl<'a> Pass<'a> {
     fn gap(&mut self) {
         self.chains.gap();
         self.lives.incomplete = true;
+        self.acts.incomplete = true;
         self.registries.incomplete = true;
     }
 
@@ -341,9 +349,12 @@ impl<'a> Pass<'a> {
             Some(Act::Published { version, sha256 }) => {
                 self.registries.publish(self.trust, self.at, version, sha256, &mut self.findings);
             }
-            Some(Act::Issued(uses)) => {
+            Some(Act::Governed(event, ts)) => self.acts.take(&event, self.at, ts, &mut self.findings),
+            Some(Act::Issued(uses, asked)) => {
                 for issued in uses {
-                    match self.lives.may_sign(self.trust, issued.signer, self.at) {
+                    let name = self.trust.signer(issued.signer).name();
+                    let allowed = self.acts.may_sign(self.at, name, &link.stream, &asked);
+                    match allowed.and_then(|()| self.lives.may_sign(self.trust, issued.signer, self.at)) {
                         Ok(()) => {
                             self.urgent.extend(self.gathering.add(self.at, issued).map(Job::Signatures))
                         }

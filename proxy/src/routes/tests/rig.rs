@@ -26,6 +26,7 @@ use crate::admission::rate_limit::Rate;
 use crate::authenticate::{IdentityError, Peer, Principal};
 use crate::chancery::{Chancery, KeyEntry, Lanes, Parts, PublishedRegistry};
 use crate::config::Intents;
+use crate::governance::Governance;
 use crate::limits::Limits;
 use crate::telemetry::Metrics;
 
@@ -157,7 +158,9 @@ impl Rig {
         let roll = Roll::create(options).unwrap();
         let keys = entries(&keyring, &choices);
         let keyring = Arc::new(keyring);
+        let governance = Governance::recover(&roll, &keyring, Arc::clone(&clock)).await.unwrap();
         let chancery = Arc::new(Chancery::new(Parts {
+            governance,
             roll,
             keyring,
             keys,

@@ -1,0 +1,212 @@
+//! Acts of people, held against their rules: who approved what, what was halted, which key replaced which.
+//!
+//! The rules are [`chancery_format::governance::State`]'s. An act that breaks one is a finding, and so is a
+//! signature that stands between a halt of its scope and the entry that ends it.
+
+use chancery_format::Timestamp;
+use chancery_format::governance::{Event, Fault, HaltState, ProposalStatus, Scope, State};
+use serde_json::{Value, json};
+
+use super::event::Asked;
+use crate::findings::{Finding, Findings, Kind};
+use crate::trust::Trust;
+
+/// Acts that are told one by one; the rest are only counted.
+const TOLD_MAX: usize = 10_000;
+
+/// One act, as it is told.
+#[derive(Debug, Clone)]
+struct Told {
+    index: u64,
+    ts: Timestamp,
+    kind: &'static str,
+    text: String,
+}
+
+/// Everything people did, up to the present entry.
+#[derive(Debug)]
+pub(crate) struct Acts {
+    state: State,
+    told: Vec<Told>,
+    count: u64,
+    /// Whether entries are missing, which may have told more.
+    pub(crate) incomplete: bool,
+}
+
+impl Acts {
+    pub(crate) fn new(trust: &Trust) -> Self {
+        let state = State::new(trust.origin().clone());
+        Self { state, told: Vec::new(), count: 0, incomplete: false }
+    }
+
+    /// Takes up one act.
+    pub(crate) fn take(&mut self, event: &Event, index: u64, ts: Timestamp, findings: &mut Findings) {
+        self.count += 1;
+        if self.told.len() < TOLD_MAX {
+            let text = self.describe(event);
+            self.told.push(Told { index, ts, kind: event.event_type(), text });
+        }
+        if let Err(fault) = self.state.apply(event, index, ts) {
+            let finding = Finding::entry(kind(&fault), index, fault.to_string());
+            findings.push(finding.missing_if(self.incomplete));
+        }
+    }
+
+    /// What is wrong with a signature at this place, whatever its bytes.
+    pub(crate) fn may_sign(
+        &self,
+        index: u64,
+        signer_kid: &str,
+        stream: &str,
+        asked: &Asked,
+    ) -> Result<(), Finding> {
+        let halts = |scope: &Scope| match scope {
+            Scope::Global => true,
+            Scope::Key(name) => name.as_str() == &*asked.kid || name.as_str() == signer_kid,
+            Scope::Principal(name) => name.as_str() == &*asked.actor,
+            Scope::Stream(name) => name.as_str() == stream,
+        };
+        match self.state.halts.iter().find(|(scope, _)| halts(scope)) {
+            None => Ok(()),
+            Some((scope, halt)) => {
+                let message = format!("signed while {scope} was halted, since entry {}", halt.index);
+                Err(Finding::entry(Kind::SignedWhileHalted, index, message).missing_if(self.incomplete))
+            }
+        }
+    }
+
+    /// What the acts come to.
+    pub(crate) fn finish(self) -> ActsTold {
+        let Self { state, told, count, .. } = self;
+        ActsTold { state, told, count }
+    }
+
+    fn describe(&self, event: &Event) -> String {
+        match event {
+            Event::Configured(roster) => {
+                let names: Vec<_> = roster.approvers.iter().map(|it| it.name.as_str()).collect();
+                format!("{} of {} must approve", roster.approvals_required, names.join(", "))
+            }
+            Event::Requested(it) => {
+                let act = it.act.canonical();
+                format!("{}: {} asks for {} ({})", it.id, it.by, act.as_str(), it.reason)
+            }
+            Event::Given(it) => {
+                let how = if it.signature.is_some() { "with an own key" } else { "in a session" };
+                format!("{}: {} approves {how}", it.id, it.by)
+            }
+            Event::Refused(it) => format!("{}: {} refuses", it.id, it.by),
+            Event::Expired(it) => format!("{}: expired", it.id),
+            Event::Executed(it) => {
+                let proposal = self.state.proposals.get(&it.id);
+                let names: Vec<_> =
+                    proposal.iter().flat_map(|it| it.approvals.keys()).map(String::as_str).collect();
+                format!("{}: done, approved by {}", it.id, names.join(", "))
+            }
+            Event::KillSwitch(it) => {
+                let word = if it.state == HaltState::Halted { "halted" } else { "goes on" };
+                let by = it.by.as_deref().unwrap_or(&it.source);
+                let reason = it.reason.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
+                let approval = it.approval.as_deref().map(|id| format!(", by {id}")).unwrap_or_default();
+                format!("{} {word}, by {by}{reason}{approval}", it.scope)
+            }
+            Event::RotationRequested(it) => {
+                let approval = it.approval.as_deref().unwrap_or("nobody's approval");
+                format!(
+                    "{}: {} from {} to {}, by {}, under {approval}",
+                    it.id,
+                    it.kid.as_str(),
+                    it.from.as_str(),
+                    it.to.as_str(),
+                    it.by
+                )
+            }
+            Event::Tested(it) => format!("{}: {} was tried", it.rotation, it.signer_kid.as_str()),
+            Event::RotationApplied(it) => {
+                let hand = if it.hand_over.is_some() { "handed over by" } else { "without a word of" };
+                format!(
+                    "{}: {} is {} from here on, {hand} {}",
+                    it.rotation,
+                    it.kid.as_str(),
+                    it.to.as_str(),
+                    it.from.as_str()
+                )
+            }
+            Event::Compromised(it) => {
+                format!(
+                    "{} is compromised from entry {} on, says {} ({})",
+                    it.signer_kid.as_str(),
+                    it.since_index,
+                    it.by,
+                    it.reason
+                )
+            }
+            Event::Reverified(it) => {
+                let verdict = if it.valid { "holds" } else { "DOES NOT HOLD" };
+                format!("{} entries were verified again because of {}: the root {verdict}", it.size, it.cause)
+            }
+        }
+    }
+}
+
+/// Faults of a quorum have a kind of their own.
+const fn kind(fault: &Fault) -> Kind {
+    match fault {
+        Fault::NotHalted(_) | Fault::Rotation { .. } | Fault::Duplicate(_) | Fault::Compromised(_) => {
+            Kind::GovernanceInvalid
+        }
+        _ => Kind::QuorumInvalid,
+    }
+}
+
+/// The acts of a verified ledger.
+#[derive(Debug, Clone)]
+pub struct ActsTold {
+    state: State,
+    told: Vec<Told>,
+    count: u64,
+}
+
+impl ActsTold {
+    /// For machines.
+    pub(crate) fn to_json(&self) -> Value {
+        let acts = self.told.iter().map(
+            |it| json!({ "index": it.index, "ts": it.ts.to_string(), "eventType": it.kind, "text": it.text }),
+        );
+        let halted = self.state.halts.iter().map(|(scope, halt)| {
+            json!({
+                "scope": scope.to_string(), "index": halt.index, "ts": halt.ts.to_string(),
+                "source": halt.source, "by": halt.by, "reason": halt.reason,
+            })
+        });
+        let requests = self.state.proposals.iter().map(|(id, it)| {
+            json!({
+                "id": id, "act": it.requested.act, "by": it.requested.by, "status": it.status.as_str(),
+                "approvedBy": it.approvals, "refusedBy": it.refusals, "executedIndex": it.executed_index,
+            })
+        });
+        json!({
+            "count": self.count,
+            "acts": acts.collect::<Vec<_>>(),
+            "halted": halted.collect::<Vec<_>>(),
+            "requests": requests.collect::<Vec<_>>(),
+        })
+    }
+
+    /// One line for each act, for people.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text: String = self
+            .told
+            .iter()
+            .map(|it| format!("entry {} ({}) {}: {}\n", it.index, it.ts, it.kind, it.text))
+            .collect();
+        if self.count > self.told.len() as u64 {
+            text += &format!("and {} more\n", self.count - self.told.len() as u64);
+        }
+        let open = self.state.proposals.values().filter(|it| it.status == ProposalStatus::Open).count();
+        if open > 0 {
+            text += &format!("{open} requests are open\n");
+        }
+        text
+    }
+}
