@@ -259,6 +259,25 @@ impl Keyring {
         }
     }
 
+    /// Lets a key pair that callers cannot ask for yet sign a digest that nobody asked for, to see that it works.
+    /// That it is about to is on the ledger already.
+    pub async fn try_staged(
+        &self,
+        signer_kid: &Kid,
+        digest: Digest,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, SignerError> {
+        let key = {
+            let shelf = self.shelf.load();
+            let key = shelf.by_signer_kid.get(signer_kid).ok_or(SignerError::UnknownKey)?;
+            if shelf.by_kid.get(&key.info.kid).is_some_and(|current| Arc::ptr_eq(current, key)) {
+                return Err(SignerError::WrongInput);
+            }
+            Arc::clone(key)
+        };
+        key.sign_checked(OwnedInput::Digest(digest), deadline, Duty::Request).await
+    }
+
     /// Finds the keys and what they sign, before any is used.
     fn prepare(&self, intent: &Intent, message: Option<Vec<u8>>) -> Result<Uses, SignerError> {
         if self.switch.is_halted() {

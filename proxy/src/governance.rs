@@ -7,6 +7,9 @@
 //!
 //! Halting waits for nobody: the flag first, the entry after.
 
+pub mod lifecycle;
+mod succession;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -21,6 +24,7 @@ use chancery_ledger::{Clock, Roll, RollError};
 use tokio::sync::Mutex;
 
 use crate::halts::Halts;
+pub use succession::{Succession, SuccessionError};
 
 /// Events read at once when the state is recovered.
 const PAGE: usize = 512;

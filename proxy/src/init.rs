@@ -17,6 +17,7 @@ use chancery_ledger::{OnFatal, Roll};
 
 use crate::config::{ArchiveKind, Config, Variables};
 use crate::daemon::{Failure, backends, ledger_options, production_guards};
+use crate::governance::Succession;
 use crate::reconciling::LastRecords;
 use crate::registry_publisher::{self, PublishError};
 use crate::tls::Tls;
@@ -45,7 +46,8 @@ pub fn create(config: &Config, variables: &Variables, generate_keys: bool) -> Re
     let opened = backends::open_all(config, variables, &LastRecords::default())?;
     let generated = if generate_keys { generate(config, &opened)? } else { Vec::new() };
     // Keys first: a ledger whose keys are missing would have to be removed by hand.
-    let keyring = Arc::new(backends::keyring(config, &opened, None)?);
+    let keys = first_keys(config);
+    let keyring = Arc::new(backends::keyring(config, &keys, &opened, None)?);
     make_folders(config)?;
     let on_fatal: OnFatal = Arc::new(|reason| tracing::error!(%reason, "the new ledger stopped"));
     let roll = Roll::create(ledger_options(config, on_fatal)?)?;
@@ -100,9 +102,14 @@ fn make_folders(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
+fn first_keys(config: &Config) -> Succession {
+    Succession { current: config.keys.clone(), ..Succession::default() }
+}
+
 /// The first entries, and a checkpoint over them.
 async fn fill(config: &Config, roll: Roll, keyring: &Arc<Keyring>) -> Result<TreeSize, Failure> {
-    registry_publisher::publish(&roll, keyring, &config.keys, &config.ledger.signers_file).await?;
+    let keys = first_keys(config);
+    registry_publisher::publish(&roll, keyring, &keys, &config.ledger.signers_file).await?;
     let head = roll.head();
     let note = keyring.sign_checkpoint(&head, roll.origin(), Instant::now() + SIGN_TIMEOUT).await;
     let note = note.map_err(PublishError::from)?;

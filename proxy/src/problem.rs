@@ -9,6 +9,7 @@ mod code;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use chancery_format::governance::Fault;
 use chancery_hsm::SignerError;
 use chancery_ledger::RollError;
 use hyper::StatusCode;
@@ -16,6 +17,7 @@ use hyper::StatusCode;
 pub use self::code::Code;
 use crate::admission::Refusal;
 use crate::authenticate::IdentityError;
+use crate::governance::GovernanceError;
 use crate::request::RequestError;
 use crate::signing::SigningError;
 use crate::strict_json::JsonError;
@@ -124,6 +126,22 @@ impl Problem {
             _ => Code::SigningFailed,
         };
         Self::new(code, format!("no signature was released: {failure}"))
+    }
+}
+
+impl From<GovernanceError> for Problem {
+    fn from(error: GovernanceError) -> Self {
+        match error {
+            GovernanceError::Fault(
+                fault @ (Fault::NotAnApprover(_)
+                | Fault::SelfApproval(_)
+                | Fault::SpokenAlready(_)
+                | Fault::Approval(_)),
+            ) => Self::new(Code::ApprovalRefused, fault.to_string()),
+            GovernanceError::Fault(fault) => Self::new(Code::WrongState, fault.to_string()),
+            GovernanceError::Roll(error) => error.into(),
+            error => Self::internal(error),
+        }
     }
 }
 

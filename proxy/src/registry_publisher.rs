@@ -16,14 +16,14 @@ use chancery_format::archive::registry_note_text;
 use chancery_format::committed::{Committed, EventKind};
 use chancery_format::entry::{Activation, ReplayKey, registry_published, signer_activated, signer_retired};
 use chancery_format::registry::{LedgerSection, RegistryError, SignerRecord};
-use chancery_format::{EventDraft, Hash, Kid, PrincipalName, SignersRegistry, Timestamp};
+use chancery_format::{EventDraft, Hash, Kid, LeafIndex, PrincipalName, SignersRegistry, Timestamp};
 use chancery_hsm::{Keyring, Registered, SignerError};
 use chancery_ledger::{RegistrySnapshot, Roll, RollError};
 
 use crate::chancery::PublishedRegistry;
-use crate::config::KeyConfig;
+use crate::governance::Succession;
 use plan::Event;
-pub use plan::{PlanError, changes};
+pub use plan::{NewKey, PlanError, changes, new_key};
 
 /// Patience with the ledger key's device.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,17 +71,51 @@ pub async fn last(roll: &Roll) -> Result<Option<(RegistrySnapshot, SignersRegist
 pub async fn publish(
     roll: &Roll,
     keyring: &Arc<Keyring>,
-    keys: &[KeyConfig],
+    keys: &Succession,
     file: &Path,
 ) -> Result<PublishedRegistry, PublishError> {
     let before = last(roll).await?;
-    let known = before.as_ref().map(|(_, registry)| registry);
-    let mut changes = changes(known, keys, keyring)?;
+    let mut changes = changes(before.as_ref().map(|(_, registry)| registry), keys, keyring)?;
     for event in changes.events() {
         let (ts, index) = enrol(roll, &event).await?;
         changes.apply(&event, ts, index);
     }
-    let registry = SignersRegistry::new(ledger_section(roll, keyring, known)?, changes.into_records())?;
+    write(roll, keyring, file, before, changes.into_records()).await.map(|(published, _)| published)
+}
+
+/// Publishes the records as `change` leaves them; nothing if it changes nothing. Also says where the version
+/// stands on the ledger.
+pub async fn revise(
+    roll: &Roll,
+    keyring: &Arc<Keyring>,
+    file: &Path,
+    change: impl FnOnce(&mut Vec<SignerRecord>),
+) -> Result<(PublishedRegistry, LeafIndex), PublishError> {
+    let before = last(roll).await?;
+    let mut records = before.as_ref().map(|(_, registry)| registry.signers.clone()).unwrap_or_default();
+    change(&mut records);
+    write(roll, keyring, file, before, records).await
+}
+
+/// Enrols that a key may sign from here on, once, and says when and where.
+pub async fn activate(roll: &Roll, key: NewKey) -> Result<(Timestamp, u64), PublishError> {
+    enrol(roll, &Event::Activate(Box::new(key))).await
+}
+
+/// Enrols that a key may no longer sign, once, and says when and where.
+pub async fn retire(roll: &Roll, signer_kid: &Kid) -> Result<(Timestamp, u64), PublishError> {
+    enrol(roll, &Event::Retire(signer_kid.clone())).await
+}
+
+async fn write(
+    roll: &Roll,
+    keyring: &Arc<Keyring>,
+    file: &Path,
+    before: Option<(RegistrySnapshot, SignersRegistry)>,
+    records: Vec<SignerRecord>,
+) -> Result<(PublishedRegistry, LeafIndex), PublishError> {
+    let known = before.as_ref().map(|(_, registry)| registry);
+    let registry = SignersRegistry::new(ledger_section(roll, keyring, known)?, records)?;
     let json = registry.to_json()?;
     let snapshot = match before {
         Some((snapshot, _)) if snapshot.json == json => snapshot,
@@ -89,9 +123,10 @@ pub async fn publish(
     };
     let sha256 = Hash::of(&[&snapshot.json]);
     let key = format!("registry.published/{}", snapshot.version);
-    enrol_once(roll, registry_published(snapshot.version, &sha256), &key, sha256).await?;
+    let enrolled = enrol_once(roll, registry_published(snapshot.version, &sha256), &key, sha256).await?;
     write_pair(file, &snapshot)?;
-    Ok(PublishedRegistry::read(snapshot.version, snapshot.json, snapshot.note)?)
+    let published = PublishedRegistry::read(snapshot.version, snapshot.json, snapshot.note)?;
+    Ok((published, enrolled.index()))
 }
 
 /// The checkpoint keys: today's, and every earlier one, whose checkpoints must still verify.

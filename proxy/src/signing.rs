@@ -20,6 +20,7 @@ use chancery_ledger::{Enrolled, RollError};
 
 pub use self::batch::sign_batch;
 pub use self::calls::{mac, sign};
+use crate::admission::{KeyUseRequest, Permit};
 use crate::chancery::{Chancery, Slot};
 use crate::config::Intents;
 use crate::problem::Problem;
@@ -61,6 +62,19 @@ async fn key_use(chancery: &Chancery, request: KeyUse) -> Result<Committed<Outco
     let committed = submitted.await?;
     tally.count(&chancery.metrics, started.elapsed());
     Ok(committed)
+}
+
+/// One key use that a person decided on, to its end: the index of its signature.
+pub async fn once(chancery: &Chancery, permit: Permit<'_>, request: KeyUseRequest) -> Result<u64, Problem> {
+    permit.takes(&request.digest)?;
+    let intents = permit.intents();
+    let use_once = KeyUse { intent: permit.into_intent(request), message: None, intents };
+    let outcome = key_use(chancery, use_once).await.map_err(SigningError::from)?;
+    match response::release(&outcome) {
+        Some(response::Released::Issued(_)) => Ok(outcome.index().0),
+        Some(response::Released::Failed(failed)) => Err(Problem::key_use_failed(failed.code)),
+        None => Err(Problem::internal("a committed outcome cannot be read")),
+    }
 }
 
 /// Makes the intent durable, unless its backend lives in this process and was told to skip that.

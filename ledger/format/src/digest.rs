@@ -72,6 +72,16 @@ pub enum DigestError {
 }
 
 impl Digest {
+    /// Of these bytes.
+    pub fn of(algorithm: HashAlgorithm, bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        match algorithm {
+            HashAlgorithm::Sha256 => Self::Sha256(sha2::Sha256::digest(bytes).into()),
+            HashAlgorithm::Sha384 => Self::Sha384(sha2::Sha384::digest(bytes).into()),
+            HashAlgorithm::Sha512 => Self::Sha512(sha2::Sha512::digest(bytes).into()),
+        }
+    }
+
     /// Reads `digestAlgorithm` and lower-case hex `digest` as a request carries them.
     pub fn parse(algorithm: &str, hex: &str) -> Result<Self, DigestError> {
         let algorithm = HashAlgorithm::parse(algorithm).ok_or(DigestError::UnknownAlgorithm)?;

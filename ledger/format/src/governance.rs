@@ -20,7 +20,7 @@ pub use state::{Fault, Halt, Proposal, ProposalStatus, Rotation, RotationStep, S
 use crate::algorithm::SignatureAlgorithm;
 use crate::canonical::CanonicalJson;
 use crate::event::EventDraft;
-use crate::names::{EventType, Kid, PrincipalName, StreamName};
+use crate::names::{EventType, Kid, Origin, PrincipalName, StreamName};
 use crate::timestamp::Timestamp;
 
 /// The stream these events stand in. Only the appliance writes it.
@@ -79,6 +79,8 @@ events! {
     KillSwitch(KillSwitchChanged) "kill_switch.changed",
     /// A key is to be replaced by another.
     RotationRequested(RotationRequested) "signer.rotation.requested",
+    /// The new key is about to be used for the first time, to try it.
+    Testing(Testing) "signer.testing",
     /// The new key made a signature that verifies. Nobody asked for that signature.
     Tested(Tested) "signer.tested",
     /// From here on the new key answers to the name.
@@ -243,6 +245,19 @@ pub struct RotationRequested {
     pub approval: Option<String>,
 }
 
+/// `signer.testing`: enrolled before each try, so that the device's own record finds its entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Testing {
+    /// The rotation.
+    pub rotation: String,
+    /// The key pair.
+    #[serde(rename = "signer_kid")]
+    pub signer_kid: Kid,
+    /// What it does.
+    pub algorithm: SignatureAlgorithm,
+}
+
 /// `signer.tested`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -250,6 +265,7 @@ pub struct Tested {
     /// The rotation.
     pub rotation: String,
     /// The key pair.
+    #[serde(rename = "signer_kid")]
     pub signer_kid: Kid,
     /// SHA-256 (or what the algorithm takes) of the test's text, lower-case hex; the text is in FORMAT.md.
     pub digest: String,
@@ -270,12 +286,27 @@ pub struct RotationApplied {
     pub from: Kid,
     /// The key pair from here on.
     pub to: Kid,
-    /// Base64 of the old key's signature over the hand-over; absent if it could not sign (compromised, gone,
-    /// a MAC key).
+    /// Index of the old key's signature over the hand-over ([`hand_over_text`]); absent if it could not sign:
+    /// compromised, halted, gone, a MAC key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hand_over: Option<String>,
+    pub hand_over: Option<u64>,
     /// When the old key is to be retired.
     pub retire_ts: Timestamp,
+}
+
+/// What the new key signs to show that it works: its SHA-256 (or the digest its algorithm takes) is in
+/// `signer.tested`.
+pub fn test_text(origin: &Origin, rotation: &str, signer_kid: &Kid) -> String {
+    format!("chancery-key-test/v1\n{}\n{rotation}\n{}\n", origin.as_str(), signer_kid.as_str())
+}
+
+/// What the old key signs to hand over its name; the last line is the new public key's SHA-256, or empty.
+pub fn hand_over_text(origin: &Origin, requested: &RotationRequested) -> String {
+    let key = requested.public_key_pem.as_ref().map(|pem| crate::hash::Hash::of(&[pem.as_bytes()]).to_hex());
+    let RotationRequested { id, kid, from, to, .. } = requested;
+    let (kid, from, to) = (kid.as_str(), from.as_str(), to.as_str());
+    let (origin, key) = (origin.as_str(), key.unwrap_or_default());
+    format!("chancery-hand-over/v1\n{origin}\n{id}\n{kid}\n{from}\n{to}\n{key}\n")
 }
 
 /// `signer.compromise`
@@ -285,6 +316,7 @@ pub struct Compromised {
     /// The name callers use.
     pub kid: Kid,
     /// The key pair.
+    #[serde(rename = "signer_kid")]
     pub signer_kid: Kid,
     /// Signatures at or after this index are suspect.
     pub since_index: u64,

@@ -14,6 +14,10 @@ use crate::algorithm::SignatureAlgorithm;
 use crate::committed::{CheckingPayload, FailedPayload, IssuedPayload};
 use crate::entry::{Intent, KeyUse, event_type};
 use crate::event::AuditEvent;
+use crate::governance::Testing;
+
+/// `signer.testing`
+const TESTING: &str = "signer.testing";
 
 /// What one entry accounts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +48,13 @@ impl Claims {
     pub fn read(&mut self, index: u64, event: &AuditEvent<'_>) -> Result<(), Unreadable> {
         let certain = match event.event_type {
             event_type::ISSUED => true,
-            event_type::FAILED | event_type::ABANDONED | event_type::CHECKING => false,
+            event_type::FAILED | event_type::ABANDONED | event_type::CHECKING | TESTING => false,
             _ => return Ok(()),
         };
         let uses = match event.event_type {
             event_type::ISSUED => issued(event.payload),
             event_type::CHECKING => checking(event.payload),
+            TESTING => testing(event.payload),
             _ => failed(event.payload),
         };
         for (signer_kid, operations) in uses.ok_or(Unreadable(index))? {
@@ -103,6 +108,12 @@ fn issued(payload: &str) -> Option<Vec<(String, u64)>> {
 fn checking(payload: &str) -> Option<Vec<(String, u64)>> {
     let payload: CheckingPayload<'_> = serde_json::from_str(payload).ok()?;
     Some(vec![(payload.signer_kid.to_owned(), 1)])
+}
+
+/// A key that is tried before it goes into use.
+fn testing(payload: &str) -> Option<Vec<(String, u64)>> {
+    let payload: Testing = serde_json::from_str(payload).ok()?;
+    Some(vec![(payload.signer_kid.as_str().to_owned(), operations(payload.algorithm))])
 }
 
 fn failed(payload: &str) -> Option<Vec<(String, u64)>> {

@@ -112,6 +112,24 @@ pub struct Grants {
 }
 
 impl Grants {
+    /// What one approved act allows one person: to use one key, once. Never part of a policy.
+    pub fn of_one_act(
+        principal: PrincipalName,
+        kid: &Kid,
+        rule: String,
+        act: Hash,
+    ) -> Result<Self, PolicyError> {
+        let grant = Grant {
+            principal,
+            kids: vec![kid.clone()],
+            operations: vec![Operation::Sign],
+            streams: Vec::new(),
+            read_payloads: false,
+            rate: Rate { per_second: 1, burst: 1 },
+        };
+        compile_one(&grant, rule, act, None)
+    }
+
     /// Whom they are for.
     pub const fn principal(&self) -> &PrincipalName {
         &self.principal

@@ -17,7 +17,7 @@ use crate::archiving::Archiving;
 use crate::authenticate::Authenticator;
 use crate::chancery::{Chancery, KeyEntry, Parts};
 use crate::config::{BackendConfig, BackendKind, Config, Variables};
-use crate::governance::Governance;
+use crate::governance::{self, Governance, Succession};
 use crate::guards::{self, Facts};
 use crate::reconciling::LastRecords;
 use crate::registry_publisher::{self, PublishError};
@@ -51,6 +51,8 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
 
     let (roll, fatal) = open_ledger(config).await?;
     let known = registry_publisher::last(&roll).await?;
+    let decided = governance::read(&roll).await?;
+    let succession = Succession::plan(&config.keys, &decided, known.as_ref().map(|(_, registry)| registry))?;
     let keeps_log = |backend: &BackendConfig| matches!(backend.kind, BackendKind::YubiHsm { .. });
     let last_records = match config.backends.iter().any(keeps_log) {
         true => LastRecords::find(&roll).await?,
@@ -59,21 +61,21 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     let opened = {
         let (config, variables) = (config.clone(), variables.clone());
         let last_records = last_records.clone();
-        let registry = known.map(|(_, registry)| registry);
+        let (registry, succession) = (known.map(|(_, registry)| registry), succession.clone());
         blocking(move || {
             let opened = backends::open_all(&config, &variables, &last_records)?;
-            backends::keyring(&config, &opened, registry.as_ref())
+            backends::keyring(&config, &succession, &opened, registry.as_ref())
         })
     };
     let keyring = Arc::new(opened.await?);
     let registry =
-        registry_publisher::publish(&roll, &keyring, &config.keys, &config.ledger.signers_file).await?;
+        registry_publisher::publish(&roll, &keyring, &succession, &config.ledger.signers_file).await?;
     metrics.registry_published(registry.version);
     let governance = Governance::recover(&roll, &keyring, Arc::new(SystemClock)).await?;
     let archiving = Archiving::start(config, &roll, Arc::clone(&metrics)).await?;
     roll.enrol_event(policy_loaded(&policy.sha256()), None).await?;
 
-    let keys = config.keys.iter().filter_map(|key| {
+    let keys = succession.current.iter().filter_map(|key| {
         let (info, backend) = (keyring.lookup(&key.kid)?, config.backend_of(key)?);
         let co_signer = key.co_signer.as_ref().and_then(|kid| keyring.lookup(kid));
         Some(KeyEntry::new(

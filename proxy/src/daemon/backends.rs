@@ -7,12 +7,13 @@ use std::sync::Arc;
 use chancery_aws_kms::{KmsBackend, KmsConfig};
 use chancery_format::SignersRegistry;
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend, SoftwareError};
-use chancery_hsm::{Backend, KeyShape, KeySpec, Keyring};
+use chancery_hsm::{Backend, KeyShape, KeySpec, Keyring, Registered};
 use chancery_pkcs11::{Launch, Pkcs11Backend, Pkcs11Config, ProvisionError};
 use chancery_yubihsm::{LogPosition, YubiHsmBackend, YubiHsmConfig};
 
 use super::failure::Failure;
 use crate::config::{BackendConfig, BackendKind, Config, Environment, KeyConfig, Variables, WorkerConfig};
+use crate::governance::Succession;
 use crate::reconciling::LastRecords;
 use crate::registry_publisher;
 
@@ -162,6 +163,7 @@ fn launch(worker: &WorkerConfig) -> Launch {
 /// its `signer_kid`.
 pub fn keyring(
     config: &Config,
+    keys: &Succession,
     backends: &[(String, Opened)],
     registry: Option<&SignersRegistry>,
 ) -> Result<Keyring, Failure> {
@@ -170,17 +172,29 @@ pub fn keyring(
         builder = builder.backend(opened.backend());
     }
     let known = registry_publisher::Known::of(registry).map_err(registry_publisher::PublishError::from)?;
-    for key in &config.keys {
-        builder = builder.key(KeySpec {
-            kid: key.kid.clone(),
-            signer_kid: key.signer_kid.clone(),
-            backend: key.backend.clone(),
-            label: key.label.clone(),
-            algorithm: key.algorithm,
-            purpose: key.purpose.as_str().to_owned(),
-            description: key.description.clone(),
-            registered: known.key(&key.signer_kid),
-        });
+    for key in &keys.current {
+        builder = builder.key(spec(key, known.key(&key.signer_kid)));
     }
-    Ok(builder.build()?)
+    let ring = builder.build()?;
+    for key in keys.staged.iter().chain(&keys.deprecated) {
+        // Neither is in use: one that is away now keeps nobody from signing.
+        if let Err(error) = ring.add(spec(key, known.key(&key.signer_kid))) {
+            tracing::warn!(signer_kid = %key.signer_kid, %error, "a key that is not in use cannot be opened");
+        }
+    }
+    Ok(ring)
+}
+
+/// How the keyring opens a configured key.
+pub fn spec(key: &KeyConfig, registered: Registered) -> KeySpec {
+    KeySpec {
+        kid: key.kid.clone(),
+        signer_kid: key.signer_kid.clone(),
+        backend: key.backend.clone(),
+        label: key.label.clone(),
+        algorithm: key.algorithm,
+        purpose: key.purpose.as_str().to_owned(),
+        description: key.description.clone(),
+        registered,
+    }
 }

@@ -6,7 +6,7 @@ use chancery_ledger::{OpenError, RollError};
 use crate::admission::policy::PolicyError;
 use crate::archiving::ArchivingError;
 use crate::config::Mistakes;
-use crate::governance::GovernanceError;
+use crate::governance::{GovernanceError, SuccessionError};
 use crate::reconciling::ReconcilingError;
 use crate::registry_publisher::PublishError;
 use crate::tls::TlsError;
@@ -54,6 +54,9 @@ pub enum Failure {
     /// What people decided cannot be read, or the configuration would undo it.
     #[error("governance: {0}")]
     Governance(#[from] GovernanceError),
+    /// The configuration contradicts a rotation.
+    #[error("keys: {0}")]
+    Succession(#[from] SuccessionError),
     /// An address could not be bound.
     #[error("cannot listen on {address}: {cause}")]
     Bind {
@@ -115,6 +118,7 @@ impl Failure {
             | Self::Guards(_)
             | Self::Tls(_)
             | Self::Policy(_)
+            | Self::Succession(_)
             | Self::Backend { retryable: false, .. }
             | Self::Init { .. }
             | Self::Registry(PublishError::Plan(_) | PublishError::File { .. } | PublishError::Registry(_)) => {

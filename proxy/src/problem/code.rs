@@ -44,6 +44,10 @@ codes! {
     InvalidBase64 "invalid-base64" 400 "Invalid base64" "Binary must be standard base64 with padding, in its one spelling. Do not retry unchanged.";
     IncompleteBody "incomplete-body" 400 "Incomplete body" "The connection failed before the body was complete. Retry.";
     ClientCertificateRequired "client-certificate-required" 401 "Client certificate required" "The connection has no client certificate; only health checks are open without. Connect with one.";
+    TokenRequired "token-required" 401 "Sign-in required" "The call needs a bearer token of the company's identity provider. Sign in: `chancery login`.";
+    TokenRefused "token-refused" 401 "Token refused" "The bearer token is not one this appliance accepts; the detail says why. Sign in again.";
+    RoleMissing "role-missing" 403 "Role missing" "No policy allows this person to do this; the detail names the roles that may. Ask who gives out roles.";
+    ApprovalRefused "approval-refused" 403 "Approval refused" "This person's word does not count for this request; the detail says why.";
     UnknownPrincipal "unknown-principal" 403 "Unknown principal" "The certificate is valid but names nobody who was granted anything. Ask the operator.";
     OperationNotGranted "operation-not-granted" 403 "Operation not granted" "The principal may not do this. Ask the operator.";
     KidNotGranted "kid-not-granted" 403 "Key not granted" "The principal may not use this key. Ask the operator.";
@@ -61,6 +65,7 @@ codes! {
     EventTooLarge "event-too-large" 413 "Event too large" "The event would exceed 65,535 bytes on the ledger. Send a digest of the data instead.";
     UnsupportedMediaType "unsupported-media-type" 415 "Unsupported media type" "The body must be `application/json` in UTF-8, without content coding.";
     AlgorithmMismatch "algorithm-mismatch" 422 "Key cannot do this" "The key's algorithm does not fit the call: a MAC key does not sign, a signing key makes no MACs, and some take digests of one kind only.";
+    WrongState "wrong-state" 409 "Not in this state" "The request makes sense, but not now: the detail says what stands against it. Look, then ask again.";
     UnsupportedMode "unsupported-mode" 422 "Unsupported mode" "Nothing may be anchored in this key's name. Use `individual`, or ask the operator.";
     ReservedName "reserved-name" 422 "Reserved name" "The stream, actor or event type is the appliance's own, so that nobody else can write in its name.";
     RateLimited "rate-limited" 429 "Too many requests" "The principal is over its rate. Nothing happened; retry after `Retry-After`.";
@@ -69,6 +74,7 @@ codes! {
     Halted "halted" 503 "Halted" "The kill switch is pulled: no key is used. Retry when the operator has resumed.";
     BackendUnavailable "backend-unavailable" 503 "Key device unavailable" "The device that holds the key does not answer. No signature was released; retry.";
     KeyDisabled "key-disabled" 503 "Key is disabled" "The device or service that holds the key says it is switched off. No signature was released; retry when the operator has enabled it.";
+    ProviderUnavailable "identity-provider-unavailable" 503 "Identity provider unavailable" "Tokens cannot be checked because the identity provider does not answer. Nobody is let in unchecked; retry.";
     Overloaded "overloaded" 503 "Overloaded" "Too many requests are under way. Nothing happened; retry after `Retry-After`.";
     LedgerFull "ledger-full" 503 "Ledger is full" "The ledger's disk has no room left above its reserve. Nothing is signed unrecorded. Retry when the operator has made room.";
     ArchiveLag "archive-lag" 503 "Archive is behind" "The archive is too far behind the ledger. Nothing happened; retry.";
@@ -85,6 +91,7 @@ impl Code {
             Self::RateLimited
             | Self::RequestInFlight
             | Self::BackendUnavailable
+            | Self::ProviderUnavailable
             | Self::Overloaded
             | Self::Draining
             | Self::ReleasePending => Some(1),
@@ -106,6 +113,8 @@ impl Code {
                 | Self::RequestInFlight
                 | Self::BackendUnavailable
                 | Self::KeyDisabled
+                | Self::ProviderUnavailable
+                | Self::WrongState
                 | Self::Overloaded
                 | Self::Draining
                 | Self::ReleasePending

@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use chancery_format::entry::BirthRecord;
 use chancery_format::registry::{KeyState, SignerRecord};
 use chancery_format::{Kid, SignatureAlgorithm, SignersRegistry, Timestamp};
-use chancery_hsm::Keyring;
+use chancery_hsm::{KeyInfo, Keyring};
 
 use crate::config::KeyConfig;
+use crate::governance::Succession;
 
 /// The configuration contradicts what was published before. The operator's to fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,35 +117,46 @@ impl Changes {
 /// Compares what was published with what is configured and opened.
 pub fn changes(
     known: Option<&SignersRegistry>,
-    keys: &[KeyConfig],
+    keys: &Succession,
     keyring: &Keyring,
 ) -> Result<Changes, PlanError> {
-    let opened = keys.iter().map(|key| {
+    let opened = keys.current.iter().map(|key| {
         let info = keyring.lookup(&key.kid).ok_or_else(|| PlanError::NotOpened(key.kid.clone()))?;
-        Ok(NewKey {
-            kid: key.kid.clone(),
-            signer_kid: key.signer_kid.clone(),
-            algorithm: key.algorithm,
-            public_key_pem: info.public_key.as_ref().map(|public| public.to_pem()),
-            purpose: key.purpose.as_str().to_owned(),
-            description: key.description.clone(),
-            birth: BirthRecord {
-                origin: info.birth.origin.as_str(),
-                device: info.birth.device.clone(),
-                serial: info.birth.serial.clone(),
-                attestation: info.birth.attestation.clone(),
-                attestation_anchored: info.birth.attestation_anchored,
-            },
-            requested_by: key.requested_by.clone(),
-        })
+        Ok(new_key(key, &info))
     });
     compare(
         known.map(|registry| registry.signers.clone()).unwrap_or_default(),
         &opened.collect::<Result<Vec<_>, _>>()?,
+        &keys.kept(),
     )
 }
 
-fn compare(mut records: Vec<SignerRecord>, keys: &[NewKey]) -> Result<Changes, PlanError> {
+/// What is enrolled and published of a key pair, as its device showed it.
+pub fn new_key(key: &KeyConfig, info: &KeyInfo) -> NewKey {
+    NewKey {
+        kid: key.kid.clone(),
+        signer_kid: key.signer_kid.clone(),
+        algorithm: key.algorithm,
+        public_key_pem: info.public_key.as_ref().map(|public| public.to_pem()),
+        purpose: key.purpose.as_str().to_owned(),
+        description: key.description.clone(),
+        birth: BirthRecord {
+            origin: info.birth.origin.as_str(),
+            device: info.birth.device.clone(),
+            serial: info.birth.serial.clone(),
+            attestation: info.birth.attestation.clone(),
+            attestation_anchored: info.birth.attestation_anchored,
+        },
+        requested_by: key.requested_by.clone(),
+    }
+}
+
+/// `kept` are key pairs that are neither in use nor to be retired.
+fn compare(
+    mut records: Vec<SignerRecord>,
+    keys: &[NewKey],
+    kept: &HashSet<&Kid>,
+) -> Result<Changes, PlanError> {
     let mut events = Vec::new();
     let positions: HashMap<Kid, usize> =
         records.iter().enumerate().map(|(at, record)| (record.signer_kid.clone(), at)).collect();
@@ -155,8 +167,10 @@ fn compare(mut records: Vec<SignerRecord>, keys: &[NewKey]) -> Result<Changes, P
         }
     }
     let configured: HashSet<&Kid> = keys.iter().map(|key| &key.signer_kid).collect();
-    let is_gone =
-        |record: &&SignerRecord| !has_ended(record.state) && !configured.contains(&record.signer_kid);
+    let is_gone = |record: &&SignerRecord| {
+        let in_use = configured.contains(&record.signer_kid) || kept.contains(&record.signer_kid);
+        !has_ended(record.state) && !in_use
+    };
     let gone = records.iter().filter(is_gone);
     let retired: Vec<Event> = gone.map(|record| Event::Retire(record.signer_kid.clone())).collect();
     // A new key first, so that its kid is never without one.
@@ -173,6 +187,8 @@ fn keep(record: &mut SignerRecord, key: &NewKey) -> Result<(), PlanError> {
     let ended = |state| Err(PlanError::Ended { signer_kid: key.signer_kid.clone(), state });
     match record.state {
         KeyState::Retired => return ended("retired"),
+        // Halted for ever, and still behind its name until that is rotated.
+        KeyState::Compromised if record.retired_index.is_none() => {}
         KeyState::Compromised => return ended("compromised"),
         KeyState::Staged | KeyState::Active | KeyState::Deprecated => {}
     }
@@ -216,7 +232,7 @@ mod tests {
         keys: &[NewKey],
         mut index: u64,
     ) -> Result<Vec<SignerRecord>, PlanError> {
-        let mut changes = compare(records, keys)?;
+        let mut changes = compare(records, keys, &HashSet::new())?;
         for event in changes.events() {
             changes.apply(&event, Timestamp::from_unix_ms(index as i64).unwrap(), index);
             index += 1;
@@ -224,11 +240,15 @@ mod tests {
         Ok(changes.into_records())
     }
 
+    fn first_again() -> Vec<SignerRecord> {
+        run(Vec::new(), &[key("a", "a-1"), key("b", "b-1")], 1).unwrap()
+    }
+
     #[test]
     fn a_new_key_is_activated_and_a_missing_one_retired_in_this_order() {
         let first = run(Vec::new(), &[key("a", "a-1"), key("b", "b-1")], 1).unwrap();
         assert_eq!(first.iter().map(|it| it.activated_index).collect::<Vec<_>>(), [Some(1), Some(2)]);
-        let rotated = compare(first.clone(), &[key("a", "a-2"), key("b", "b-1")]).unwrap();
+        let rotated = compare(first.clone(), &[key("a", "a-2"), key("b", "b-1")], &HashSet::new()).unwrap();
         assert_eq!(
             rotated.events(),
             [Event::Activate(Box::new(key("a", "a-2"))), Event::Retire("a-1".parse().unwrap())]
@@ -236,6 +256,9 @@ mod tests {
         let second = run(first, &[key("a", "a-2"), key("b", "b-1")], 10).unwrap();
         assert_eq!(second[0].state, KeyState::Retired);
         assert_eq!((second[0].retired_index, second[2].activated_index), (Some(11), Some(10)));
+        let kept = "a-1".parse().unwrap();
+        let overlap = compare(first_again(), &[key("a", "a-2"), key("b", "b-1")], &HashSet::from([&kept]));
+        assert_eq!(overlap.unwrap().events(), [Event::Activate(Box::new(key("a", "a-2")))]);
         assert_eq!(run(second.clone(), &[key("a", "a-2"), key("b", "b-1")], 20).unwrap(), second);
     }
 
@@ -247,8 +270,13 @@ mod tests {
         assert!(matches!(back, Err(PlanError::Ended { state: "retired", .. })));
         let mut compromised = first.clone();
         compromised[0].state = KeyState::Compromised;
-        assert!(matches!(run(compromised.clone(), &[key("a", "a-1")], 20), Err(PlanError::Ended { .. })));
-        assert!(compare(compromised, &[key("a", "a-2")]).unwrap().events().len() == 1);
+        // It stays behind its name, halted, until that is rotated; then it cannot come back.
+        assert_eq!(run(compromised.clone(), &[key("a", "a-1")], 20).unwrap(), compromised);
+        assert!(
+            compare(compromised.clone(), &[key("a", "a-2")], &HashSet::new()).unwrap().events().len() == 1
+        );
+        compromised[0].retired_index = Some(15);
+        assert!(matches!(run(compromised, &[key("a", "a-1")], 20), Err(PlanError::Ended { .. })));
         let other = NewKey { algorithm: SignatureAlgorithm::Ed25519, ..key("a", "a-1") };
         assert!(matches!(run(first.clone(), &[other], 20), Err(PlanError::Changed { .. })));
         assert!(matches!(run(first, &[key("b", "a-1")], 20), Err(PlanError::Changed { .. })));
@@ -258,7 +286,7 @@ mod tests {
     fn words_may_change_without_an_event() {
         let first = run(Vec::new(), &[key("a", "a-1")], 1).unwrap();
         let described = NewKey { description: "new words".to_owned(), ..key("a", "a-1") };
-        let changes = compare(first, &[described]).unwrap();
+        let changes = compare(first, &[described], &HashSet::new()).unwrap();
         assert_eq!(changes.events(), []);
         assert_eq!(changes.into_records()[0].description, "new words");
     }

@@ -15,7 +15,7 @@ use chancery_proxy::chancery::{Chancery, KeyEntry, Lanes, Parts};
 use chancery_proxy::checkpointer::Checkpointer;
 use chancery_proxy::config::Intents;
 use chancery_proxy::daemon::SystemClock;
-use chancery_proxy::governance::Governance;
+use chancery_proxy::governance::{Governance, Succession};
 use chancery_proxy::limits::Limits;
 use chancery_proxy::telemetry::Metrics;
 use chancery_proxy::{refusals, registry_publisher, routes};
@@ -219,8 +219,9 @@ async fn assemble(
     let policy = policy();
     let known = registry_publisher::last(&roll).await.map_err(|error| error.to_string())?;
     let keyring = Arc::new(world.keyring(known.as_ref().map(|(_, registry)| registry), late));
+    let succession = Succession { current: keys(late), ..Succession::default() };
     let published =
-        registry_publisher::publish(&roll, &keyring, &keys(late), &world.path("signers.json")).await;
+        registry_publisher::publish(&roll, &keyring, &succession, &world.path("signers.json")).await;
     let registry = published.map_err(|error| error.to_string())?;
     let archiving = archiving(world, &roll, &metrics).await?;
     roll.enrol_event(policy_loaded(&policy.sha256()), None).await.map_err(|error| error.to_string())?;

@@ -121,6 +121,7 @@ impl Acts {
                     it.by
                 )
             }
+            Event::Testing(it) => format!("{}: {} is about to be tried", it.rotation, it.signer_kid.as_str()),
             Event::Tested(it) => format!("{}: {} was tried", it.rotation, it.signer_kid.as_str()),
             Event::RotationApplied(it) => {
                 let hand = if it.hand_over.is_some() { "handed over by" } else { "without a word of" };

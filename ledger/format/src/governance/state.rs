@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::approval::{ApprovalError, Approver, Verdict};
 use super::{
     Act, Configured, Event, Executed, Given, HaltState, KillSwitchChanged, Requested, RotationApplied,
-    RotationRequested, Scope, Tested,
+    RotationRequested, Scope, Tested, Testing,
 };
 use crate::names::{Kid, Origin};
 use crate::timestamp::Timestamp;
@@ -217,6 +217,7 @@ impl State {
             Event::Executed(executed) => self.execute(executed, index, ts),
             Event::KillSwitch(change) => self.switch(change, index, ts),
             Event::RotationRequested(requested) => self.begin_rotation(requested, index),
+            Event::Testing(testing) => self.trying(testing),
             Event::Tested(tested) => self.test(tested, index),
             Event::RotationApplied(applied) => self.rotate(applied, index),
             Event::Compromised(compromised) => {
@@ -442,6 +443,15 @@ impl State {
         rotation.step = to;
         rotation.indices.push(index);
         Ok(rotation)
+    }
+
+    fn trying(&self, testing: &Testing) -> Result<(), Fault> {
+        let fault = |what| Fault::Rotation { id: testing.rotation.clone(), what };
+        let rotation = self.rotations.get(&testing.rotation).ok_or_else(|| fault("there is none"))?;
+        if rotation.step == RotationStep::Requested && rotation.requested.to == testing.signer_kid {
+            return Ok(());
+        }
+        Err(fault("its steps are out of order"))
     }
 
     fn test(&mut self, tested: &Tested, index: u64) -> Result<(), Fault> {

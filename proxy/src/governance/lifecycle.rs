@@ -1,0 +1,209 @@
+//! A key's later life: replaced, retired, given up for lost. Each step is an entry before the next begins, so a
+//! crash between two is taken up where it happened, and none is done twice.
+//!
+//! | step of a rotation | on the ledger | then |
+//! |---|---|---|
+//! | requested | `signer.rotation.requested` | the new key is published as staged, archived, and tried |
+//! | tested | `signer.testing`, `signer.tested` | the old key signs the hand-over, if it can |
+//! | applied | `signer.activated`, `signer.rotation.applied` | published, then the name goes over in one step |
+//! | retired | `signer.retired` | when the overlap is over |
+//!
+//! Nobody is refused because of a rotation: what was admitted for the old key is signed by the old key, which
+//! stays valid until it is retired.
+
+mod compromise;
+mod rotation;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_format::Kid;
+use chancery_format::governance::Fault;
+use chancery_hsm::{KeyringError, Registered, SignerError};
+use tokio::sync::Mutex;
+
+use super::GovernanceError;
+use crate::chancery::{Chancery, KeyEntry};
+use crate::config::{Config, KeyConfig};
+use crate::daemon::backends;
+use crate::problem::Problem;
+use crate::registry_publisher::{self, PublishError};
+
+pub use compromise::{CompromiseAsk, Since, Suspects};
+pub use rotation::RotateAsk;
+
+/// Time between two looks at what is due: rotations a failure left half way, overlaps that are over.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Longest wait for the archive to hold a version of the registry before its key is tried.
+const ARCHIVE_WAIT: Duration = Duration::from_secs(60);
+
+/// Why a step was not done. What was enrolled stands; the step is tried again or asked for again.
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    /// A rule says no, or the ledger does.
+    #[error(transparent)]
+    Governance(#[from] GovernanceError),
+    /// The registry could not be published.
+    #[error("signers registry: {0}")]
+    Publish(#[from] PublishError),
+    /// The new key could not be opened. Whoever named it is at fault, or its device.
+    #[error(transparent)]
+    Open(#[from] KeyringError),
+    /// The key could not be used.
+    #[error("{0}")]
+    Key(#[from] SignerError),
+    /// There is no such name. The caller is at fault.
+    #[error("there is no key {0}")]
+    UnknownKey(Kid),
+    /// The key pair is not one that can be retired or given up.
+    #[error("{0}")]
+    WrongState(String),
+    /// The archive does not take the registry in time.
+    #[error("the archive does not hold the registry's new version yet")]
+    ArchiveBehind,
+    /// The signature over the hand-over failed.
+    #[error("{0}")]
+    HandOver(String),
+    /// A task died. Ours.
+    #[error("a task died")]
+    Died,
+}
+
+impl From<Fault> for LifecycleError {
+    fn from(fault: Fault) -> Self {
+        Self::Governance(fault.into())
+    }
+}
+
+/// Keeps keys through their lives; one per daemon.
+pub struct Lifecycle {
+    pub(super) chancery: Arc<Chancery>,
+    keys: Vec<KeyConfig>,
+    config: Config,
+    signers_file: PathBuf,
+    archived: bool,
+    /// Held by whoever changes the registry or a key's state.
+    changing: Mutex<()>,
+}
+
+impl Lifecycle {
+    /// For the daemon that runs under `config`.
+    pub fn new(chancery: Arc<Chancery>, config: &Config) -> Self {
+        Self {
+            chancery,
+            keys: config.keys.clone(),
+            signers_file: config.ledger.signers_file.clone(),
+            archived: config.archive.is_some(),
+            config: config.clone(),
+            changing: Mutex::new(()),
+        }
+    }
+
+    /// Takes up what is due, until `stop`.
+    pub async fn run(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(LOOK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = crate::stop::stopped(&mut stop) => return,
+                _ = tick.tick() => {}
+            }
+            match self.look().await {
+                Ok(()) => failing = false,
+                Err(error) if failing => tracing::debug!(%error, "a key's next step is still due"),
+                Err(error) => {
+                    tracing::error!(%error, "a key's next step could not be done; trying again");
+                    failing = true;
+                }
+            }
+        }
+    }
+
+    /// One look at everything that is due.
+    pub async fn look(&self) -> Result<(), LifecycleError> {
+        self.expire_requests().await?;
+        self.advance_rotations().await?;
+        self.retire_due().await
+    }
+
+    async fn expire_requests(&self) -> Result<(), LifecycleError> {
+        use chancery_format::governance::{Closed, Event, ProposalStatus};
+        let (state, now) = (self.chancery.governance.state(), self.chancery.now());
+        let due = state
+            .proposals
+            .iter()
+            .filter(|(_, it)| it.status == ProposalStatus::Open && it.requested.expires_ts <= now);
+        for (id, _) in due {
+            match self.chancery.governance.record(Event::Expired(Closed { id: id.clone() })).await {
+                // Somebody closed it meanwhile, or the ledger's clock is behind ours.
+                Ok(_) | Err(GovernanceError::Fault(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn configured(&self, kid: &Kid) -> Result<&KeyConfig, LifecycleError> {
+        self.keys.iter().find(|key| key.kid == *kid).ok_or_else(|| LifecycleError::UnknownKey(kid.clone()))
+    }
+
+    /// Opens a key pair unless it is open. Talks to a device.
+    async fn open(&self, key: &KeyConfig) -> Result<(), LifecycleError> {
+        let ring = Arc::clone(&self.chancery.keyring);
+        if ring.lookup_signer(&key.signer_kid).is_some() {
+            return Ok(());
+        }
+        let published = self.chancery.registry.load_full();
+        let registered = match published.registry.signer(key.signer_kid.as_str()) {
+            Some(record) => Registered::Yes(record.public_key().map_err(PublishError::from)?.map(Box::new)),
+            None => Registered::No,
+        };
+        let spec = backends::spec(key, registered);
+        let opened = tokio::task::spawn_blocking(move || ring.add(spec)).await;
+        opened.map_err(|_| LifecycleError::Died)??;
+        self.chancery.halts.halt_new_keys(&self.chancery.keyring);
+        Ok(())
+    }
+
+    /// Publishes the records as `change` leaves them, and serves them.
+    async fn republish(
+        &self,
+        change: impl FnOnce(&mut Vec<chancery_format::registry::SignerRecord>),
+    ) -> Result<chancery_format::LeafIndex, LifecycleError> {
+        let chancery = &self.chancery;
+        let revised =
+            registry_publisher::revise(&chancery.roll, &chancery.keyring, &self.signers_file, change);
+        let (published, index) = revised.await?;
+        chancery.metrics.registry_published(published.version);
+        chancery.registry.store(Arc::new(published));
+        Ok(index)
+    }
+
+    /// How requests see a key pair of a name.
+    fn entry(&self, key: &KeyConfig) -> Option<KeyEntry> {
+        let keyring = &self.chancery.keyring;
+        let info = keyring.lookup_signer(&key.signer_kid)?;
+        let backend = self.config.backends.iter().find(|backend| backend.name == key.backend)?;
+        let co_signer = key.co_signer.as_ref().and_then(|kid| keyring.lookup(kid));
+        let is_ledger_key = key.kid == self.config.ledger.signing_key;
+        Some(KeyEntry::new(&info, co_signer.as_deref(), key, &backend.kind, is_ledger_key))
+    }
+}
+
+impl From<LifecycleError> for Problem {
+    fn from(error: LifecycleError) -> Self {
+        use crate::problem::Code;
+        match error {
+            LifecycleError::Governance(error) => error.into(),
+            LifecycleError::UnknownKey(_) => Self::new(Code::UnknownKid, error.to_string()),
+            LifecycleError::Open(_) | LifecycleError::WrongState(_) => {
+                Self::new(Code::WrongState, error.to_string())
+            }
+            LifecycleError::Key(error) => error.into(),
+            error => Self::internal(error),
+        }
+    }
+}
