@@ -5,7 +5,9 @@
 
 use std::collections::HashSet;
 
-use cedar_policy::{Authorizer, Context, Entities, Entity, PolicySet, Request, RestrictedExpression};
+use cedar_policy::{
+    AuthorizationError, Authorizer, Context, Entities, Entity, PolicySet, Request, RestrictedExpression,
+};
 
 use crate::question::{Circumstances, Question, What, Who};
 use crate::schema::Kind;
@@ -51,8 +53,8 @@ impl Asked {
     pub(crate) fn verdict(&self, authorizer: &Authorizer, alone: &PolicySet) -> Verdict {
         let response = authorizer.is_authorized(&self.request, alone, &self.entities);
         let diagnostics = response.diagnostics();
-        if let Some(error) = diagnostics.errors().next() {
-            return Verdict::Failed(error.to_string());
+        if let Some(AuthorizationError::PolicyEvaluationError(error)) = diagnostics.errors().next() {
+            return Verdict::Failed(error.inner().to_string());
         }
         if diagnostics.reason().next().is_some() { Verdict::Applies } else { Verdict::DoesNotApply }
     }

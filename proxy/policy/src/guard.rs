@@ -21,6 +21,7 @@ pub(crate) enum Guard {
     Has(Field),
     Compare(Comparison, Term, Term),
     Member(Term, Kind, Box<str>),
+    Is(Term, Kind),
 }
 
 /// Comparisons the guard can make.
@@ -110,7 +111,9 @@ impl Guard {
             Self::Member(Term::What, kind, id) => {
                 Some(question.what.kind() == *kind && question.what.name() == &**id)
             }
-            Self::Member(..) => None,
+            Self::Is(Term::Who, kind) => Some(question.who.kind() == *kind),
+            Self::Is(Term::What, kind) => Some(question.what.kind() == *kind),
+            Self::Member(..) | Self::Is(..) => None,
         }
     }
 }
@@ -215,6 +218,12 @@ fn compile(expression: &Expr, depth: usize) -> Guard {
             }
             _ => Guard::Unknown,
         },
+        Expr::Is { expr, entity_type, in_expr: None } => {
+            match (term(expr), Kind::of(&entity_type.to_string())) {
+                (Some(term), Some(kind)) => Guard::Is(term, kind),
+                _ => Guard::Unknown,
+            }
+        }
         _ => Guard::Unknown,
     }
 }
