@@ -2,9 +2,8 @@
 //!
 //! `cargo run --release -p chancery-policy --example decide`
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measuring program for one person")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measuring program for one person")]
 
-use std::fmt::Write as _;
 use std::time::Instant;
 
 use chancery_format::SignatureAlgorithm;
@@ -23,15 +22,22 @@ fn main() {
             "@id(\"p{number}\") permit (principal, action == Action::\"sign\", resource) when {{ context has purpose && context.purpose == \"p{number}\" }};\n"
         )
     };
+    let by_hour: fn(usize) -> String = |number| {
+        let hour = if number == 0 { "context.hour >= 0" } else { "context.hour > 20 || context.hour < 2" };
+        format!("@id(\"p{number}\") permit (principal, action, resource) when {{ {hour} }};\n")
+    };
     // Conditions that only Cedar understands.
     let by_pattern: fn(usize) -> String = |number| {
         format!(
             "@id(\"p{number}\") permit (principal, action == Action::\"sign\", resource) when {{ context has purpose && context.purpose like \"p{number}\" }};\n"
         )
     };
-    for (kind, policy) in
-        [("principal ==", by_name), ("unscoped, when ==", by_condition), ("unscoped, when like", by_pattern)]
-    {
+    for (kind, policy) in [
+        ("principal ==", by_name),
+        ("unscoped, when ==", by_condition),
+        ("unscoped, when <", by_hour),
+        ("unscoped, when like", by_pattern),
+    ] {
         for count in [1, 100, 1_000, 10_000] {
             measure(kind, policy, count);
         }
@@ -39,12 +45,19 @@ fn main() {
 }
 
 fn measure(kind: &str, policy: fn(usize) -> String, count: usize) {
-    let mut text = String::new();
+    let mut files = vec![(String::new(), String::new()); 4];
     for number in 0..count {
-        text.write_str(&policy(number)).unwrap();
+        let (name, text) = &mut files[number % 4];
+        *name = format!("{}.cedar", number % 4);
+        text.push_str(&policy(number));
     }
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .filter(|(name, _)| !name.is_empty())
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
     let start = Instant::now();
-    let set = PolicySet::parse(&[("all.cedar", &text)], false).unwrap();
+    let set = PolicySet::parse(&files, false).unwrap();
     let load = start.elapsed();
     let rounds = if kind.ends_with("like") { ROUNDS.min(2_000_000 / count) } else { ROUNDS };
     let questions: Vec<Question> = (0..100).map(|number| question(number * count / 100)).collect();

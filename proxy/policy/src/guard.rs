@@ -48,7 +48,7 @@ pub(crate) enum Term {
 }
 
 /// An attribute of the context or of a key.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Field {
     Purpose,
     Dialect,
@@ -89,6 +89,35 @@ impl Guard {
     /// Whether the condition is surely false for this question, and surely does not fail.
     pub(crate) fn is_false(&self, question: &Question) -> bool {
         self.value(question) == Some(false)
+    }
+
+    /// A field and the text it must have, or else the condition is surely false: the first such
+    /// comparison, when all in front of it is known for every question.
+    pub(crate) fn key(&self) -> Option<(Field, &str)> {
+        match self {
+            Self::And(left, right) => match left.key() {
+                Some(key) => Some(key),
+                None if left.is_always_known() => right.key(),
+                None => None,
+            },
+            Self::Compare(Comparison::Equal, Term::Field(field), Term::Text(text))
+            | Self::Compare(Comparison::Equal, Term::Text(text), Term::Field(field)) => Some((*field, text)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is true or false for every question, never unknown.
+    fn is_always_known(&self) -> bool {
+        match self {
+            Self::Not(inner) => inner.is_always_known(),
+            Self::And(left, right) | Self::Or(left, right) => {
+                left.is_always_known() && right.is_always_known()
+            }
+            Self::Has(_) | Self::Is(Term::Who | Term::What, _) | Self::Member(Term::Who | Term::What, ..) => {
+                true
+            }
+            Self::Unknown | Self::Compare(..) | Self::Is(..) | Self::Member(..) => false,
+        }
     }
 
     fn value(&self, question: &Question) -> Option<bool> {
@@ -176,6 +205,14 @@ impl Field {
             _ => self.value(question).is_some(),
         };
         Some(set)
+    }
+
+    /// Its text; `None` when it is not there or is no text.
+    pub(crate) fn text(self, question: &Question) -> Option<&str> {
+        match self.value(question) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
     }
 
     /// `None` when it is not there, or is no value the guard compares.

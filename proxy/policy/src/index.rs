@@ -2,11 +2,13 @@
 //!
 //! Every policy lies in the bucket of what its scope asks of principal, act and resource, once for each act
 //! it lists. A question opens the buckets it could lie in: itself and each group or role, or the type, or
-//! anything. What it finds is a superset of the policies that apply; Cedar then judges each, scope
-//! included, so the index can only save work and never change an answer.
+//! anything. In a bucket, policies whose condition asks for one text of one field lie together by that text,
+//! and a question that has another text there passes them by. What it finds is a superset of the policies that apply; Cedar then judges each, scope
+//! conditions included, so the index can only save work and never change an answer.
 
 use std::collections::HashMap;
 
+use crate::guard::{Field, Guard};
 use crate::question::{Act, Question};
 use crate::schema::Kind;
 use crate::scope::{Scope, Side};
@@ -19,25 +21,59 @@ enum Slot {
     One(u32),
 }
 
+/// Policies of one scope.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// Those that ask for no text.
+    any: Vec<u32>,
+    /// Those that do, by field.
+    fields: Vec<(Field, HashMap<Box<str>, Vec<u32>>)>,
+}
+
+impl Bucket {
+    fn add(&mut self, number: u32, key: Option<(Field, &str)>) {
+        let Some((field, text)) = key else {
+            self.any.push(number);
+            return;
+        };
+        match self.fields.iter_mut().find(|(found, _)| *found == field) {
+            Some((_, texts)) => texts.entry(text.into()).or_default().push(number),
+            None => self.fields.push((field, HashMap::from([(text.into(), vec![number])]))),
+        }
+    }
+
+    fn find(&self, question: &Question, found: &mut Vec<u32>) {
+        found.extend_from_slice(&self.any);
+        for (field, texts) in &self.fields {
+            match field.text(question) {
+                Some(text) => found.extend(texts.get(text).into_iter().flatten()),
+                // Whether they are false or fail is not for the index to say.
+                None => found.extend(texts.values().flatten()),
+            }
+        }
+    }
+}
+
 /// Policies by scope.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     names: HashMap<Kind, HashMap<Box<str>, u32>>,
     names_count: u32,
-    buckets: HashMap<(Slot, Option<Act>, Slot), Vec<u32>>,
+    buckets: HashMap<(Slot, Option<Act>, Slot), Bucket>,
 }
 
 impl Index {
     /// Files the policy with this number.
-    pub(crate) fn add(&mut self, number: u32, scope: &Scope) {
+    pub(crate) fn add(&mut self, number: u32, scope: &Scope, guard: Option<&Guard>) {
         let (Some(who), Some(what)) = (self.slot(&scope.who), self.slot(&scope.what)) else {
             return;
         };
+        let key = guard.and_then(Guard::key);
         match &scope.acts {
-            None => self.buckets.entry((who, None, what)).or_default().push(number),
+            None => self.buckets.entry((who, None, what)).or_default().add(number, key),
             Some(acts) => {
                 for act in acts {
-                    self.buckets.entry((who, Some(*act), what)).or_default().push(number);
+                    self.buckets.entry((who, Some(*act), what)).or_default().add(number, key);
                 }
             }
         }
@@ -51,7 +87,7 @@ impl Index {
             for act in [None, Some(question.act)] {
                 for what in &whats {
                     if let Some(bucket) = self.buckets.get(&(who, act, *what)) {
-                        found.extend_from_slice(bucket);
+                        bucket.find(question, &mut found);
                     }
                 }
             }

@@ -14,8 +14,7 @@ use chancery_format::Hash;
 
 use crate::annotations::{self, Annotations};
 use crate::decision::{Lift, PolicyId};
-use crate::guard::Guard;
-use crate::limits::{FILE_BYTES_MAX, FILES_MAX, NESTING_MAX, POLICIES_MAX, POLICY_BYTES_MAX, PROBLEMS_MAX};
+use crate::limits::{FILE_BYTES_MAX, FILES_MAX, NESTING_MAX, OPERATORS_MAX, POLICIES_MAX, POLICY_BYTES_MAX, PROBLEMS_MAX};
 use crate::problem::{PolicyProblem, Position};
 use crate::schema::schema;
 use crate::scope::Scope;
@@ -30,7 +29,6 @@ pub(crate) struct Compiled {
     pub(crate) id: PolicyId,
     pub(crate) lift: Option<Lift>,
     pub(crate) scope: Scope,
-    pub(crate) guard: Option<Guard>,
     pub(crate) policy: Policy,
     /// The policy in a set of its own, as Cedar wants it.
     pub(crate) alone: CedarSet,
@@ -132,7 +130,7 @@ fn bounds(files: &[(&str, &str)]) -> Vec<PolicyProblem> {
 }
 
 fn parse(number: usize, source: &Source<'_>) -> Result<Policy, Vec<PolicyProblem>> {
-    let Piece { text, nesting, .. } = source.piece;
+    let Piece { text, nesting, operators, .. } = source.piece;
     if text.len() > POLICY_BYTES_MAX {
         let message = format!("the policy is {} bytes long, at most {POLICY_BYTES_MAX}", text.len());
         return Err(vec![source.problem(0, message, "split it, or look for a missing `;`".to_owned())]);
@@ -140,6 +138,10 @@ fn parse(number: usize, source: &Source<'_>) -> Result<Policy, Vec<PolicyProblem
     if nesting > NESTING_MAX {
         let message = format!("brackets are nested {nesting} deep, at most {NESTING_MAX}");
         return Err(vec![source.problem(0, message, "simplify the condition".to_owned())]);
+    }
+    if operators > OPERATORS_MAX {
+        let message = format!("the policy has {operators} operators and clauses, at most {OPERATORS_MAX}");
+        return Err(vec![source.problem(0, message, "use sets, or split it".to_owned())]);
     }
     Policy::parse(Some(CedarId::new(number.to_string())), text).map_err(|errors| {
         errors.iter().map(|error| source.cedar(number, DetailedError::from(error))).collect()
@@ -195,7 +197,6 @@ fn compile(source: &Source<'_>, policy: Policy, annotations: Annotations) -> Com
         id: annotations.id,
         lift: annotations.lift,
         scope: Scope::of(&policy),
-        guard: Guard::of(&policy),
         alone: CedarSet::from_policies([policy.clone()]).expect("one policy has no namesake"),
         policy,
         file: Arc::clone(&source.file),

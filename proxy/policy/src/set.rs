@@ -14,6 +14,7 @@ use chancery_format::Hash;
 
 use crate::ask::{Asked, Verdict};
 use crate::decision::{Condition, Decision, DenyReason, PolicyId};
+use crate::guard::Guard;
 use crate::index::Index;
 use crate::parse::{self, Compiled};
 use crate::problem::PolicyProblem;
@@ -28,6 +29,8 @@ pub const DEFAULT_ROLES: &str = include_str!("roles.cedar");
 /// Policies, checked, indexed and hashed. Immutable; replaced whole on reload.
 pub struct PolicySet {
     policies: Vec<Compiled>,
+    /// By number, as the policies; apart from them so that many can be asked quickly.
+    guards: Vec<Option<Guard>>,
     index: Index,
     authorizer: Authorizer,
     sha256: Hash,
@@ -57,10 +60,11 @@ impl PolicySet {
         files.sort_unstable_by_key(|(name, _)| *name);
         let policies = parse::check(&files)?;
         let mut index = Index::default();
-        for (number, policy) in (0u32..).zip(&policies) {
-            index.add(number, &policy.scope);
+        let guards: Vec<_> = policies.iter().map(|policy| Guard::of(&policy.policy)).collect();
+        for ((number, policy), guard) in (0u32..).zip(&policies).zip(&guards) {
+            index.add(number, &policy.scope, guard.as_ref());
         }
-        Ok(Self { policies, index, authorizer: Authorizer::new(), sha256: parse::hash(&files) })
+        Ok(Self { policies, guards, index, authorizer: Authorizer::new(), sha256: parse::hash(&files) })
     }
 
     /// SHA-256 over names and texts of the files: what a decision's record names.
@@ -100,8 +104,12 @@ impl PolicySet {
         let candidates = self.index.candidates(question);
         let possible: Vec<&Compiled> = candidates
             .iter()
-            .filter_map(|number| self.policies.get(*number as usize))
-            .filter(|policy| !policy.guard.as_ref().is_some_and(|guard| guard.is_false(question)))
+            .map(|number| *number as usize)
+            .filter(|number| {
+                let guard = self.guards.get(*number).and_then(Option::as_ref);
+                !guard.is_some_and(|guard| guard.is_false(question))
+            })
+            .filter_map(|number| self.policies.get(number))
             .collect();
         if possible.is_empty() {
             return Ok(possible);

@@ -5,6 +5,9 @@
 //! blank space and comments between policies: what remains after the last semicolon is a policy too, which
 //! Cedar then refuses.
 
+/// What Cedar's tree grows deeper by.
+const OPERATORS: [&str; 9] = ["&&", "||", "+", "-", "*", "!", ".", "else", "{"];
+
 /// One policy as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Piece<'t> {
@@ -14,12 +17,15 @@ pub(crate) struct Piece<'t> {
     pub(crate) text: &'t str,
     /// Deepest nesting of brackets.
     pub(crate) nesting: usize,
+    /// What may make its tree deeper, clause by clause and operator by operator. Counts some words that
+    /// only look like `else`, never too few.
+    pub(crate) operators: usize,
 }
 
 /// The policies of a file, in order.
 pub(crate) fn pieces(file: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
-    let mut open: Option<(usize, usize)> = None;
+    let mut open: Option<Piece<'_>> = None;
     let mut depth = 0usize;
     let mut chars = file.char_indices().peekable();
     while let Some((offset, char)) = chars.next() {
@@ -31,24 +37,27 @@ pub(crate) fn pieces(file: &str) -> Vec<Piece<'_>> {
         if char.is_whitespace() && open.is_none() {
             continue;
         }
-        let (start, mut nesting) = open.unwrap_or((offset, 0));
+        let mut piece = open.unwrap_or(Piece { offset, text: "", nesting: 0, operators: 0 });
         match char {
             '"' => skip_string(&mut chars),
             '(' | '[' | '{' => {
                 depth += 1;
-                nesting = nesting.max(depth);
+                piece.nesting = piece.nesting.max(depth);
             }
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        open = Some((start, nesting));
+        let rest = file.get(offset..).unwrap_or_default();
+        piece.operators += usize::from(OPERATORS.iter().any(|operator| rest.starts_with(operator)));
+        open = Some(piece);
         if char == ';' {
-            pieces.push(Piece { offset: start, text: file.get(start..=offset).unwrap_or_default(), nesting });
+            let text = file.get(piece.offset..=offset).unwrap_or_default();
+            pieces.push(Piece { text, ..piece });
             (open, depth) = (None, 0);
         }
     }
-    if let Some((offset, nesting)) = open {
-        pieces.push(Piece { offset, text: file.get(offset..).unwrap_or_default(), nesting });
+    if let Some(piece) = open {
+        pieces.push(Piece { text: file.get(piece.offset..).unwrap_or_default(), ..piece });
     }
     pieces
 }
@@ -85,5 +94,11 @@ mod tests {
         let found: Vec<_> =
             pieces("a(([{}])); b(); \"((((\";").into_iter().map(|piece| piece.nesting).collect();
         assert_eq!(found, [4, 1, 0]);
+        let found: Vec<_> =
+            pieces("a && b || c; {x + y - z}; if a then b else c.d; \"&&\";")
+                .into_iter()
+                .map(|piece| piece.operators)
+                .collect();
+        assert_eq!(found, [2, 3, 2, 0]);
     }
 }
