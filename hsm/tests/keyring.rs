@@ -391,6 +391,6 @@ fn keys_are_found_by_either_name() {
     let by_signer = ring.lookup_signer(&"rsa-sha256-v1".parse().unwrap()).unwrap();
     assert_eq!((by_kid.signer_kid.as_str(), by_signer.kid.as_str()), ("rsa-sha256-v1", "rsa-sha256"));
     assert!(ring.lookup(&"rsa-sha256-v1".parse().unwrap()).is_none());
-    assert_eq!(ring.keys().count(), SignatureAlgorithm::ALL.len() + 1);
+    assert_eq!(ring.keys().len(), SignatureAlgorithm::ALL.len() + 1);
     assert_eq!(ring.ledger_key().unwrap().kid.as_str(), "ledger");
 }

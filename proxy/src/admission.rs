@@ -6,6 +6,7 @@
 //! only in [`Permit::into_intent`], so what was not admitted cannot even be written down as an intent.
 //! Who is refused is recorded by `refusals.rs`, without waiting.
 
+pub mod authority;
 pub mod policy;
 pub mod rate_limit;
 mod refusal;
@@ -320,6 +321,7 @@ mod tests {
             streams: vec!["orders/*".parse().unwrap()],
             read_payloads: false,
             rate: Rate { per_second: 1, burst: 2 },
+            groups: Vec::new(),
         };
         Admission::new(Policy::compile(&[grant], None).unwrap())
     }

@@ -23,11 +23,13 @@ use chancery_format::{
 };
 use chancery_hsm::{KeyInfo, Keyring};
 use chancery_ledger::{Clock, Roll};
+use chancery_policy::KeyFacts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::checkpoints::RecentCheckpoints;
 pub use self::progress::Progress;
 use crate::admission::Admission;
+use crate::admission::authority::Authority;
 use crate::admission::policy::Policy;
 use crate::config::{BackendKind, Intents, KeyConfig};
 use crate::governance::Governance;
@@ -154,6 +156,8 @@ pub struct Parts {
     pub policy: Policy,
     /// What people decided so far.
     pub governance: Governance,
+    /// What policies say.
+    pub authority: Authority,
     /// `signers.json` as it stands.
     pub registry: PublishedRegistry,
     /// Leaves under the latest recorded checkpoint.
@@ -182,6 +186,8 @@ pub struct Chancery {
     pub halts: Arc<Halts>,
     /// What people decided.
     pub governance: Governance,
+    /// What policies say.
+    pub authority: Arc<Authority>,
     /// Refusals on their way to the ledger.
     pub refusals: Refusals,
     /// Checkpoints and archive epochs.
@@ -210,6 +216,7 @@ pub struct Slot(#[expect(dead_code, reason = "held for its Drop")] OwnedSemaphor
 impl Chancery {
     /// The service, open for requests.
     pub fn new(parts: Parts) -> Self {
+        parts.authority.set_keys(parts.keys.iter().map(|key| facts(key, &parts.keyring)));
         let slots = parts.limits.requests_in_flight_max.min(Semaphore::MAX_PERMITS);
         Self {
             roll: parts.roll,
@@ -217,6 +224,7 @@ impl Chancery {
             admission: Admission::new(parts.policy),
             halts: Arc::clone(parts.governance.halts()),
             governance: parts.governance,
+            authority: Arc::new(parts.authority),
             refusals: Refusals::new(parts.limits.refusals_queue_max),
             progress: Progress::new(parts.checkpointed, parts.archived),
             checkpoints: RecentCheckpoints::default(),
@@ -247,6 +255,7 @@ impl Chancery {
     /// Puts another key pair behind a name. Requests under way keep the one they were admitted for.
     pub fn replace_key(&self, entry: KeyEntry) {
         let entry = Arc::new(entry);
+        self.authority.set_keys([facts(&entry, &self.keyring)]);
         self.keys.rcu(|keys| {
             let mut keys = BTreeMap::clone(keys);
             keys.insert(entry.kid.clone(), Arc::clone(&entry));
@@ -297,6 +306,18 @@ impl Chancery {
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
+}
+
+/// A key as policies see it.
+fn facts(key: &KeyEntry, keyring: &Keyring) -> (Kid, KeyFacts) {
+    let backend = keyring.lookup_signer(&key.signer_kid).map(|info| info.backend.clone());
+    let facts = KeyFacts {
+        algorithm: key.algorithm,
+        purpose: key.purpose.as_str().to_owned(),
+        backend: backend.unwrap_or_default(),
+        is_ledger_key: key.is_ledger_key,
+    };
+    (key.kid.clone(), facts)
 }
 
 impl std::fmt::Debug for Chancery {

@@ -10,6 +10,7 @@
 mod effective;
 mod environment;
 mod load;
+mod people;
 mod pkcs11;
 mod reader;
 #[cfg(test)]
@@ -22,11 +23,13 @@ use std::time::Duration;
 
 use chancery_format::names::Purpose;
 use chancery_format::{Kid, Origin, Rung, SignatureAlgorithm};
+use chancery_identity::ProviderConfig;
 use chancery_pkcs11::TokenSelector;
 use chancery_yubihsm::{Connector, ForceAudit};
 
 pub use environment::{Environment, Variables, truthy};
 pub use load::{load, parse};
+pub use people::{Governance as GovernanceConfig, PolicyConfig};
 pub use reader::{Mistake, Mistakes};
 
 use crate::admission::policy::Grant;
@@ -44,6 +47,14 @@ pub struct Config {
     pub service: ServiceListener,
     /// Where probes and Prometheus connect: plain HTTP, so loopback unless the network is trusted.
     pub ops_address: SocketAddr,
+    /// Where people connect, if they do; needs [`Config::identity`].
+    pub admin_address: Option<SocketAddr>,
+    /// Who says who people are.
+    pub identity: Option<ProviderConfig>,
+    /// Who approves.
+    pub governance: Option<GovernanceConfig>,
+    /// What policies say.
+    pub policy: PolicyConfig,
     /// The ledger on this machine.
     pub ledger: LedgerConfig,
     /// Where epochs are archived; `None` only outside production.

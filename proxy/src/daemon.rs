@@ -22,15 +22,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chancery_format::Timestamp;
+use chancery_identity::Provider;
 use chancery_ledger::Clock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::admin::{Admin, AdminHandler};
 use crate::archiving::Archiving;
 use crate::chancery::Chancery;
 use crate::checkpointer::Checkpointer;
 use crate::config::{Config, Variables};
+use crate::governance::lifecycle::Lifecycle;
 use crate::listener::{Drained, Listener};
 use crate::ops::Ops;
 use crate::reconciling::Reconciler;
@@ -43,6 +46,9 @@ pub use failure::Failure;
 use halting::Sentinels;
 use reloading::Reloader;
 use status::DaemonStatus;
+
+/// How long a replaced key stays valid where the configuration says nothing, in hours: a week.
+const OVERLAP_HOURS: u32 = 168;
 
 /// The wall clock of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,6 +92,8 @@ struct Daemon {
     assembled: Assembled,
     log: Arc<LogGuard>,
     service: Listener<Service>,
+    admin: Option<Listener<AdminHandler>>,
+    lifecycle: Arc<Lifecycle>,
     ops: Ops,
 }
 
@@ -141,7 +149,27 @@ impl Daemon {
         );
         let service = service.await.map_err(|cause| failed(config.service.address, cause))?;
         let ops = Ops::bind(config.ops_address).await.map_err(|cause| failed(config.ops_address, cause))?;
-        Ok(Self { config, variables, assembled, log: Arc::new(log), service, ops })
+        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(chancery), &config));
+        let admin = match (config.admin_address, &config.identity) {
+            (Some(address), Some(identity)) => {
+                let admin = Admin::new(
+                    Arc::clone(chancery),
+                    Arc::clone(&lifecycle),
+                    Provider::new(identity.clone())?,
+                    config.governance.as_ref().map_or(OVERLAP_HOURS, |it| it.overlap_hours),
+                );
+                let bound = Listener::bind(
+                    address,
+                    Arc::clone(&assembled.authenticator),
+                    AdminHandler(Arc::new(admin)),
+                    config.limits.clone(),
+                    Arc::clone(&chancery.metrics),
+                );
+                Some(bound.await.map_err(|cause| failed(address, cause))?)
+            }
+            _ => None,
+        };
+        Ok(Self { config, variables, assembled, log: Arc::new(log), service, admin, lifecycle, ops })
     }
 
     async fn serve(self, ready_file: Option<PathBuf>) -> Result<(), Failure> {
@@ -150,7 +178,7 @@ impl Daemon {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
         let address = self.service.address().map_err(system)?;
         let ops_address = self.ops.address().map_err(system)?;
-        let Self { config, variables, assembled, log, service, ops } = self;
+        let Self { config, variables, assembled, log, service, admin, lifecycle, ops } = self;
         let Assembled { chancery, authenticator, archiving, last_records, mut fatal } = assembled;
 
         let stops = Stops::new();
@@ -170,7 +198,7 @@ impl Daemon {
         let findings = config.surplus_directory.clone();
         let reconciler = Reconciler::start(Arc::clone(&chancery), &last_records, findings).await?;
         let reloader = Reloader::new(Arc::clone(&chancery), authenticator, config.clone(), variables);
-        let background = background(
+        let mut background = background(
             &chancery,
             &checkpointer,
             archiving.as_ref(),
@@ -179,8 +207,12 @@ impl Daemon {
             reconciler,
             &stops.background,
         );
+        background.spawn(Arc::clone(&lifecycle).run(stops.background.subscribe()));
+        drop(lifecycle);
         let mut serving = tokio::spawn(service.serve(stops.listener.subscribe()));
-        announce(address, ops_address, ready_file.as_deref())?;
+        let admin_address = admin.as_ref().map(Listener::address).transpose().map_err(system)?;
+        let people = admin.map(|admin| tokio::spawn(admin.serve(stops.listener.subscribe())));
+        announce(address, ops_address, admin_address, ready_file.as_deref())?;
 
         let stopped = tokio::select! {
             _ = terminate.recv() => None,
@@ -189,7 +221,7 @@ impl Daemon {
             ended = &mut serving => Some(format!("the listener ended: {ended:?}")),
         };
         let parts = Parts { chancery, checkpointer, archiving, background, stops, config };
-        let finished = parts.take_down(serving, stopped.is_some()).await;
+        let finished = parts.take_down(serving, people, stopped.is_some()).await;
         let _ = ops_task.await;
         // The log's thread ends with its last holder: only now is there nothing left to say.
         drop(log);
@@ -203,11 +235,15 @@ impl Daemon {
 fn announce(
     address: std::net::SocketAddr,
     ops: std::net::SocketAddr,
+    admin: Option<std::net::SocketAddr>,
     ready_file: Option<&std::path::Path>,
 ) -> Result<(), Failure> {
     let url = format!("https://{address}");
     tracing::info!(%address, %ops, version = env!("CARGO_PKG_VERSION"), "serving");
     println!("serving {url} (health and metrics on http://{ops})");
+    if let Some(admin) = admin {
+        println!("people: https://{admin}");
+    }
     if let Some(file) = ready_file {
         let failed = |error: std::io::Error| Failure::Init {
             what: file.display().to_string(),
@@ -303,7 +339,12 @@ struct Parts {
 
 impl Parts {
     /// The drain; `dead` if the ledger stopped and there is nothing left to record.
-    async fn take_down(self, serving: tokio::task::JoinHandle<Drained>, dead: bool) -> Result<(), Failure> {
+    async fn take_down(
+        self,
+        serving: tokio::task::JoinHandle<Drained>,
+        people: Option<tokio::task::JoinHandle<Drained>>,
+        dead: bool,
+    ) -> Result<(), Failure> {
         let Self { chancery, checkpointer, archiving, mut background, stops, config } = self;
         notify::stopping();
         tracing::info!("shutting down: answering what is under way");
@@ -313,6 +354,9 @@ impl Parts {
             && drained.cut > 0
         {
             tracing::error!(connections = drained.cut, "connections were cut: their requests took too long");
+        }
+        if let Some(people) = people {
+            let _ = people.await;
         }
         if !chancery.idle(config.limits.drain_timeout).await {
             tracing::error!("key uses were still under way: recovery will close them as abandoned");

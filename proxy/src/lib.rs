@@ -24,10 +24,12 @@
 //! | `config.rs`, `config/`, `limits.rs`, `guards.rs` | what the operator wrote, every bound, what production refuses |
 //! | `daemon.rs` | builds, wires, drains |
 //! | `checkpointer.rs`, `registry_publisher.rs`, `archiving.rs` | what happens on a cadence |
+//! | `admin.rs` | the listener for people |
 //! | `governance.rs`, `halts.rs` | acts of people, and what they stop |
 //! | `ops.rs`, `telemetry.rs` | health, metrics, log lines |
 //! | `init.rs` | makes a ledger, or a throw-away instance |
 
+pub mod admin;
 pub mod admission;
 pub mod archiving;
 pub mod authenticate;

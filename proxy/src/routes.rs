@@ -190,7 +190,11 @@ fn receipt_form(headers: &HeaderMap) -> ReceiptForm {
 }
 
 /// Puts an answer into HTTP. A `HEAD` gets the headers of its `GET`.
-fn write(answer: &Result<Reply, Problem>, request_id: &RequestId, head: bool) -> Response<Full<Bytes>> {
+pub(crate) fn write(
+    answer: &Result<Reply, Problem>,
+    request_id: &RequestId,
+    head: bool,
+) -> Response<Full<Bytes>> {
     let (status, media_type, caching, body) = match answer {
         Ok(reply) => (reply.status, reply.media_type, reply.caching, reply.body.clone()),
         Err(problem) => {

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 MEMBERS = {*"actor eventType hash id payload prevHash seq signer_kid stream ts version".split()}
 MORE, HALF = {"manifestSignatureId", "metadata"}, 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0
 OUTCOME = re.compile(r"signing\.signature\.(issued|failed|abandoned|anchored|checking)")
-OWN = re.compile(r"(signing|signer|ledger|kill_switch)\..*|registry\.published|request\.refused|policy\.loaded")
+ACT = re.compile(r"(governance|kill_switch|signer\.rotation)\..*|signer\.(testing|tested|compromise)|ledger\.reverified")
+OWN = re.compile(r"(signing|signer|ledger|kill_switch|governance)\..*|registry\.published|request\.refused|policy\.loaded")
 TILE = re.compile(r"tile/(entries|[0-7])/((?:x\d{3}/)*\d{3})(?:\.p/([1-9]\d{0,2}))?")
 WRONG = (UnsupportedAlgorithm, ValueError, KeyError, TypeError, AttributeError, InvalidSignature, RecursionError)
 HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
@@ -138,8 +139,10 @@ class Verifier:
         own, outcome = OWN.fullmatch(kind), OUTCOME.fullmatch(kind)
         right = f"{self.tag}{0x8000 | index >> 48:04x}-{index & (1 << 48) - 1:012x}"
         need(id == right or not own and not re.fullmatch(self.tag + "[89ab][0-9a-f]{3}-[0-9a-f]{12}", id), "id")
-        ours = [event["stream"] == "chancery", event["actor"] == "chancery"]
-        need(all(ours) and not outcome or not any(ours) and (outcome or not own), "reserved name")
+        home, homes = "chancery/governance" if ACT.fullmatch(kind) else "chancery", ("chancery", "chancery/governance")
+        mine = event["stream"] == home and event["actor"] == "chancery"
+        half = event["stream"] in homes or event["actor"] == "chancery"
+        need(mine and not outcome or not half and (outcome or not own), "reserved name")
         need(event["signer_kid"] in self.ledger, "does not stand under a ledger key")
         opening = ("ledger.opened", self.origin, 1)
         need(kind != opening[0] if index else (kind, payload["origin"], payload["formatVersion"]) == opening, "opening")

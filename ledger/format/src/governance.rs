@@ -14,7 +14,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use act::{Act, Scope, ScopeError};
-pub use approval::{ApprovalError, Approver, Verdict, statement};
+pub use approval::{ApprovalError, Approver, ApproverKey, Verdict, statement};
 pub use state::{Fault, Halt, Proposal, ProposalStatus, Rotation, RotationStep, State};
 
 use crate::algorithm::SignatureAlgorithm;

@@ -14,7 +14,9 @@ use chancery_format::Hash;
 
 use crate::annotations::{self, Annotations};
 use crate::decision::{Lift, PolicyId};
-use crate::limits::{FILE_BYTES_MAX, FILES_MAX, NESTING_MAX, OPERATORS_MAX, POLICIES_MAX, POLICY_BYTES_MAX, PROBLEMS_MAX};
+use crate::limits::{
+    FILE_BYTES_MAX, FILES_MAX, NESTING_MAX, OPERATORS_MAX, POLICIES_MAX, POLICY_BYTES_MAX, PROBLEMS_MAX,
+};
 use crate::problem::{PolicyProblem, Position};
 use crate::schema::schema;
 use crate::scope::Scope;

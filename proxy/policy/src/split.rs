@@ -94,11 +94,10 @@ mod tests {
         let found: Vec<_> =
             pieces("a(([{}])); b(); \"((((\";").into_iter().map(|piece| piece.nesting).collect();
         assert_eq!(found, [4, 1, 0]);
-        let found: Vec<_> =
-            pieces("a && b || c; {x + y - z}; if a then b else c.d; \"&&\";")
-                .into_iter()
-                .map(|piece| piece.operators)
-                .collect();
+        let found: Vec<_> = pieces("a && b || c; {x + y - z}; if a then b else c.d; \"&&\";")
+            .into_iter()
+            .map(|piece| piece.operators)
+            .collect();
         assert_eq!(found, [2, 3, 2, 0]);
     }
 }

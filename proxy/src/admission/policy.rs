@@ -95,6 +95,8 @@ pub struct Grant {
     pub read_payloads: bool,
     /// How often it may ask.
     pub rate: Rate,
+    /// Groups it is in, for policies.
+    pub groups: Vec<String>,
 }
 
 /// One principal's compiled grants.
@@ -108,6 +110,7 @@ pub struct Grants {
     operations: u8,
     streams: Box<[StreamPattern]>,
     read_payloads: bool,
+    groups: Box<[String]>,
     bucket: Arc<Bucket>,
 }
 
@@ -126,6 +129,7 @@ impl Grants {
             streams: Vec::new(),
             read_payloads: false,
             rate: Rate { per_second: 1, burst: 1 },
+            groups: Vec::new(),
         };
         compile_one(&grant, rule, act, None)
     }
@@ -168,6 +172,11 @@ impl Grants {
     /// Whether payloads written by others may be read.
     pub const fn reads_payloads(&self) -> bool {
         self.read_payloads
+    }
+
+    /// Groups the principal is in.
+    pub fn groups(&self) -> &[String] {
+        &self.groups
     }
 
     /// The principal's rate.
@@ -248,6 +257,7 @@ fn compile_one(
         operations: grant.operations.iter().fold(0, |bits, operation| bits | bit(*operation)),
         streams: grant.streams.clone().into(),
         read_payloads: grant.read_payloads,
+        groups: grant.groups.clone().into(),
         bucket: carried.unwrap_or_else(|| Arc::new(Bucket::new(grant.rate))),
     })
 }
@@ -259,6 +269,7 @@ fn canonical(grants: &[Grant]) -> CanonicalJson {
         .map(|grant| {
             serde_json::json!({
                 "burst": grant.rate.burst,
+                "groups": grant.groups,
                 "kids": grant.kids,
                 "name": grant.principal,
                 "operations": grant.operations.iter().map(|operation| operation.as_str()).collect::<Vec<_>>(),
@@ -286,6 +297,7 @@ mod tests {
             streams: vec!["audit/eu".parse().unwrap(), "orders/*".parse().unwrap()],
             read_payloads: false,
             rate: Rate { per_second: 10, burst: 1 },
+            groups: Vec::new(),
         }
     }
 

@@ -19,8 +19,13 @@ pub(super) fn render(config: &Config) -> String {
         Some(("backends", list(&config.backends, backend))),
         Some(("keys", list(&config.keys, key))),
     ];
+    let people = super::people::render(config);
     let rendered = format!("environment = {}\n", text(config.environment.as_str()));
-    tables.into_iter().flatten().fold(rendered, |rendered, (name, value)| rendered + &one(name, value))
+    tables
+        .into_iter()
+        .flatten()
+        .chain(people)
+        .fold(rendered, |rendered, (name, value)| rendered + &one(name, value))
 }
 
 fn kill_switch(config: &Config) -> Option<Value> {
@@ -81,7 +86,9 @@ fn listeners(config: &Config) -> Value {
         ("client_ca_file", path(&service.client_ca_file)),
     ]);
     let service_table = with(service_table, "crl_file", service.crl_file.as_deref().map(path));
-    table([("service", service_table), ("ops", table([("address", text(&config.ops_address.to_string()))]))])
+    let at = |address: std::net::SocketAddr| table([("address", text(&address.to_string()))]);
+    let both = table([("service", service_table), ("ops", at(config.ops_address))]);
+    with(both, "admin", config.admin_address.map(at))
 }
 
 fn ledger(config: &Config) -> Value {
@@ -189,6 +196,7 @@ fn principal(principal: &PrincipalConfig) -> Value {
         ("read_payloads", Value::Boolean(grant.read_payloads)),
         ("rate_per_second", number(grant.rate.per_second)),
         ("burst", number(grant.rate.burst)),
+        ("groups", texts(&grant.groups)),
     ]);
     with(value, "common_name", principal.common_name.as_deref().map(text))
 }

@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use super::environment::{Environment, Variables};
 use super::reader::{Document, Mistake, Mistakes, Section};
-use super::{ArchiveConfig, BackendConfig, Config, KeyConfig, LedgerConfig, PrincipalConfig, sections};
+use super::{BackendConfig, Config, KeyConfig, LedgerConfig, PrincipalConfig, people, sections};
 use crate::admission::policy::Operation;
 use crate::limits::Limits;
 
@@ -53,7 +53,17 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     let listeners = root.required_section("listeners");
     let service = sections::service(&listeners.required_section("service"));
     let ops = sections::ops(&listeners.section("ops"));
+    let admin_section = listeners.section("admin");
+    let admin_address = admin_section.is_present().then(|| sections::admin(&admin_section));
     listeners.finish();
+    let identity_section = root.section("identity");
+    let identity = identity_section.is_present().then(|| people::identity(&identity_section));
+    let governance_section = root.section("governance");
+    let governance = governance_section.is_present().then(|| people::governance(&governance_section));
+    let policy = people::policy(&root.section("policy"));
+    if admin_section.is_present() && !identity_section.is_present() {
+        admin_section.mistake("needs [identity]: people are known by their provider's tokens".to_owned());
+    }
     let ledger_section = root.required_section("ledger");
     let ledger = sections::ledger(&ledger_section);
     let archive_section = root.section("archive");
@@ -83,6 +93,10 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
         environment: if variables.says_production() { Environment::Production } else { environment? },
         service: service?,
         ops_address: ops?,
+        admin_address: optional(admin_address)?,
+        identity: optional(identity)?,
+        governance: optional(governance)?,
+        policy: policy?,
         ledger: ledger?,
         archive: optional(archive)?,
         backends: values(backends)?,
@@ -97,11 +111,11 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
 
 /// `Some(None)` if absent, `None` if it was there and wrong.
 #[expect(clippy::option_option, reason = "absent and wrong are different")]
-fn optional(archive: Option<Option<ArchiveConfig>>) -> Option<Option<ArchiveConfig>> {
-    match archive {
+fn optional<T>(section: Option<Option<T>>) -> Option<Option<T>> {
+    match section {
         None => Some(None),
         Some(None) => None,
-        Some(Some(archive)) => Some(Some(archive)),
+        Some(Some(value)) => Some(Some(value)),
     }
 }
 

@@ -65,6 +65,12 @@ pub(super) fn ops(section: &Section<'_, '_>) -> Option<SocketAddr> {
     address
 }
 
+pub(super) fn admin(section: &Section<'_, '_>) -> Option<SocketAddr> {
+    let address = section.address("address", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8444));
+    section.finish();
+    address
+}
+
 pub(super) fn ledger(section: &Section<'_, '_>) -> Option<LedgerConfig> {
     let directory = section.required_path("directory", "\"ledger\"");
     let origin = section.required_parsed("origin", "\"log.example/chancery\"");
@@ -245,12 +251,13 @@ pub(super) fn principal(section: &Section<'_, '_>) -> Option<PrincipalConfig> {
     let read_payloads = section.flag("read_payloads", false);
     let rate = section.number("rate_per_second", 1_000, 1, 1_000_000);
     let burst = section.number("burst", rate.unwrap_or(1), 1, 1_000_000);
+    let groups = section.list::<String>("groups");
     section.finish();
     let principal = named(section, principal?, common_name.is_some())?;
     let rate = Rate { per_second: u32::try_from(rate?).ok()?, burst: u32::try_from(burst?).ok()? };
     let (kids, operations, streams, read_payloads) = (kids?, operations?, streams?, read_payloads?);
     Some(PrincipalConfig {
-        grant: Grant { principal, kids, operations, streams, read_payloads, rate },
+        grant: Grant { principal, kids, operations, streams, read_payloads, rate, groups: groups? },
         common_name,
     })
 }

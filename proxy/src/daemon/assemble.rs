@@ -12,6 +12,7 @@ use super::backends;
 use super::failure::Failure;
 use super::reloading::{directory, grants};
 use super::{SystemClock, random};
+use crate::admission::authority::Authority;
 use crate::admission::policy::Policy;
 use crate::archiving::Archiving;
 use crate::authenticate::Authenticator;
@@ -47,6 +48,8 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     let tls = Arc::new(Tls::load(&config.service, UnixTime::now())?);
     metrics.tls_files(&tls);
     let policy = Policy::compile(&grants(&config.principals), None).map_err(Failure::Policy)?;
+    let authority = Authority::load(config.policy.directory.clone(), config.environment.as_str());
+    let authority = authority.map_err(Failure::Policies)?;
     let authenticator = Arc::new(Authenticator::new(tls, directory(&config.principals)));
 
     let (roll, fatal) = open_ledger(config).await?;
@@ -72,8 +75,10 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         registry_publisher::publish(&roll, &keyring, &succession, &config.ledger.signers_file).await?;
     metrics.registry_published(registry.version);
     let governance = Governance::recover(&roll, &keyring, Arc::new(SystemClock)).await?;
+    governance.configure(config.governance.as_ref().map(|it| &it.roster)).await?;
     let archiving = Archiving::start(config, &roll, Arc::clone(&metrics)).await?;
     roll.enrol_event(policy_loaded(&policy.sha256()), None).await?;
+    roll.enrol_event(policy_loaded(&authority.sha256()), None).await?;
 
     let keys = succession.current.iter().filter_map(|key| {
         let (info, backend) = (keyring.lookup(&key.kid)?, config.backend_of(key)?);
@@ -95,6 +100,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         keyring,
         keys,
         policy,
+        authority,
         governance,
         registry,
         limits: config.limits.clone(),

@@ -26,6 +26,12 @@ pub enum Failure {
     /// Grants that do not compile.
     #[error("grants:{}", lines(.0))]
     Policy(Vec<PolicyError>),
+    /// Policies that do not load.
+    #[error("policies:{}", lines(.0))]
+    Policies(Vec<chancery_policy::PolicyProblem>),
+    /// The provider of people's identities.
+    #[error("identity: {0}")]
+    Identity(#[from] chancery_identity::ConfigError),
     /// The ledger on disk.
     #[error("{}", ledger(.0))]
     Ledger(#[from] OpenError),
@@ -118,6 +124,8 @@ impl Failure {
             | Self::Guards(_)
             | Self::Tls(_)
             | Self::Policy(_)
+            | Self::Policies(_)
+            | Self::Identity(_)
             | Self::Succession(_)
             | Self::Backend { retryable: false, .. }
             | Self::Init { .. }

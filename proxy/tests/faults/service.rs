@@ -8,6 +8,7 @@ use chancery_format::entry::policy_loaded;
 use chancery_format::{LeafIndex, TreeSize};
 use chancery_hsm::BackendHealth;
 use chancery_ledger::{OpenError, Roll, Shipper, ShipperOptions};
+use chancery_proxy::admission::authority::Authority;
 use chancery_proxy::admission::policy::{Grant, Operation, Policy};
 use chancery_proxy::admission::rate_limit::Rate;
 use chancery_proxy::archiving::Archiving;
@@ -245,6 +246,7 @@ async fn assemble(
     let keys = keys.collect();
     let governance = Governance::recover(&roll, &keyring, Arc::new(SystemClock)).await;
     let chancery = Chancery::new(Parts {
+        authority: Authority::built_in("development").unwrap(),
         governance: governance.map_err(|error| error.to_string())?,
         checkpointed: roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size),
         archived: archiving.archived(),
@@ -282,6 +284,7 @@ fn policy() -> Policy {
         streams: Vec::new(),
         read_payloads: true,
         rate: Rate { per_second: 1_000_000, burst: 1_000_000 },
+        groups: Vec::new(),
     };
     Policy::compile(&[grant], None).unwrap()
 }

@@ -93,6 +93,11 @@ impl Lifecycle {
         Ok((signer_kid, suspects))
     }
 
+    /// Signatures of a key pair from an index on, for people who ask.
+    pub async fn signatures(&self, signer_kid: &Kid, from: u64) -> Result<Suspects, LifecycleError> {
+        suspects(&self.chancery, signer_kid, Since::Index(from)).await
+    }
+
     /// Reads every leaf again, recomputes the root, and records whether it is the one the ledger had.
     pub async fn reverify(&self, cause: String) -> Result<bool, LifecycleError> {
         let chancery = &self.chancery;

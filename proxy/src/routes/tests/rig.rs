@@ -21,6 +21,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response};
 use serde_json::Value;
 
+use crate::admission::authority::Authority;
 use crate::admission::policy::{Grant, Operation, Policy};
 use crate::admission::rate_limit::Rate;
 use crate::authenticate::{IdentityError, Peer, Principal};
@@ -161,6 +162,7 @@ impl Rig {
         let governance = Governance::recover(&roll, &keyring, Arc::clone(&clock)).await.unwrap();
         let chancery = Arc::new(Chancery::new(Parts {
             governance,
+            authority: Authority::built_in("development").unwrap(),
             roll,
             keyring,
             keys,
@@ -355,6 +357,7 @@ fn policy() -> Policy {
             streams: streams.iter().map(|stream| stream.parse().unwrap()).collect(),
             read_payloads,
             rate,
+            groups: Vec::new(),
         };
     let fast = Rate { per_second: 1_000_000, burst: 1_000_000 };
     let slow = Rate { per_second: 1, burst: 2 };
