@@ -21,13 +21,16 @@ enum Slot {
     One(u32),
 }
 
+/// Policies by the text they ask for.
+type ByText = HashMap<Box<str>, Vec<u32>>;
+
 /// Policies of one scope.
 #[derive(Debug, Default)]
 struct Bucket {
     /// Those that ask for no text.
     any: Vec<u32>,
     /// Those that do, by field.
-    fields: Vec<(Field, HashMap<Box<str>, Vec<u32>>)>,
+    fields: Vec<(Field, ByText)>,
 }
 
 impl Bucket {

@@ -16,8 +16,8 @@ pub const POLICY_BYTES_MAX: usize = 16 * 1024;
 /// Deepest nesting of brackets in a policy. Parser and evaluator recurse, and the stack is finite.
 pub const NESTING_MAX: usize = 32;
 
-/// Most operators and clauses of a policy. As for brackets: a chain of `&&` is as deep as it is long. Sets say
-/// more with less.
+/// Most operators and clauses of a policy. As for brackets: a chain of `&&` is as deep as it is long, and
+/// sets say more with less. An `if` counts 16.
 pub const OPERATORS_MAX: usize = 128;
 
 /// Most problems told at once. Beyond it they repeat themselves.

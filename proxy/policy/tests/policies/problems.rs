@@ -114,10 +114,7 @@ fn what_the_bounds_let_through_fits_a_small_stack() {
         when(format!("{}true", "context.hour > 1 && ".repeat(60))),
         when(format!("{}true", "true || ".repeat(limits::OPERATORS_MAX - 1))),
         when(format!("1{} > 1", " + 1".repeat(limits::OPERATORS_MAX - 1))),
-        when(format!(
-            "{}true",
-            "if action == Action::\"sign\" then true else ".repeat(limits::OPERATORS_MAX - 1)
-        )),
+        when(format!("{}true", "if action == Action::\"sign\" then true else ".repeat(7))),
         format!(
             "@id(\"a\") permit (principal, action, resource) {};",
             "when { true }".repeat(limits::OPERATORS_MAX)
