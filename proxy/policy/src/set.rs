@@ -43,7 +43,7 @@ impl std::fmt::Debug for PolicySet {
 }
 
 /// What applies to a question, by number; `Err` names the first policy that failed, and how.
-type Applying<'s> = Result<Vec<&'s Compiled>, (Option<&'s PolicyId>, String)>;
+pub(crate) type Applying<'s> = Result<Vec<&'s Compiled>, (Option<&'s PolicyId>, String)>;
 
 impl PolicySet {
     /// Checks files of `(name, text)`, in any order, with the default roles beside them if asked for. No
@@ -100,7 +100,8 @@ impl PolicySet {
         &self.policies
     }
 
-    fn applying(&self, question: &Question) -> Applying<'_> {
+    /// The policies that apply, permits and forbids, by file and line.
+    pub(crate) fn applying(&self, question: &Question) -> Applying<'_> {
         let candidates = self.index.candidates(question);
         let possible: Vec<&Compiled> = candidates
             .iter()
