@@ -9,7 +9,7 @@ use std::fmt;
 use cedar_policy::{Authorizer, Effect};
 use serde::Serialize;
 
-use crate::ask::{Asked, Verdict};
+use crate::ask::{Asked, Needs, Verdict};
 use crate::decision::{Condition, Decision, PolicyId};
 use crate::limits::NEARLY_MAX;
 use crate::parse::Compiled;
@@ -68,7 +68,7 @@ impl PolicySet {
 
     /// Policies in scope that do not apply.
     fn close(&self, question: &Question) -> Vec<&Compiled> {
-        let Ok(asked) = Asked::of(question) else { return Vec::new() };
+        let Ok(asked) = Asked::of(question, Needs::ALL) else { return Vec::new() };
         let authorizer = Authorizer::new();
         self.policies()
             .iter()

@@ -13,6 +13,7 @@ use cedar_policy::{Policy, PolicyId as CedarId, PolicySet as CedarSet, Validatio
 use chancery_format::Hash;
 
 use crate::annotations::{self, Annotations};
+use crate::ask::Needs;
 use crate::decision::{Lift, PolicyId};
 use crate::limits::{
     FILE_BYTES_MAX, FILES_MAX, NESTING_MAX, OPERATORS_MAX, POLICIES_MAX, POLICY_BYTES_MAX, PROBLEMS_MAX,
@@ -31,6 +32,7 @@ pub(crate) struct Compiled {
     pub(crate) id: PolicyId,
     pub(crate) lift: Option<Lift>,
     pub(crate) scope: Scope,
+    pub(crate) needs: Needs,
     pub(crate) policy: Policy,
     /// The policy in a set of its own, as Cedar wants it.
     pub(crate) alone: CedarSet,
@@ -199,6 +201,7 @@ fn compile(source: &Source<'_>, policy: Policy, annotations: Annotations) -> Com
         id: annotations.id,
         lift: annotations.lift,
         scope: Scope::of(&policy),
+        needs: Needs::of(&policy, source.piece.text),
         alone: CedarSet::from_policies([policy.clone()]).expect("one policy has no namesake"),
         policy,
         file: Arc::clone(&source.file),

@@ -11,7 +11,7 @@ use chancery_format::SignatureAlgorithm;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::ask::Asked;
+use crate::ask::{Asked, Needs};
 use crate::parse::Compiled;
 use crate::schema::schema;
 use crate::*;
@@ -61,6 +61,7 @@ const CONDITIONS: &[&str] = &[
     "context has stream && context.stream like \"k*\"",
     "context has algorithm && !(context.algorithm == \"ed25519\")",
     "context has source && context.source.isInRange(ip(\"10.0.0.0/8\"))",
+    "context has source && context[\"s\\u{6f}urce\"].isIpv4()",
     "context.environment == \"production\" || context.hour == 3",
     "principal in Group::\"g0\" || principal in Role::\"g1\"",
     "principal == Service::\"s1\"",
@@ -171,7 +172,7 @@ fn set(policies: &[String]) -> (PolicySet, Vec<String>) {
 fn plain(set: &PolicySet, effect: Effect, question: &Question) -> (Vec<PolicyId>, Vec<PolicyId>) {
     let all = set.policies().iter().filter(|it| it.policy.effect() == effect);
     let cedar = CedarSet::from_policies(all.map(|it| it.policy.clone())).unwrap();
-    let asked = Asked::of(question).unwrap();
+    let asked = Asked::of(question, Needs::ALL).unwrap();
     let response = Authorizer::new().is_authorized(&asked.request, &cedar, &asked.entities);
     let ids = |names: Vec<String>| {
         let mut numbers: Vec<usize> = names.iter().map(|name| name.parse().unwrap()).collect();
@@ -335,7 +336,7 @@ fn the_acts_are_the_schema() {
             stream: Some("s".to_owned()),
         };
         let question = Question { who: who.clone(), act, what: what.clone(), circumstances };
-        let asked = Asked::of(&question).unwrap();
+        let asked = Asked::of(&question, Needs::ALL).unwrap();
         let request = cedar_policy::Request::new(
             asked.request.principal().unwrap().clone(),
             asked.request.action().unwrap().clone(),

@@ -12,7 +12,7 @@
 use cedar_policy::{Authorizer, Effect};
 use chancery_format::Hash;
 
-use crate::ask::{Asked, Verdict};
+use crate::ask::{Asked, Needs, Verdict};
 use crate::decision::{Condition, Decision, DenyReason, PolicyId};
 use crate::guard::Guard;
 use crate::index::Index;
@@ -115,7 +115,8 @@ impl PolicySet {
         if possible.is_empty() {
             return Ok(possible);
         }
-        let asked = Asked::of(question).map_err(|cause| (None, cause))?;
+        let needs = possible.iter().fold(Needs::default(), |needs, policy| needs.or(policy.needs));
+        let asked = Asked::of(question, needs).map_err(|cause| (None, cause))?;
         let mut applying = Vec::new();
         for policy in possible {
             match asked.verdict(&self.authorizer, &policy.alone) {
