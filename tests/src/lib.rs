@@ -8,7 +8,7 @@
 //! | `rig/daemon.rs` | `chanceryd` as a child process: start, wait until ready, stop, kill |
 //! | `rig/wire.rs` | raw HTTPS calls that show TLS alerts, statuses and bodies as they are |
 //! | `rig/evidence.rs` | reads an archive folder with the format crate alone |
-//! | `servers/` | real S3 servers with Object Lock |
+//! | `servers/` | real S3 servers with Object Lock, a real OpenID provider |
 //! | `bench/` | the benchmark binary |
 #![allow(
     clippy::unwrap_used,

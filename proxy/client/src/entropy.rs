@@ -1,4 +1,4 @@
-//! Randomness, in one place: idempotency keys and the jitter of retries.
+//! Randomness, in one place: idempotency keys, secrets of logins, and the jitter of retries.
 
 use chancery_format::names::IdempotencyKey;
 
@@ -7,7 +7,7 @@ use chancery_format::names::IdempotencyKey;
 #[error("the system has no random bytes to give")]
 pub struct EntropyError;
 
-fn random_bytes<const N: usize>() -> Result<[u8; N], EntropyError> {
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], EntropyError> {
     let mut bytes = [0u8; N];
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     random.fill(&mut bytes).map_err(|_| EntropyError)?;

@@ -19,7 +19,8 @@
 //! | `receipt.rs` | checks a receipt and that it belongs to the reply |
 //! | `ops.rs` | asks the ops listener whether the service is ready |
 //! | `problem.rs`, `error.rs` | what can go wrong, whose fault it is, whether to retry |
-//! | `entropy.rs` | idempotency keys and jitter |
+//! | `login.rs`, `login/` | logs a person in, keeps the token, gives it to whoever calls the service |
+//! | `entropy.rs` | idempotency keys, secrets of logins, jitter |
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,6 +42,7 @@ mod connection;
 mod entropy;
 mod error;
 pub mod limits;
+pub mod login;
 mod ops;
 mod options;
 mod problem;

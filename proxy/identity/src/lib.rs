@@ -19,6 +19,7 @@
 //! | `provider/cache.rs` | fetched when, kept how long |
 //! | `provider/error.rs` | why a token is refused, whose fault, whether to retry |
 //! | `person.rs`, `role.rs` | the name that is recorded, and what a person may be |
+//! | `discovery.rs` | what a provider says of itself, if it is the one we mean |
 //! | `hook.rs`, `hook/` | [`PolicyHook::ask`]: may this be done? Asked of SentinelNet or OPA |
 //! | `outbound.rs`, `outbound/` | the one HTTP client for calls out |
 //! | `strict_json.rs` | JSON in which every member is said once |
@@ -27,6 +28,7 @@
 //! Sits beside hop 2 of the request's path: `proxy/src/authenticate.rs` knows services by certificate, this
 //! crate knows people by token. The clock is an argument, in seconds since 1970 (UTC).
 
+pub mod discovery;
 pub mod hook;
 pub mod limits;
 pub mod outbound;

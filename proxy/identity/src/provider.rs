@@ -35,13 +35,13 @@ pub struct Provider {
 impl Provider {
     /// Checks the configuration; asks nobody yet, so that the daemon starts while the provider is away.
     pub fn new(config: ProviderConfig) -> Result<Self, ConfigError> {
-        let discovery = config.check()?;
+        config.check()?;
         let outbound = Outbound::new(&OutboundConfig {
             ca_file: config.ca_file.clone(),
             connect_timeout: limits::CONNECT_TIMEOUT,
             total_timeout: limits::PROVIDER_TIMEOUT,
         })?;
-        let keys = KeyCache::new(outbound, discovery, &config);
+        let keys = KeyCache::new(outbound, &config);
         Ok(Self { config, keys })
     }
 

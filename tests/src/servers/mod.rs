@@ -6,6 +6,7 @@
 //! | [`ObjectStore::LocalStack`] core 2026.3.0 | S3 Object Lock (strictest), KMS | PyPI | 30 s | 5 s |
 //! | [`wrong_signer()`] moto 5.2.5 | a KMS that signs the wrong thing | PyPI | 30 s | 5 s |
 //! | [`ObjectStore::CephGateway`] 16.2 | a real S3 server: request signatures, lenient create-only | Debian, by hand | 60 s | 15 s |
+//! | [`OpenIdProvider`] oidc-provider 9.13.3 | people: device flow, JWT access tokens | npm | 5 s | 1 s |
 //!
 //! Promises: two servers that enforce Object Lock independently of each other start on a machine that has
 //! nothing but what is below, unattended, with every version and hash pinned; none outlives the test process,
@@ -14,7 +15,8 @@
 //!
 //! A machine needs, besides cargo: `python3` with `venv` (Debian: `python3 python3-venv`), a CPython 3.12 or
 //! 3.13 for LocalStack — looked for in `CHANCERY_PYTHON`, on the PATH, and below pyenv's `versions`, else downloaded — and
-//! PyPI through pip; for [`go_reference`] `go`, 1.19 or newer, and Go's module proxy. Everything lands in
+//! PyPI through pip; for [`go_reference`] `go`, 1.19 or newer, and Go's module proxy; for the
+//! provider Node.js, 20 or newer, and npm's registry. Everything lands in
 //! `$CHANCERY_CACHE/servers` (default: `chancery` in the user's cache folder), in a folder named by the hash
 //! of its recipe, under a lock so that parallel tests install once; Go's own caches in `$CHANCERY_CACHE/go`.
 //! Deleting either is always safe.
@@ -25,6 +27,7 @@ mod error;
 mod fault_proxy;
 mod go;
 mod install;
+mod openid;
 mod process;
 mod python;
 mod store;
@@ -34,6 +37,7 @@ pub use error::ServerError;
 pub use fault_proxy::{Fault, FaultProxy, RequestHead};
 pub use go::go_reference;
 pub use install::{cache_dir, install_once};
+pub use openid::OpenIdProvider;
 pub use process::{Server, free_port};
 pub use store::{ObjectStore, python_with_cryptography};
 pub use wrong_signer::wrong_signer;

@@ -9,33 +9,22 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::keys::{KeySet, KeySetError, PublishedKeys};
 use super::{ProviderConfig, TokenError};
-use crate::outbound::{Outbound, OutboundError, RemoteUrl, UrlError};
+use crate::discovery::{Discovery, DiscoveryError};
+use crate::outbound::{Outbound, OutboundError};
 
 /// Why the keys were not fetched; for the log.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     #[error("{url}: {cause}")]
     Call { url: String, cause: OutboundError },
-    #[error("the provider calls itself {0:?}, not what is configured as issuer")]
-    OtherIssuer(String),
-    #[error("jwks_uri: {0}")]
-    KeysUrl(#[from] UrlError),
-    #[error("jwks_uri {0:?} is not https, though the issuer is")]
-    Downgrade(String),
     #[error("key set: {0}")]
     Keys(#[from] KeySetError),
-}
-
-/// What we use of a provider's description of itself (OpenID Connect Discovery 1.0, section 3).
-#[derive(Deserialize)]
-struct Discovery {
-    issuer: String,
-    jwks_uri: String,
 }
 
 /// Keys and when they were asked for, in seconds since 1970 (UTC).
@@ -46,7 +35,6 @@ pub(crate) struct Held {
 
 pub(crate) struct KeyCache {
     outbound: Outbound,
-    discovery: RemoteUrl,
     issuer: String,
     ttl: u64,
     refresh_min: u64,
@@ -57,10 +45,9 @@ pub(crate) struct KeyCache {
 }
 
 impl KeyCache {
-    pub(crate) fn new(outbound: Outbound, discovery: RemoteUrl, config: &ProviderConfig) -> Self {
+    pub(crate) fn new(outbound: Outbound, config: &ProviderConfig) -> Self {
         Self {
             outbound,
-            discovery,
             issuer: config.issuer.clone(),
             ttl: config.keys_ttl.as_secs(),
             refresh_min: config.keys_refresh_min.as_secs(),
@@ -122,20 +109,10 @@ impl KeyCache {
     }
 
     async fn fetch(&self) -> Result<KeySet, FetchError> {
-        let discovery: Discovery = self.get(&self.discovery).await?;
-        if discovery.issuer != self.issuer {
-            return Err(FetchError::OtherIssuer(discovery.issuer.chars().take(256).collect()));
-        }
-        let url: RemoteUrl = discovery.jwks_uri.parse()?;
-        if self.discovery.is_https() && !url.is_https() {
-            return Err(FetchError::Downgrade(discovery.jwks_uri));
-        }
-        let published: PublishedKeys = self.get(&url).await?;
+        let url = Discovery::fetch(&self.outbound, &self.issuer).await?.jwks_uri;
+        let published: Result<PublishedKeys, _> = self.outbound.get(&url).await.and_then(|reply| reply.ok());
+        let published =
+            published.map_err(|cause| FetchError::Call { url: url.as_str().to_owned(), cause })?;
         Ok(KeySet::read(published)?)
-    }
-
-    async fn get<T: serde::de::DeserializeOwned>(&self, url: &RemoteUrl) -> Result<T, FetchError> {
-        let failed = |cause| FetchError::Call { url: url.as_str().to_owned(), cause };
-        self.outbound.get(url).await.and_then(|reply| reply.ok()).map_err(failed)
     }
 }

@@ -80,10 +80,59 @@ Example:
   counts.json: {\"operations\":{\"orders-p256-v1\":10412}}"
     )]
     Reconcile(Reconcile),
+    /// Log in as a person, at the company's identity provider
+    #[command(
+        after_help = "Prints a page and a code on standard error, and waits until the code is confirmed there. The token is kept in
+the token file, for its owner alone, and never printed.
+
+Example:
+  chancery login --issuer https://login.example --client-id chancery-cli --resource https://sign.example
+  chancery login --status"
+    )]
+    Login(Login),
+    /// Forget the login, and have the provider withdraw it
+    #[command(after_help = "Example:
+  chancery logout")]
+    Logout(TokenFile),
     /// See whether the service is up, and ready
     #[command(after_help = "Example:
   chancery status --ops http://127.0.0.1:9464")]
     Status(Status),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// The provider's name for itself
+    #[arg(long, env = "CHANCERY_ISSUER", value_name = "URL", required_unless_present = "status")]
+    pub(crate) issuer: Option<String>,
+    /// Our name there
+    #[arg(long, env = "CHANCERY_CLIENT_ID", value_name = "ID", required_unless_present = "status")]
+    pub(crate) client_id: Option<String>,
+    /// What is asked for; offline_access asks for a login that renews itself
+    #[arg(long, value_name = "WORDS", default_value = "openid offline_access")]
+    pub(crate) scope: String,
+    /// For whom the token is to be, at providers that call it audience
+    #[arg(long, value_name = "NAME")]
+    pub(crate) audience: Option<String>,
+    /// For whom the token is to be, at providers that call it resource (RFC 8707)
+    #[arg(long, value_name = "URI")]
+    pub(crate) resource: Option<String>,
+    /// PEM file of the authorities that may vouch for the provider [default: the machine's own]
+    #[arg(long, env = "CHANCERY_ISSUER_CA", value_name = "FILE")]
+    pub(crate) issuer_ca: Option<PathBuf>,
+    /// See whether there is a login, instead; asks nobody
+    #[arg(long)]
+    pub(crate) status: bool,
+    #[command(flatten)]
+    pub(crate) token_file: TokenFile,
+}
+
+/// Where the login is kept.
+#[derive(Debug, Args)]
+pub(crate) struct TokenFile {
+    /// File of the login [default: chancery/token.json in the user's configuration folder]
+    #[arg(long, env = "CHANCERY_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// What is signed.

@@ -11,18 +11,22 @@ use chancery_format::{LeafIndex, SignersRegistry};
 use serde_json::{Value, json};
 
 use crate::args::{self, Cli, Command, Connection, Form};
-use crate::input;
 use crate::output::{Failure, Report, columns};
+use crate::{input, login};
 
 /// Runs the command typed.
 pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
     let command = match cli.command {
         Command::Reconcile(asked) => return hold_against(asked),
+        Command::Login(asked) => return login::login(asked, cli.connection.json).await,
+        Command::Logout(asked) => return login::logout(asked).await,
         command => command,
     };
     let client = connect(&cli.connection)?;
     match command {
         Command::Reconcile(asked) => hold_against(asked),
+        Command::Login(asked) => login::login(asked, cli.connection.json).await,
+        Command::Logout(asked) => login::logout(asked).await,
         Command::Sign(asked) => sign(&client, asked).await,
         Command::Verify(asked) => verify(&client, asked).await,
         Command::Event(args::Event::Append(asked)) => append(&client, asked).await,

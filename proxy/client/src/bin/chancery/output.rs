@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use chancery_client::login::LoginError;
 use chancery_client::{ClientError, ConnectError, EntropyError, OptionsError, Problem};
 use serde_json::{Value, json};
 
@@ -135,6 +136,17 @@ impl From<ConnectError> for Failure {
 impl From<EntropyError> for Failure {
     fn from(error: EntropyError) -> Self {
         Self::unavailable(&error)
+    }
+}
+
+impl From<LoginError> for Failure {
+    fn from(error: LoginError) -> Self {
+        let exit = match &error {
+            error if error.is_usage() => USAGE,
+            error if error.passing() => UNAVAILABLE,
+            _ => INVALID,
+        };
+        Self::new(exit, &error)
     }
 }
 

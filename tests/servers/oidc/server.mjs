@@ -1,0 +1,101 @@
+// A real OpenID provider for tests, on loopback: `node server.mjs PORT`.
+//
+// Two public clients, `chancery-cli` and `other-cli`, with the device flow and refresh tokens; two resources,
+// `https://sign.test` (audience `chancery`) and `https://other.test` (audience `other`); one ES256 key. Tokens
+// are JWTs (RFC 9068) with the person's `roles`. Everything is in memory.
+//
+// | for the rig | does |
+// |---|---|
+// | POST /rig/confirm {userCode, user, roles} | opens the verification page as `user`, logs in, agrees |
+// | POST /rig/refuse {userCode} | the same, but says no |
+// | POST /rig/rotate | a new key; the old one is no longer published; what was granted stays |
+// | POST /rig/lifetime {seconds} | life of access tokens from now on; 300 at start |
+
+import { generateKeyPairSync } from 'node:crypto';
+import { createServer } from 'node:http';
+import { Provider } from 'oidc-provider';
+import { confirm, refuse } from './person.mjs';
+
+const port = Number(process.argv[2]);
+const issuer = `http://127.0.0.1:${port}`;
+const audiences = { 'https://sign.test': 'chancery', 'https://other.test': 'other' };
+const roles = new Map();
+let lifetime = 300;
+let keys = 0;
+
+function newKey() {
+  keys += 1;
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  return { ...privateKey.export({ format: 'jwk' }), kid: `key-${keys}`, use: 'sig', alg: 'ES256' };
+}
+
+function client(id) {
+  return {
+    client_id: id,
+    token_endpoint_auth_method: 'none',
+    grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
+    response_types: [],
+    redirect_uris: [],
+    application_type: 'native',
+    id_token_signed_response_alg: 'ES256',
+  };
+}
+
+// Grants live in the library's own memory, not in this object: one can take another's place.
+function newProvider() {
+  return new Provider(issuer, {
+    clients: [client('chancery-cli'), client('other-cli')],
+    jwks: { keys: [newKey()] },
+    cookies: { keys: ['for tests'] },
+    claims: { openid: ['sub', 'roles', 'preferred_username'] },
+    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...person(id) }) }),
+    extraTokenClaims: (_, token) => person(token.accountId),
+    issueRefreshToken: (_, asking) => asking.grantTypeAllowed('refresh_token'),
+    rotateRefreshToken: true,
+    features: {
+      devInteractions: { enabled: true },
+      deviceFlow: { enabled: true },
+      revocation: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        useGrantedResource: () => true,
+        getResourceServerInfo: (_, resource) => ({
+          audience: audiences[resource] ?? resource,
+          scope: '',
+          accessTokenFormat: 'jwt',
+          accessTokenTTL: lifetime,
+          jwt: { sign: { alg: 'ES256' } },
+        }),
+      },
+    },
+  });
+}
+
+function person(id) {
+  return { roles: roles.get(id) ?? [], preferred_username: id };
+}
+
+const rig = {
+  '/rig/confirm': async ({ userCode, user, roles: given }) => {
+    roles.set(user, given);
+    await confirm(`${issuer}/device`, userCode, user);
+  },
+  '/rig/refuse': ({ userCode }) => refuse(`${issuer}/device`, userCode),
+  '/rig/rotate': () => { answer = newProvider().callback(); },
+  '/rig/lifetime': ({ seconds }) => { lifetime = seconds; },
+};
+
+let answer = newProvider().callback();
+
+createServer(async (request, response) => {
+  const act = rig[request.url];
+  if (!act) return answer(request, response);
+  try {
+    const parts = await request.toArray();
+    await act(JSON.parse(Buffer.concat(parts).toString() || '{}'));
+    response.end('done\n');
+  } catch (error) {
+    response.statusCode = 500;
+    response.end(`${error.stack}\n`);
+  }
+}).listen(port, '127.0.0.1');
