@@ -68,6 +68,7 @@ pub struct Admission {
     draining: AtomicBool,
     archive_lag: AtomicBool,
     ledger_full: AtomicBool,
+    policies_decide: AtomicBool,
 }
 
 impl Admission {
@@ -78,6 +79,7 @@ impl Admission {
             draining: AtomicBool::new(false),
             archive_lag: AtomicBool::new(false),
             ledger_full: AtomicBool::new(false),
+            policies_decide: AtomicBool::new(false),
         }
     }
 
@@ -138,11 +140,23 @@ impl Admission {
             self.check_writable()?;
         }
         grants.bucket().take(now_ns)?;
-        if !grants.allows(needs.operation) {
+        if !grants.allows(needs.operation) && !self.decided_by_policies(needs.operation) {
             let (rule, policy) = named(grants);
             return Err(Refusal::OperationNotGranted { operation: needs.operation, rule, policy });
         }
         Ok(Arc::clone(grants))
+    }
+
+    /// Whether policies decide on this operation when the request was read.
+    fn decided_by_policies(&self, operation: policy::Operation) -> bool {
+        use policy::Operation as Op;
+        self.policies_decide.load(Ordering::Relaxed)
+            && matches!(operation, Op::Sign | Op::Mac | Op::Verify | Op::Events)
+    }
+
+    /// Lets policies decide what grants decided alone.
+    pub fn let_policies_decide(&self) {
+        self.policies_decide.store(true, Ordering::Relaxed);
     }
 
     /// For calls that need no grant: known, and within its rate.
@@ -206,6 +220,7 @@ pub struct Permit<'a> {
     grants: &'a Grants,
     key: Arc<KeyEntry>,
     operation: Operation,
+    policy: PolicyRef,
 }
 
 /// What an admitted key use is about.
@@ -232,10 +247,36 @@ impl<'a> Permit<'a> {
         operation: Operation,
     ) -> Result<Self, Refusal> {
         let key = check_key(grants, kid, key)?;
-        if key.algorithm.is_mac() != (operation == Operation::Mac) {
-            return Err(Refusal::AlgorithmMismatch { kid: kid.clone(), algorithm: key.algorithm, operation });
+        let policy = PolicyRef { rule: grants.rule().to_owned(), sha256: grants.policy() };
+        Self::new(grants, key, operation, policy)
+    }
+
+    /// The same, where policies decided whether the key may be used.
+    pub fn admit_by(
+        grants: &'a Grants,
+        key: Arc<KeyEntry>,
+        operation: Operation,
+        policy: PolicyRef,
+    ) -> Result<Self, Refusal> {
+        match key.is_ledger_key {
+            true => {
+                Err(Refusal::KidNotGranted { kid: key.kid.clone(), rule: policy.rule, policy: policy.sha256 })
+            }
+            false => Self::new(grants, key, operation, policy),
         }
-        Ok(Self { grants, key, operation })
+    }
+
+    fn new(
+        grants: &'a Grants,
+        key: Arc<KeyEntry>,
+        operation: Operation,
+        policy: PolicyRef,
+    ) -> Result<Self, Refusal> {
+        if key.algorithm.is_mac() != (operation == Operation::Mac) {
+            let (kid, algorithm) = (key.kid.clone(), key.algorithm);
+            return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation });
+        }
+        Ok(Self { grants, key, operation, policy })
     }
 
     /// Whether the key, and its co-signer, take this kind of digest.
@@ -276,7 +317,7 @@ impl<'a> Permit<'a> {
             stream: self.grants.own_stream().clone(),
             purpose: request.purpose,
             metadata: request.metadata,
-            policy: PolicyRef { rule: self.grants.rule().to_owned(), sha256: self.grants.policy() },
+            policy: self.policy,
         });
         (draft, replay)
     }
@@ -296,7 +337,7 @@ impl<'a> Permit<'a> {
             stream: stream.clone(),
             purpose: request.purpose,
             metadata: request.metadata,
-            policy: PolicyRef { rule: self.grants.rule().to_owned(), sha256: self.grants.policy() },
+            policy: self.policy,
             release: self.key.release,
             replay: request.replay,
         })

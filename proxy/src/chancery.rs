@@ -22,6 +22,7 @@ use chancery_format::{
     Kid, PrincipalName, RequestId, Rung, SignatureAlgorithm, SignersRegistry, Timestamp, TreeSize,
 };
 use chancery_hsm::{KeyInfo, Keyring};
+use chancery_identity::PolicyHook;
 use chancery_ledger::{Clock, Roll};
 use chancery_policy::KeyFacts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -158,6 +159,8 @@ pub struct Parts {
     pub governance: Governance,
     /// What policies say.
     pub authority: Authority,
+    /// Policy services, by the names policies use.
+    pub hooks: BTreeMap<String, PolicyHook>,
     /// `signers.json` as it stands.
     pub registry: PublishedRegistry,
     /// Leaves under the latest recorded checkpoint.
@@ -188,6 +191,8 @@ pub struct Chancery {
     pub governance: Governance,
     /// What policies say.
     pub authority: Arc<Authority>,
+    /// Policy services, by the names policies use.
+    pub hooks: BTreeMap<String, PolicyHook>,
     /// Refusals on their way to the ledger.
     pub refusals: Refusals,
     /// Checkpoints and archive epochs.
@@ -225,6 +230,7 @@ impl Chancery {
             halts: Arc::clone(parts.governance.halts()),
             governance: parts.governance,
             authority: Arc::new(parts.authority),
+            hooks: parts.hooks,
             refusals: Refusals::new(parts.limits.refusals_queue_max),
             progress: Progress::new(parts.checkpointed, parts.archived),
             checkpoints: RecentCheckpoints::default(),

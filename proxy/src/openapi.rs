@@ -103,6 +103,11 @@ fn responses(route: &Route) -> Value {
             content[TLOG_PROOF] = proof;
         }
     }
+    if matches!(route.call, Call::Sign | Call::Pending) {
+        let schema = json!({ "schema": reference("PendingReply") });
+        let pending = json!({ "description": "Waits for approval.", "content": { JSON: schema } });
+        responses.insert("202".to_owned(), pending);
+    }
     for status in problem_statuses(route) {
         responses.insert(status.to_string(), json!({ "$ref": "#/components/responses/Problem" }));
     }
@@ -134,6 +139,7 @@ fn good_response(call: Call) -> (&'static str, &'static str, Value) {
         Call::EventsBatch => ("201", JSON, reference("EventsBatchReply")),
         Call::Stream => ("200", JSON, reference("StreamPage")),
         Call::Receipt => ("200", JSON, reference("Receipt")),
+        Call::Pending => ("200", JSON, reference("PendingReply")),
         Call::Keys => ("200", JSON, reference("KeyList")),
         Call::Key => ("200", JSON, reference("Key")),
         Call::KeyPublic => ("200", PEM, text),
@@ -193,6 +199,7 @@ fn request(fields: &[&str], required: &[&str]) -> Value {
         "mode" => json!({ "enum": ["individual", "anchored"], "default": "individual" }),
         "kid" => json!({ "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" }),
         "signature" | "mac" | "message" => json!({ "type": "string", "contentEncoding": "base64" }),
+        "dryRun" => json!({ "type": "boolean", "default": false }),
         "payload" | "metadata" => json!({ "type": "object" }),
         "ts" => json!({ "type": "string", "format": "date-time" }),
         _ => json!({ "type": "string", "minLength": 1, "maxLength": 256 }),
@@ -225,6 +232,10 @@ fn schemas() -> Value {
         "SignRequest": request(&SIGN_FIELDS, &["kid", "digest", "digestAlgorithm"]),
         "SignBatchRequest": list(BATCH_FIELDS[0], &["SignRequest"]),
         "SignReply": object(&with("signature")),
+        "PendingReply": object(&[
+            ("id", text.clone()), ("status", text.clone()), ("url", text.clone()), ("approvals", number.clone()),
+            ("required", number.clone()), ("expiresAt", text.clone()), ("result?", reference("SignReply")),
+        ]),
         "SignBatchReply": list("items", &["SignReply", "Problem"]),
         "VerifyRequest": request(&VERIFY_FIELDS, &["kid", "digest", "signature"]),
         "VerifyReply": object(&[

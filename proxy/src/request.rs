@@ -138,12 +138,15 @@ pub struct SignRequest {
     pub purpose: Option<Purpose>,
     /// The caller's context.
     pub metadata: Option<CanonicalJson>,
+    /// Whether to say what would happen and do nothing.
+    pub dry_run: bool,
     /// Hash over all of the above.
     pub hash: Hash,
 }
 
 /// Fields of `POST /v1/sign`, and of an item of `/v1/sign/batch`.
-pub const SIGN_FIELDS: [&str; 6] = ["kid", "digest", "digestAlgorithm", "mode", "purpose", "metadata"];
+pub const SIGN_FIELDS: [&str; 7] =
+    ["kid", "digest", "digestAlgorithm", "mode", "purpose", "metadata", "dryRun"];
 
 impl SignRequest {
     /// Reads the body of `POST /v1/sign`.
@@ -156,7 +159,8 @@ impl SignRequest {
         Self::from_fields(&Fields::read(item.get(), &SIGN_FIELDS, Place::Item(position))?)
     }
 
-    fn from_fields(fields: &Fields<'_, 6>) -> Result<Self, RequestError> {
+    fn from_fields(fields: &Fields<'_, 7>) -> Result<Self, RequestError> {
+        let dry_run = fields.flag("dryRun")?;
         let kid: Kid = fields.parsed("kid")?;
         let algorithm = fields.text("digestAlgorithm")?;
         let digest = read_digest(fields, &kid, &algorithm)?;
@@ -185,7 +189,7 @@ impl SignRequest {
             b"\0",
             metadata.as_ref().map_or(b"", CanonicalJson::as_bytes),
         ]);
-        Ok(Self { kid, digest, mode, purpose, metadata, hash })
+        Ok(Self { kid, digest, mode, purpose, metadata, dry_run, hash })
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Caller<'r> {
     pub idempotency_key: Option<IdempotencyKey>,
     /// Its place among the requests under way.
     pub slot: Slot,
+    /// Where it calls from.
+    pub source: std::net::IpAddr,
     /// The key it asked for and was granted, for the log line.
     pub kid: &'r OnceLock<Kid>,
 }
@@ -103,6 +105,7 @@ where
         request_id: asked.request_id.clone(),
         idempotency_key: idempotency_key(&parts.headers)?,
         slot: chancery.slot().ok_or_else(|| Problem::plain(Code::Overloaded))?,
+        source: peer.remote().ip(),
         kid: asked.kid,
     };
     let bytes_max = match route.takes {
@@ -143,6 +146,7 @@ async fn read(chancery: &Arc<Chancery>, caller: Caller<'_>, asked: &Asked<'_>) -
     match asked.route.call {
         Call::Event => reading::event(chancery, &caller, parameter).await,
         Call::Stream => reading::stream(chancery, &caller, parameter, parts.uri.query()).await,
+        Call::Pending => signing::pending::look(chancery, &caller, parameter).await,
         Call::Receipt => {
             let index = receipt_index(parameter)?;
             reading::receipt(chancery, &caller, index, receipt_form(&parts.headers)).await

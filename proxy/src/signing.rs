@@ -9,6 +9,8 @@
 mod anchored;
 mod batch;
 mod calls;
+pub mod pending;
+mod policy;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,14 +66,18 @@ async fn key_use(chancery: &Chancery, request: KeyUse) -> Result<Committed<Outco
     Ok(committed)
 }
 
-/// One key use that a person decided on, to its end: the index of its signature.
-pub async fn once(chancery: &Chancery, permit: Permit<'_>, request: KeyUseRequest) -> Result<u64, Problem> {
+/// One key use that people decided on, to its end: a signature on the ledger.
+pub async fn once(
+    chancery: &Chancery,
+    permit: Permit<'_>,
+    request: KeyUseRequest,
+) -> Result<Committed<OutcomeKind>, Problem> {
     permit.takes(&request.digest)?;
     let intents = permit.intents();
     let use_once = KeyUse { intent: permit.into_intent(request), message: None, intents };
     let outcome = key_use(chancery, use_once).await.map_err(SigningError::from)?;
     match response::release(&outcome) {
-        Some(response::Released::Issued(_)) => Ok(outcome.index().0),
+        Some(response::Released::Issued(_)) => Ok(outcome),
         Some(response::Released::Failed(failed)) => Err(Problem::key_use_failed(failed.code)),
         None => Err(Problem::internal("a committed outcome cannot be read")),
     }

@@ -178,6 +178,15 @@ impl<'a, const N: usize> Fields<'a, N> {
     }
 
     /// The elements of a member that must be an array.
+    /// A member that is `true` or `false`; `false` if it is not there.
+    pub(crate) fn flag(&self, name: &'static str) -> Result<bool, JsonError> {
+        match self.raw(name).map(RawValue::get) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(self.invalid(name, "must be true or false")),
+        }
+    }
+
     pub(crate) fn array(&self, name: &'static str) -> Result<Vec<&'a RawValue>, JsonError> {
         let raw = self.raw(name).ok_or_else(|| JsonError::MissingField { field: self.path(name) })?;
         serde_json::from_str(raw.get()).map_err(|_| self.invalid(name, "must be an array"))

@@ -42,6 +42,8 @@ pub mod event_type {
     pub const REGISTRY: &str = "registry.published";
     /// Requests were refused (coalesced per principal and code).
     pub const REFUSED: &str = "request.refused";
+    /// What an external policy service said, or that it said nothing.
+    pub const VERDICT: &str = "policy.verdict";
     /// Grants were loaded.
     pub const POLICY: &str = "policy.loaded";
 }
@@ -50,7 +52,7 @@ pub mod event_type {
 /// nobody else's today.
 pub fn is_appliances_type(name: &str) -> bool {
     let families = ["signing.", "signer.", "ledger.", "kill_switch.", "governance."];
-    let exact = [event_type::REGISTRY, event_type::REFUSED, event_type::POLICY];
+    let exact = [event_type::REGISTRY, event_type::REFUSED, event_type::POLICY, event_type::VERDICT];
     families.iter().any(|family| name.starts_with(family)) || exact.contains(&name)
 }
 
@@ -627,6 +629,11 @@ pub fn mac_checking(parts: CheckingParts) -> EventDraft {
 pub fn registry_published(version: u64, sha256: &Hash) -> EventDraft {
     let payload = ObjectWriter::new().string("sha256", &sha256.to_hex()).integer("version", version);
     appliance(event_type::REGISTRY, payload.finish())
+}
+
+/// What an external policy service said of one key use: canonical JSON, see FORMAT.md §5.
+pub fn policy_verdict(payload: CanonicalJson) -> EventDraft {
+    appliance(event_type::VERDICT, payload)
 }
 
 /// Grants were loaded.

@@ -75,6 +75,8 @@ events! {
     Expired(Closed) "governance.expired",
     /// The quorum is complete; the act follows.
     Executed(Executed) "governance.executed",
+    /// A signature that was asked for stands where this says.
+    Done(Done) "governance.done",
     /// The kill switch was pulled or reset for a scope.
     KillSwitch(KillSwitchChanged) "kill_switch.changed",
     /// A key is to be replaced by another.
@@ -180,6 +182,21 @@ pub struct Executed {
     pub act_sha256: String,
     /// Indices of the approvals that count.
     pub approvals: Vec<u64>,
+}
+
+/// `governance.done`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Done {
+    /// The request.
+    pub id: String,
+    /// Where its outcome stands.
+    pub index: u64,
+}
+
+/// Name of the rule under which a signature that approvers allowed is enrolled.
+pub fn rule_of(id: &str) -> String {
+    format!("approval/{id}")
 }
 
 /// `kill_switch.changed`

@@ -68,7 +68,7 @@ fn every_example_of_the_format_is_true() {
 #[test]
 fn every_event_type_of_the_code_is_described() {
     use chancery_format::entry::event_type::*;
-    let own = [ISSUED, FAILED, ABANDONED, OPENED, ACTIVATED, RETIRED, REGISTRY, REFUSED, POLICY];
+    let own = [ISSUED, FAILED, ABANDONED, OPENED, ACTIVATED, RETIRED, REGISTRY, REFUSED, POLICY, VERDICT];
     for kind in own.iter().chain(chancery_format::governance::Event::TYPES) {
         assert!(FORMAT.contains(&format!("`{kind}`")), "{kind}");
     }

@@ -62,7 +62,7 @@ mod split;
 pub use cases::{CaseOutcome, CaseReport, run_cases};
 pub use decision::{Condition, Decision, DenyReason, Lift, PolicyId, PolicyIdError, Unreachable};
 pub use explain::{Explanation, Told};
-pub use load::{Files, load_cases};
+pub use load::{Files, load_cases, load_policies};
 pub use problem::{PolicyProblem, Position};
 pub use question::{Act, Circumstances, Key, KeyFacts, Moment, Question, UnknownAct, What, Who, World};
 pub use schema::SCHEMA;

@@ -21,10 +21,18 @@ impl PolicySet {
     /// Everything that cannot be read, or else everything wrong with what was read. The operator is at
     /// fault, or the disk; nothing has changed.
     pub fn load(folder: &Path, default_roles: bool) -> Result<Self, Vec<PolicyProblem>> {
-        let files = read(folder, "cedar")?;
+        let files = load_policies(folder)?;
         let borrowed: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         Self::parse(&borrowed, default_roles)
     }
+}
+
+/// Reads all `*.cedar` files directly in `folder`, for [`PolicySet::parse`] with others.
+///
+/// # Errors
+/// Everything that cannot be read.
+pub fn load_policies(folder: &Path) -> Result<Files, Vec<PolicyProblem>> {
+    read(folder, "cedar")
 }
 
 /// Reads all `*.json` files directly in `folder/cases`, for [`crate::run_cases`].

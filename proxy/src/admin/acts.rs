@@ -11,6 +11,7 @@ use super::{Admin, Caller, body};
 use crate::governance::GovernanceError;
 use crate::problem::{Code, Problem};
 use crate::response::Reply;
+use crate::signing::pending;
 
 /// Events of one page of the audit trail.
 const PAGE: usize = 200;
@@ -166,7 +167,7 @@ pub(super) async fn carry_out(admin: &Admin, id: &str) -> Result<(), Problem> {
             let reason = requested.reason.clone();
             admin.lifecycle.begin_rotation(rotation, act, by, reason, approval).await?;
         }
-        Act::Sign { .. } => {}
+        Act::Sign { .. } => pending::carry_out(&admin.chancery, proposal).await?,
     }
     Ok(())
 }

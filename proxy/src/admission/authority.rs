@@ -1,16 +1,19 @@
 //! The policies in force: swapped whole, by good ones only.
 //!
 //! Without a folder of policies there are still the rights of roles that are built in, so that people can act;
-//! services have their grants.
+//! services then have their grants alone. With one, grants become policies like those of the folder: they allow what
+//! they always did, and what the folder forbids they do not.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::admission::policy::{Grant, Operation, StreamPattern};
 use arc_swap::ArcSwap;
 use chancery_format::{Hash, Kid};
 use chancery_policy::{
     Condition, Decision, Explanation, Key, KeyFacts, Lift, PolicyProblem, PolicySet, Question, World,
+    load_policies,
 };
 
 /// The policies and what they speak of.
@@ -20,24 +23,40 @@ pub struct Authority {
     set: ArcSwap<PolicySet>,
     world: ArcSwap<World>,
     keys: Mutex<BTreeMap<Kid, KeyFacts>>,
+    /// The grants, as policies.
+    grants: Mutex<String>,
 }
 
 impl Authority {
     /// Reads the folder, if there is one. Everything that is wrong is told at once.
-    pub fn load(folder: Option<PathBuf>, environment: &str) -> Result<Self, Vec<PolicyProblem>> {
-        let set = read(folder.as_deref())?;
+    pub fn load(
+        folder: Option<PathBuf>,
+        environment: &str,
+        grants: &[Grant],
+    ) -> Result<Self, Vec<PolicyProblem>> {
+        let grants = as_policies(grants);
+        let set = read(folder.as_deref(), &grants)?;
         Ok(Self {
             folder,
             environment: environment.to_owned(),
             set: ArcSwap::from_pointee(set),
             world: ArcSwap::from_pointee(World::new([])),
             keys: Mutex::default(),
+            grants: Mutex::new(grants),
         })
+    }
+
+    /// Takes note that grants changed. What does not load does not replace what did.
+    pub fn set_grants(&self, grants: &[Grant]) -> Result<Option<Hash>, Vec<PolicyProblem>> {
+        let text = as_policies(grants);
+        read(self.folder.as_deref(), &text)?;
+        *self.grants.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        self.reload()
     }
 
     /// Only the rights of roles that are built in.
     pub fn built_in(environment: &str) -> Result<Self, Vec<PolicyProblem>> {
-        Self::load(None, environment)
+        Self::load(None, environment, &[])
     }
 
     /// Takes note of keys, or that they changed.
@@ -85,7 +104,8 @@ impl Authority {
     /// Reads the folder again. `Some` hash if that changed anything; bad policies change nothing. Reads files:
     /// not for async threads.
     pub fn reload(&self) -> Result<Option<Hash>, Vec<PolicyProblem>> {
-        let set = read(self.folder.as_deref())?;
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let set = read(self.folder.as_deref(), &grants)?;
         let sha256 = set.sha256();
         let changed = sha256 != self.sha256();
         if changed {
@@ -95,11 +115,72 @@ impl Authority {
     }
 }
 
-fn read(folder: Option<&std::path::Path>) -> Result<PolicySet, Vec<PolicyProblem>> {
-    match folder {
-        Some(folder) => PolicySet::load(folder, true),
-        None => PolicySet::parse(&[], true),
+/// Name of the file that grants become.
+const GRANTS_FILE: &str = "(grants of the configuration)";
+
+fn read(folder: Option<&Path>, grants: &str) -> Result<PolicySet, Vec<PolicyProblem>> {
+    let Some(folder) = folder else { return PolicySet::parse(&[], true) };
+    let files = load_policies(folder)?;
+    let mut texts: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    texts.push((GRANTS_FILE, grants));
+    PolicySet::parse(&texts, true)
+}
+
+/// Grants in the words of policies: one for each act and key or stream, so that few are ever looked at.
+fn as_policies(grants: &[Grant]) -> String {
+    let mut text = String::new();
+    for (position, grant) in grants.iter().enumerate() {
+        let mut number = 0;
+        let mut permit = |act: &str, resource: &str, when: &str| {
+            let name = quoted(grant.principal.as_str());
+            text += &format!(
+                "@id(\"grants/{position}/{number}\") permit (principal == Service::{name}, \
+                 action == Action::\"{act}\", resource{resource}){when};\n"
+            );
+            number += 1;
+        };
+        for operation in &grant.operations {
+            let acts: &[&str] = match operation {
+                Operation::Sign => &["sign", "anchor"],
+                Operation::Verify => &["verify"],
+                Operation::Mac => &["mac"],
+                Operation::Events => &["append"],
+                Operation::Read | Operation::Keys => &[],
+            };
+            for act in acts {
+                if *operation != Operation::Events {
+                    for kid in &grant.kids {
+                        permit(act, &format!(" == Key::{}", quoted(kid.as_str())), "");
+                    }
+                    continue;
+                }
+                permit(act, &format!(" == Stream::{}", quoted(grant.principal.as_str())), "");
+                for pattern in &grant.streams {
+                    match pattern {
+                        StreamPattern::Every => permit(act, "", ""),
+                        StreamPattern::Exactly(name) => {
+                            permit(act, &format!(" == Stream::{}", quoted(name.as_str())), "");
+                        }
+                        StreamPattern::Below(prefix) => {
+                            let like = quoted(prefix).replace('*', "\\*");
+                            let like = like.strip_suffix('"').unwrap_or_default();
+                            permit(
+                                act,
+                                "",
+                                &format!(" when {{ context has stream && context.stream like {like}*\" }}"),
+                            );
+                        }
+                    }
+                }
+            }
+        }
     }
+    text
+}
+
+/// A text as Cedar writes it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Most approvals that any of the conditions asks for.

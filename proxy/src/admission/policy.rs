@@ -75,6 +75,9 @@ pub enum PolicyError {
     /// The appliance's own name cannot be granted to anybody.
     #[error("principal {0:?} is the appliance's own name")]
     ReservedPrincipal(PrincipalName),
+    /// The folder of policies does not load beside them; the log says why.
+    #[error("{0} problems with the folder of policies")]
+    Policies(usize),
     /// One principal is written down twice, so that two rules would compete.
     #[error("principal {0:?} occurs twice")]
     DuplicatePrincipal(PrincipalName),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chancery_format::TreeSize;
 use chancery_format::entry::policy_loaded;
+use chancery_identity::PolicyHook;
 use chancery_ledger::{OnFatal, Roll, RollLimits, RollOptions};
 use rustls_pki_types::UnixTime;
 use tokio::sync::mpsc;
@@ -47,8 +48,10 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     let metrics = Arc::new(Metrics::new());
     let tls = Arc::new(Tls::load(&config.service, UnixTime::now())?);
     metrics.tls_files(&tls);
-    let policy = Policy::compile(&grants(&config.principals), None).map_err(Failure::Policy)?;
-    let authority = Authority::load(config.policy.directory.clone(), config.environment.as_str());
+    let policy = Policy::compile(&self::grants(&config.principals), None).map_err(Failure::Policy)?;
+    let grants = grants(&config.principals);
+    let folder = config.policy.directory.clone();
+    let authority = Authority::load(folder, config.environment.as_str(), &grants);
     let authority = authority.map_err(Failure::Policies)?;
     let authenticator = Arc::new(Authenticator::new(tls, directory(&config.principals)));
 
@@ -92,6 +95,11 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         ))
     });
     let keys = keys.collect();
+    let hooks = config.policy.hooks.iter().map(|hook| {
+        let opened = PolicyHook::new(hook.clone()).map_err(|error| Failure::System(error.to_string()))?;
+        Ok((hook.name.clone(), opened))
+    });
+    let hooks = hooks.collect::<Result<_, Failure>>()?;
     let prefix = random().map_err(|error| Failure::System(error.to_string()))?;
     let chancery = Chancery::new(Parts {
         checkpointed: roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size),
@@ -101,6 +109,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         keys,
         policy,
         authority,
+        hooks,
         governance,
         registry,
         limits: config.limits.clone(),
@@ -108,6 +117,9 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         clock: Arc::new(SystemClock),
         request_id_prefix: u64::from_be_bytes(prefix),
     });
+    if chancery.authority.has_folder() {
+        chancery.admission.let_policies_decide();
+    }
     Ok(Assembled { chancery: Arc::new(chancery), authenticator, archiving, last_records, fatal })
 }
 

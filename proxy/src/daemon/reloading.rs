@@ -111,6 +111,10 @@ impl Reloader {
         let before = self.chancery.admission.policy();
         let policy = Policy::compile(&grants(principals), Some(&before))?;
         let sha256 = policy.sha256();
+        if let Err(problems) = self.chancery.authority.set_grants(&grants(principals)) {
+            tracing::error!(?problems, "policies do not load with the new grants");
+            return Err(vec![PolicyError::Policies(problems.len())]);
+        }
         // Identities first: nobody may act for a moment under new grants and an old name.
         self.authenticator.replace_directory(directory(principals));
         self.chancery.admission.replace_policy(policy);

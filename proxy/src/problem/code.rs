@@ -48,6 +48,8 @@ codes! {
     TokenRefused "token-refused" 401 "Token refused" "The bearer token is not one this appliance accepts; the detail says why. Sign in again.";
     RoleMissing "role-missing" 403 "Role missing" "No policy allows this person to do this; the detail names the roles that may. Ask who gives out roles.";
     ApprovalRefused "approval-refused" 403 "Approval refused" "This person's word does not count for this request; the detail says why.";
+    PolicyDenied "policy-denied" 403 "Denied by policy" "A policy of the operator denies this; the detail names it. Ask the operator.";
+    HookDenied "policy-hook-denied" 403 "Denied by the policy service" "The company's policy service denies this; the detail names its policy. Ask who looks after it.";
     UnknownPrincipal "unknown-principal" 403 "Unknown principal" "The certificate is valid but names nobody who was granted anything. Ask the operator.";
     OperationNotGranted "operation-not-granted" 403 "Operation not granted" "The principal may not do this. Ask the operator.";
     KidNotGranted "kid-not-granted" 403 "Key not granted" "The principal may not use this key. Ask the operator.";
@@ -75,6 +77,7 @@ codes! {
     BackendUnavailable "backend-unavailable" 503 "Key device unavailable" "The device that holds the key does not answer. No signature was released; retry.";
     KeyDisabled "key-disabled" 503 "Key is disabled" "The device or service that holds the key says it is switched off. No signature was released; retry when the operator has enabled it.";
     ProviderUnavailable "identity-provider-unavailable" 503 "Identity provider unavailable" "Tokens cannot be checked because the identity provider does not answer. Nobody is let in unchecked; retry.";
+    HookUnavailable "policy-hook-unavailable" 503 "Policy service unavailable" "A policy wants the company's policy service asked, and it gave no answer in time. Nothing is signed unasked; retry.";
     Overloaded "overloaded" 503 "Overloaded" "Too many requests are under way. Nothing happened; retry after `Retry-After`.";
     LedgerFull "ledger-full" 503 "Ledger is full" "The ledger's disk has no room left above its reserve. Nothing is signed unrecorded. Retry when the operator has made room.";
     ArchiveLag "archive-lag" 503 "Archive is behind" "The archive is too far behind the ledger. Nothing happened; retry.";
@@ -92,6 +95,7 @@ impl Code {
             | Self::RequestInFlight
             | Self::BackendUnavailable
             | Self::ProviderUnavailable
+            | Self::HookUnavailable
             | Self::Overloaded
             | Self::Draining
             | Self::ReleasePending => Some(1),

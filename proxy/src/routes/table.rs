@@ -94,6 +94,7 @@ routes! {
     EventsBatch "/v1/events/batch" "events_batch" EVENTS, Many, "Append many events; each item has a result or a problem.";
     Event "/v1/events/{id}" "event" READ, Nothing, "Read one event.";
     Stream "/v1/streams/{stream}" "stream" READ, Nothing, "Read a stream, page by page.";
+    Pending "/v1/pending/{id}" "pending" READ, Nothing, "A signature that waits for approval, and what became of it.";
     Receipt "/v1/receipts/{index}" "receipt" READ, Nothing, "Fetch the receipt of one entry, as JSON or as C2SP tlog-proof.";
     Keys "/v1/keys" "keys" KEYS, Nothing, "List the keys.";
     Key "/v1/keys/{kid}" "key" KEYS, Nothing, "State, algorithm, purpose and validity of one key.";
@@ -136,6 +137,8 @@ pub fn find(path: &str) -> Option<(&'static Route, Cow<'_, str>)> {
         (Call::Event, rest)
     } else if let Some(rest) = path.strip_prefix("/v1/streams/") {
         (Call::Stream, rest)
+    } else if let Some(rest) = path.strip_prefix("/v1/pending/") {
+        (Call::Pending, rest)
     } else if let Some(rest) = path.strip_prefix("/v1/receipts/") {
         (Call::Receipt, rest)
     } else {

@@ -5,12 +5,17 @@
 //! reply waits for that checkpoint and carries the whole receipt; whoever keeps it can show, with the
 //! registry alone, that the digest was admitted in the name of its key and stands under the ledger key.
 
+use std::sync::Arc;
+
 use chancery_format::committed::{AnchoredPayload, Committed, EventKind};
 use chancery_format::entry::{Operation, ReplayKey};
-use chancery_format::{EventDraft, PrincipalName, Rung};
+use chancery_format::{EventDraft, PrincipalName, Rung, StreamName};
+use chancery_policy::Act;
 
-use crate::admission::{KeyUseRequest, Permit};
-use crate::chancery::Chancery;
+use super::policy::{self, Looked};
+use crate::admission::{KeyUseRequest, Refusal};
+use crate::chancery::{Chancery, KeyEntry};
+use crate::halts::Use;
 use crate::problem::Problem;
 use crate::reading;
 use crate::request::SignRequest;
@@ -24,6 +29,25 @@ pub(super) struct Anchoring {
     pub(super) replay: Option<(PrincipalName, ReplayKey)>,
     /// What must hold before the reply: under a checkpoint, or more if the key asks for it.
     pub(super) rung: Rung,
+    /// In whose name, for the kill switch.
+    pub(super) one: InTheNameOf,
+}
+
+/// What the kill switch looks at.
+#[derive(Debug)]
+pub(super) struct InTheNameOf {
+    key: Arc<KeyEntry>,
+    principal: PrincipalName,
+    stream: StreamName,
+}
+
+impl InTheNameOf {
+    /// Calls `submit` unless it is halted, so that nothing is anchored behind the entry that says so.
+    pub(super) fn submit<T>(&self, chancery: &Chancery, submit: impl FnOnce() -> T) -> Result<T, Problem> {
+        let Self { key, principal, stream } = self;
+        let one = Use { kid: &key.kid, signer_kid: &key.signer_kid, principal, stream };
+        Ok(chancery.halts.unless_halted(&one, submit).map_err(Refusal::Halted)?)
+    }
 }
 
 /// Admits one digest: the permit is used up here. A dead device is no obstacle.
@@ -35,7 +59,14 @@ pub(super) fn admit(
 ) -> Result<Anchoring, Problem> {
     let key = chancery.key(&request.kid);
     let rung = key.as_ref().map_or(Rung::Checkpointed, |key| key.release.max(Rung::Checkpointed));
-    let permit = Permit::admit(&caller.grants, &request.kid, key, Operation::Sign)?;
+    let key = key.ok_or_else(|| Refusal::UnknownKid { kid: request.kid.clone() })?;
+    let one = InTheNameOf {
+        key: Arc::clone(&key),
+        principal: caller.grants.principal().clone(),
+        stream: caller.grants.own_stream().clone(),
+    };
+    let looked = Looked { act: Act::Anchor, purpose: request.purpose.as_ref() };
+    let permit = policy::clear_at_once(chancery, caller, key, Operation::Sign, looked)?;
     permit.anchors()?;
     // The first key of a batch stands for it.
     let _ = caller.kid.set(request.kid.clone());
@@ -46,7 +77,7 @@ pub(super) fn admit(
         request_id: caller.request_id.clone(),
         replay,
     });
-    Ok(Anchoring { draft, replay, rung })
+    Ok(Anchoring { draft, replay, rung, one })
 }
 
 /// Waits until the digest is under a checkpoint, then writes the reply.

@@ -152,16 +152,31 @@ async fn announce_all(
 /// Enrols all digests whose receipt is their signature, in one group commit.
 async fn anchor_all(chancery: &Chancery, anchors: Vec<(usize, Anchoring)>) -> Vec<(usize, Item<Done>)> {
     let (mut places, mut events) = (Vec::with_capacity(anchors.len()), Vec::with_capacity(anchors.len()));
-    for (position, Anchoring { draft, replay, rung }) in anchors {
-        places.push((position, rung));
-        events.push((draft, replay));
+    let mut refused = Vec::new();
+    let mut first = None;
+    for (position, Anchoring { draft, replay, rung, one }) in anchors {
+        match one.submit(chancery, || ()) {
+            Ok(()) => {
+                places.push((position, rung));
+                events.push((draft, replay));
+                first = first.or(Some(one));
+            }
+            Err(problem) => refused.push((position, Err(problem))),
+        }
     }
-    let enrolled = chancery.roll.enrol_events(events).await;
+    let submitted = match first {
+        None => Ok(None),
+        Some(one) => one.submit(chancery, || Some(chancery.roll.enrol_events(events))),
+    };
+    let enrolled = match submitted {
+        Ok(None) => Vec::new(),
+        Ok(Some(waiting)) => waiting.await.into_iter().map(|event| event.map_err(Problem::from)).collect(),
+        Err(problem) => places.iter().map(|_| Err(problem.clone())).collect(),
+    };
     let together = places.into_iter().zip(enrolled);
-    let done = together.map(|((position, rung), event)| {
-        (position, event.map(|event| Done::Anchored(event, rung)).map_err(Problem::from))
-    });
-    done.collect()
+    let done =
+        together.map(|((position, rung), event)| (position, event.map(|event| Done::Anchored(event, rung))));
+    done.chain(refused).collect()
 }
 
 /// Uses the keys: computing in one chunk per core off the I/O threads, devices with two requests in wait

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use chancery_format::Kid;
 use chancery_format::entry::{Operation, ReplayKey};
+use chancery_policy::Act;
 
 use super::anchored::{self, Anchoring};
-use super::{KeyUse, detached, release};
-use crate::admission::{KeyUseRequest, Permit, Refusal};
+use super::policy::{self, Cleared, Looked};
+use super::{KeyUse, detached, pending, release};
+use crate::admission::{KeyUseRequest, Permit, Refusal, check_key};
 use crate::chancery::{Chancery, KeyEntry};
 use crate::halts::Use;
 use crate::problem::Problem;
@@ -15,25 +17,51 @@ use crate::request::{MacRequest, Mode, SignRequest};
 use crate::response::{self, Reply};
 use crate::routes::Caller;
 
-/// `POST /v1/sign`.
+/// `POST /v1/sign`. With `dryRun`, nothing happens and the answer says what would.
 pub async fn sign(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let request = SignRequest::read(body)?;
     let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
     if request.mode == Mode::Anchored {
-        let Anchoring { draft, replay, rung } = anchored::admit(chancery, &caller, request, replay)?;
-        let event = chancery.roll.enrol_event(draft, replay).await?;
+        let dry_run = request.dry_run;
+        let Anchoring { draft, replay, rung, one } = anchored::admit(chancery, &caller, request, replay)?;
+        if dry_run {
+            return Ok(would("anchored"));
+        }
+        let submitted = one.submit(chancery, || chancery.roll.enrol_event(draft, replay))?;
+        let event = submitted.await?;
         return Ok(Reply::json(anchored::release(chancery, &event, rung).await?));
     }
-    let admitted = admit_sign(chancery, &caller, request, replay)?;
+    let key = ready(chancery, &caller, &request.kid)?;
+    let looked = Looked { act: Act::Sign, purpose: request.purpose.as_ref() };
+    let permit = match policy::clear(chancery, &caller, key, Operation::Sign, looked).await? {
+        Cleared::Now(permit) => permit,
+        Cleared::Quorum(..) if request.dry_run => return Ok(would("pending_multisig")),
+        Cleared::Quorum(approvals, policy) => {
+            return pending::ask(chancery, &caller, request, approvals, policy).await;
+        }
+    };
+    permit.takes(&request.digest)?;
+    if request.dry_run {
+        return Ok(would("signed"));
+    }
+    let admitted = key_use(permit, &caller, request, replay);
     let (outcome, _slot) = detached(chancery, caller.slot, admitted).await?;
     Ok(Reply::json(release(chancery, &outcome, response::signed).await?))
+}
+
+/// What a dry run answers: nothing was enrolled, no key was used.
+fn would(outcome: &str) -> Reply {
+    Reply::json(format!(r#"{{"dryRun":true,"allowed":true,"outcome":"{outcome}"}}"#))
 }
 
 /// `POST /v1/mac`.
 pub async fn mac(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let request = MacRequest::read(body)?;
     let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
-    let (permit, intents) = permit(chancery, &caller, &request.kid, Operation::Mac)?;
+    let key = ready(chancery, &caller, &request.kid)?;
+    let looked = Looked { act: Act::Mac, purpose: None };
+    let permit = policy::clear_at_once(chancery, &caller, key, Operation::Mac, looked)?;
+    let intents = permit.intents();
     let intent = permit.into_intent(KeyUseRequest {
         digest: request.digest,
         purpose: None,
@@ -46,15 +74,27 @@ pub async fn mac(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> R
     Ok(Reply::json(release(chancery, &outcome, response::authenticated).await?))
 }
 
-/// Admits one digest: the permit is used up here.
+/// Admits one digest of a batch: the permit is used up here.
 pub(super) fn admit_sign(
     chancery: &Chancery,
     caller: &Caller<'_>,
     request: SignRequest,
     replay: Option<ReplayKey>,
 ) -> Result<KeyUse, Problem> {
-    let (permit, intents) = permit(chancery, caller, &request.kid, Operation::Sign)?;
+    let key = ready(chancery, caller, &request.kid)?;
+    let looked = Looked { act: Act::Sign, purpose: request.purpose.as_ref() };
+    let permit = policy::clear_at_once(chancery, caller, key, Operation::Sign, looked)?;
     permit.takes(&request.digest)?;
+    Ok(key_use(permit, caller, request, replay))
+}
+
+fn key_use(
+    permit: Permit<'_>,
+    caller: &Caller<'_>,
+    request: SignRequest,
+    replay: Option<ReplayKey>,
+) -> KeyUse {
+    let intents = permit.intents();
     let intent = permit.into_intent(KeyUseRequest {
         digest: request.digest,
         purpose: request.purpose,
@@ -62,7 +102,7 @@ pub(super) fn admit_sign(
         request_id: caller.request_id.clone(),
         replay,
     });
-    Ok(KeyUse { intent, message: None, intents })
+    KeyUse { intent, message: None, intents }
 }
 
 /// Refuses a use of a key that is halted, for this caller or for all.
@@ -76,24 +116,20 @@ pub(crate) fn not_halted(chancery: &Chancery, caller: &Caller<'_>, key: &KeyEntr
     chancery.halts.look(&one).map_or(Ok(()), |scope| Err(Refusal::Halted(scope)))
 }
 
-/// A permit for `kid`, unless its device is known to be dead: then the caller learns that at once.
-fn permit<'a>(
-    chancery: &'a Chancery,
-    caller: &'a Caller<'_>,
-    kid: &Kid,
-    operation: Operation,
-) -> Result<(Permit<'a>, crate::config::Intents), Problem> {
-    let key = chancery.key(kid);
-    if let Some(key) = &key {
-        not_halted(chancery, caller, key)?;
+/// The key of that name, unless it is halted or its device is known to be dead: then the caller learns that at
+/// once.
+fn ready(chancery: &Chancery, caller: &Caller<'_>, kid: &Kid) -> Result<Arc<KeyEntry>, Problem> {
+    let key = chancery.key(kid).ok_or_else(|| Refusal::UnknownKid { kid: kid.clone() })?;
+    let by_grant = !chancery.authority.has_folder();
+    if by_grant {
+        check_key(&caller.grants, kid, Some(Arc::clone(&key)))?;
     }
-    let permit = Permit::admit(&caller.grants, kid, key, operation)?;
+    not_halted(chancery, caller, &key)?;
     // The first key of a batch stands for it.
     let _ = caller.kid.set(kid.clone());
     chancery.keyring.available(kid)?;
-    if let Some(second) = chancery.key(kid).and_then(|key| key.co_signer.clone()) {
+    if let Some(second) = &key.co_signer {
         chancery.keyring.available(&second.kid)?;
     }
-    let intents = permit.intents();
-    Ok((permit, intents))
+    Ok(key)
 }

@@ -246,6 +246,7 @@ async fn assemble(
     let keys = keys.collect();
     let governance = Governance::recover(&roll, &keyring, Arc::new(SystemClock)).await;
     let chancery = Chancery::new(Parts {
+        hooks: Default::default(),
         authority: Authority::built_in("development").unwrap(),
         governance: governance.map_err(|error| error.to_string())?,
         checkpointed: roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size),

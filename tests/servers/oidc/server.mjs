@@ -9,9 +9,10 @@
 // | POST /rig/confirm {userCode, user, roles} | opens the verification page as `user`, logs in, agrees |
 // | POST /rig/refuse {userCode} | the same, but says no |
 // | POST /rig/rotate | a new key; the old one is no longer published; what was granted stays |
+// | POST /rig/token {user, roles} | an access token as it would issue, without the pages
 // | POST /rig/lifetime {seconds} | life of access tokens from now on; 300 at start |
 
-import { generateKeyPairSync } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import { createServer } from 'node:http';
 import { Provider } from 'oidc-provider';
 import { confirm, refuse } from './person.mjs';
@@ -22,11 +23,13 @@ const audiences = { 'https://sign.test': 'chancery', 'https://other.test': 'othe
 const roles = new Map();
 let lifetime = 300;
 let keys = 0;
+let current;
 
 function newKey() {
   keys += 1;
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  return { ...privateKey.export({ format: 'jwk' }), kid: `key-${keys}`, use: 'sig', alg: 'ES256' };
+  current = { ...privateKey.export({ format: 'jwk' }), kid: `key-${keys}`, use: 'sig', alg: 'ES256' };
+  return current;
 }
 
 function client(id) {
@@ -75,7 +78,19 @@ function person(id) {
   return { roles: roles.get(id) ?? [], preferred_username: id };
 }
 
+function token({ user, roles: given }) {
+  const now = Math.floor(Date.now() / 1000);
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const head = part({ alg: 'ES256', typ: 'at+jwt', kid: current.kid });
+  const claims = { iss: issuer, sub: user, aud: 'chancery', client_id: 'chancery-cli', jti: randomUUID() };
+  const body = part({ ...claims, iat: now, exp: now + lifetime, roles: given, preferred_username: user });
+  const key = createPrivateKey({ key: current, format: 'jwk' });
+  const signature = sign('sha256', Buffer.from(`${head}.${body}`), { key, dsaEncoding: 'ieee-p1363' });
+  return `${head}.${body}.${signature.toString('base64url')}`;
+}
+
 const rig = {
+  '/rig/token': (asked) => token(asked),
   '/rig/confirm': async ({ userCode, user, roles: given }) => {
     roles.set(user, given);
     await confirm(`${issuer}/device`, userCode, user);
@@ -92,8 +107,8 @@ createServer(async (request, response) => {
   if (!act) return answer(request, response);
   try {
     const parts = await request.toArray();
-    await act(JSON.parse(Buffer.concat(parts).toString() || '{}'));
-    response.end('done\n');
+    const result = await act(JSON.parse(Buffer.concat(parts).toString() || '{}'));
+    response.end(`${result ?? 'done'}\n`);
   } catch (error) {
     response.statusCode = 500;
     response.end(`${error.stack}\n`);

@@ -4,12 +4,14 @@ pub mod authority;
 pub mod daemon;
 pub mod evidence;
 pub mod kms;
+pub mod people;
 pub mod wire;
 pub mod world;
 
 pub use authority::{Authority, Identity, write_secret};
 pub use daemon::Daemon;
 pub use kms::{KmsAccount, kms_credentials};
+pub use people::People;
 pub use world::{World, WorldOptions};
 
 use std::path::PathBuf;

@@ -94,7 +94,17 @@ pub fn tls(world: &World, identity: Option<&Identity>) -> Arc<ClientConfig> {
 
 /// Makes one call on a connection of its own. An `Err` is a TLS or transport failure, as text.
 pub fn call(world: &World, identity: Option<&Identity>, ask: &Ask<'_>) -> Result<Reply, String> {
-    let socket = TcpStream::connect(("127.0.0.1", world.service_port)).map_err(|error| error.to_string())?;
+    call_at(world, world.service_port, identity, ask)
+}
+
+/// The same at another port of the world's.
+pub fn call_at(
+    world: &World,
+    port: u16,
+    identity: Option<&Identity>,
+    ask: &Ask<'_>,
+) -> Result<Reply, String> {
+    let socket = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     socket.set_nodelay(true).unwrap();
     let connection = ClientConnection::new(tls(world, identity), "localhost".try_into().unwrap()).unwrap();

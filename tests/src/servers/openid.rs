@@ -60,6 +60,15 @@ impl OpenIdProvider {
         self.rig("/rig/refuse", &json!({"userCode": user_code}));
     }
 
+    /// An access token of `user` with these roles, as it would issue one, without the pages: for tests that are
+    /// not about logging in.
+    pub fn token(&self, user: &str, roles: &[&str]) -> String {
+        let reply = self.rig("/rig/token", &json!({"user": user, "roles": roles}));
+        let (_, body) = reply.split_once("\r\n\r\n").expect("a reply has a body");
+        let token = body.lines().find(|line| line.matches('.').count() == 2);
+        token.expect("a token is three parts").trim().to_owned()
+    }
+
     /// A new signing key in the place of the old one, which is no longer published.
     pub fn rotate(&self) {
         self.rig("/rig/rotate", &json!({}));
@@ -70,10 +79,11 @@ impl OpenIdProvider {
         self.rig("/rig/lifetime", &json!({"seconds": seconds}));
     }
 
-    fn rig(&self, path: &str, body: &Value) {
+    fn rig(&self, path: &str, body: &Value) -> String {
         let reply = post(self.server.address(), path, &body.to_string());
         let reply = reply.unwrap_or_else(|error| format!("no answer: {error}"));
         assert!(reply.starts_with("HTTP/1.1 200 "), "{path}: {reply}");
+        reply
     }
 }
 

@@ -103,6 +103,7 @@ impl Acts {
                     proposal.iter().flat_map(|it| it.approvals.keys()).map(String::as_str).collect();
                 format!("{}: done, approved by {}", it.id, names.join(", "))
             }
+            Event::Done(it) => format!("{}: its outcome is entry {}", it.id, it.index),
             Event::KillSwitch(it) => {
                 let word = if it.state == HaltState::Halted { "halted" } else { "goes on" };
                 let by = it.by.as_deref().unwrap_or(&it.source);

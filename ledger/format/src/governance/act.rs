@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canonical::CanonicalJson;
 use crate::hash::Hash;
-use crate::names::{Kid, PrincipalName, StreamName};
+use crate::names::{Kid, PrincipalName, Purpose, StreamName};
 
 /// An act that needs a quorum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,13 @@ pub enum Act {
         digest: String,
         /// SHA-256 of everything the service asked, lower-case hex.
         request_sha256: String,
-        /// The policy that wants the quorum.
+        /// What the service says it is for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        purpose: Option<Purpose>,
+        /// The service's context.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<serde_json::Value>,
+        /// The policies that want the quorum.
         policy: String,
     },
 }

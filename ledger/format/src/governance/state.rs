@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::approval::{ApprovalError, Approver, Verdict};
 use super::{
-    Act, Configured, Event, Executed, Given, HaltState, KillSwitchChanged, Requested, RotationApplied,
+    Act, Configured, Done, Event, Executed, Given, HaltState, KillSwitchChanged, Requested, RotationApplied,
     RotationRequested, Scope, Tested, Testing,
 };
 use crate::names::{Kid, Origin};
@@ -136,6 +136,8 @@ pub struct Proposal {
     pub executed_index: Option<u64>,
     /// Whether the act it allows was done.
     pub used: bool,
+    /// Where the outcome stands, if the act was a signature.
+    pub outcome: Option<u64>,
 }
 
 /// A scope that is halted.
@@ -215,6 +217,7 @@ impl State {
             Event::Refused(given) => self.speak(given, Verdict::Refuse, index, ts),
             Event::Expired(closed) => self.expire(&closed.id, ts),
             Event::Executed(executed) => self.execute(executed, index, ts),
+            Event::Done(done) => self.done(done),
             Event::KillSwitch(change) => self.switch(change, index, ts),
             Event::RotationRequested(requested) => self.begin_rotation(requested, index),
             Event::Testing(testing) => self.trying(testing),
@@ -274,6 +277,7 @@ impl State {
             status: ProposalStatus::Open,
             executed_index: None,
             used: false,
+            outcome: None,
         };
         self.proposals.insert(id.clone(), proposal);
         Ok(())
@@ -369,6 +373,18 @@ impl State {
         let fits =
             |it: &&mut Proposal| it.status == ProposalStatus::Executed && !it.used && act(&it.requested.act);
         proposal.filter(fits).map(|proposal| proposal.used = true).is_some()
+    }
+
+    /// A signature was made.
+    fn done(&mut self, done: &Done) -> Result<(), Fault> {
+        let signs = |act: &Act| matches!(act, Act::Sign { .. });
+        if !self.redeem(Some(&done.id), signs) {
+            return Err(Fault::Unapproved(format!("request {}", done.id)));
+        }
+        if let Some(proposal) = self.proposals.get_mut(&done.id) {
+            proposal.outcome = Some(done.index);
+        }
+        Ok(())
     }
 
     fn switch(&mut self, change: &KillSwitchChanged, index: u64, ts: Timestamp) -> Result<(), Fault> {

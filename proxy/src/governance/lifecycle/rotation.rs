@@ -277,7 +277,8 @@ impl Lifecycle {
             request_id: chancery.new_request_id(),
             replay: None,
         };
-        signing::once(chancery, permit, request).await.map_err(|problem| failed(problem.detail().to_owned()))
+        let signed = signing::once(chancery, permit, request).await;
+        signed.map(|outcome| outcome.index().0).map_err(|problem| failed(problem.detail().to_owned()))
     }
 
     fn is_compromised(&self, signer_kid: &Kid) -> bool {

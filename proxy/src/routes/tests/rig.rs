@@ -162,6 +162,7 @@ impl Rig {
         let governance = Governance::recover(&roll, &keyring, Arc::clone(&clock)).await.unwrap();
         let chancery = Arc::new(Chancery::new(Parts {
             governance,
+            hooks: Default::default(),
             authority: Authority::built_in("development").unwrap(),
             roll,
             keyring,
