@@ -46,12 +46,15 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the time comes from.
 pub type Clock = fn() -> Timestamp;
 
-/// The machine's clock.
+/// The machine's clock. One that cannot be true tells the latest time there is: then every token has ended.
 pub fn wall_clock() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    // Only a clock before 1970 or after 9999 says nothing; then everything has ended.
-    Timestamp::from_unix_ms(ms).or_else(|_| Timestamp::from_unix_ms(0)).unwrap_or_else(|_| unreachable!())
+    const LATEST: Timestamp = match Timestamp::from_unix_ms(253_402_300_799_999) {
+        Ok(latest) => latest,
+        Err(_) => panic!("the last millisecond of the year 9999 is a timestamp"),
+    };
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok();
+    let ms = since.and_then(|since| i64::try_from(since.as_millis()).ok());
+    ms.and_then(|ms| Timestamp::from_unix_ms(ms).ok()).unwrap_or(LATEST)
 }
 
 /// Where to log in, and what for.

@@ -38,7 +38,10 @@ mod provider;
 mod role;
 mod strict_json;
 
-pub use hook::{HookConfig, HookDialect, HookFailure, HookQuestion, HookVerdict, PolicyDetails, PolicyHook};
+pub use hook::{
+    HookConfig, HookConfigError, HookDialect, HookFailure, HookQuestion, HookVerdict, PolicyDetails,
+    PolicyHook,
+};
 pub use person::Person;
 pub use provider::{ConfigError, Provider, ProviderConfig, TokenAlgorithm, TokenError};
 pub use role::Role;

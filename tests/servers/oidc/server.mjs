@@ -15,11 +15,13 @@
 import { createPrivateKey, generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import { createServer } from 'node:http';
 import { Provider } from 'oidc-provider';
+import { createMemoryAdapter } from 'oidc-provider/lib/adapters/memory_adapter.js';
 import { confirm, refuse } from './person.mjs';
 
 const port = Number(process.argv[2]);
 const issuer = `http://127.0.0.1:${port}`;
 const audiences = { 'https://sign.test': 'chancery', 'https://other.test': 'other' };
+const memory = createMemoryAdapter();
 const roles = new Map();
 let lifetime = 300;
 let keys = 0;
@@ -44,9 +46,10 @@ function client(id) {
   };
 }
 
-// Grants live in the library's own memory, not in this object: one can take another's place.
+// What was granted is in memory that all of them share: one can take another's place.
 function newProvider() {
   return new Provider(issuer, {
+    adapter: memory,
     clients: [client('chancery-cli'), client('other-cli')],
     jwks: { keys: [newKey()] },
     cookies: { keys: ['for tests'] },
