@@ -11,6 +11,7 @@ use crate::api::{
     Answer, BatchItem, BatchReply, EventReply, KeyList, NewEvent, SignReply, SignRequest, VerifyReply,
 };
 use crate::error::ClientError;
+use crate::limits;
 use crate::options::{Options, OptionsError};
 use crate::transport::{Call, Reply, Transport};
 
@@ -38,7 +39,7 @@ struct Items<'a, T> {
 impl Client {
     /// Reads certificates and key; connects when the first call is made.
     pub fn new(options: &Options) -> Result<Self, OptionsError> {
-        Ok(Self { transport: Transport::new(options)? })
+        Ok(Self { transport: Transport::new(options, limits::SERVICE_PORT)? })
     }
 
     /// Reads certificates and key and opens the first connection, so that a wrong address or an
@@ -169,7 +170,7 @@ pub enum ConnectError {
     Call(#[from] ClientError),
 }
 
-fn read<T: DeserializeOwned>(reply: Reply) -> Result<Answer<T>, ClientError> {
+pub(crate) fn read<T: DeserializeOwned>(reply: Reply) -> Result<Answer<T>, ClientError> {
     let Reply { body, request_id } = reply;
     match serde_json::from_slice(&body) {
         Ok(value) => Ok(Answer { value, body, request_id }),
@@ -178,7 +179,7 @@ fn read<T: DeserializeOwned>(reply: Reply) -> Result<Answer<T>, ClientError> {
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters.
-fn path_segment(text: &str) -> String {
+pub(crate) fn path_segment(text: &str) -> String {
     let mut segment = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -20,6 +20,7 @@
 //! | `ops.rs` | asks the ops listener whether the service is ready |
 //! | `problem.rs`, `error.rs` | what can go wrong, whose fault it is, whether to retry |
 //! | `login.rs`, `login/` | logs a person in, keeps the token, gives it to whoever calls the service |
+//! | `people.rs`, `people/` | [`people::People`]: acts of people, with the token of their login; approvals that are checked and signed here |
 //! | `entropy.rs` | idempotency keys, secrets of logins, jitter |
 //!
 //! ```no_run
@@ -45,6 +46,7 @@ pub mod limits;
 pub mod login;
 mod ops;
 mod options;
+pub mod people;
 mod problem;
 mod receipt;
 pub mod reconcile;

@@ -31,3 +31,19 @@ pub const KEEP_ALIVE_TIMEOUT_MS: u64 = 10_000;
 
 /// Largest file accepted as a certificate, key or CA bundle, in bytes.
 pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Port of the service where a URL names none.
+pub const SERVICE_PORT: u16 = 8443;
+
+/// Port of the listener for people where a URL names none.
+pub const ADMIN_PORT: u16 = 8444;
+
+/// Pause between questions whether something has happened yet, in milliseconds: a person watches, and the answer
+/// costs the service next to nothing.
+pub const POLL_MS: u64 = 1_000;
+
+/// How long a rotation is waited for unless told otherwise, in seconds. Approvers may take longer; then ask again.
+pub const WAIT_SECONDS: u64 = 900;
+
+/// Most pages of the audit trail one command reads; each has 200 events. The next position is told.
+pub const AUDIT_PAGES_MAX: usize = 500;

@@ -25,7 +25,7 @@ pub enum HttpVersion {
 /// How to reach the service.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `https://HOST[:PORT]`; the default port is 8443.
+    /// `https://HOST[:PORT]`; the default port is 8443, that of people's acts 8444.
     pub url: String,
     /// PEM file of the authorities that may vouch for the service.
     pub ca: PathBuf,
@@ -94,8 +94,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn parse(options: &Options) -> Result<Self, OptionsError> {
-        let (host, port) = host_and_port(&options.url)?;
+    pub(crate) fn parse(options: &Options, default_port: u16) -> Result<Self, OptionsError> {
+        let (host, port) = host_and_port(&options.url, default_port)?;
         let server_name =
             ServerName::try_from(host.clone()).map_err(|_| OptionsError::Url(options.url.clone()))?;
         let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
@@ -110,7 +110,7 @@ impl Endpoint {
     }
 }
 
-fn host_and_port(url: &str) -> Result<(String, u16), OptionsError> {
+fn host_and_port(url: &str, default_port: u16) -> Result<(String, u16), OptionsError> {
     let refuse = || OptionsError::Url(url.to_owned());
     let uri: hyper::Uri = url.parse().map_err(|_| refuse())?;
     let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
@@ -120,7 +120,7 @@ fn host_and_port(url: &str) -> Result<(String, u16), OptionsError> {
         return Err(refuse());
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    Ok((host.to_owned(), authority.port_u16().unwrap_or(8443)))
+    Ok((host.to_owned(), authority.port_u16().unwrap_or(default_port)))
 }
 
 /// TLS 1.3 only, no resumption: each connection shows its certificate.
@@ -191,7 +191,7 @@ mod tests {
             ("https://sign.example/", "sign.example", 8443),
             ("https://[::1]:8443", "::1", 8443),
         ] {
-            assert_eq!(host_and_port(url).ok(), Some((host.to_owned(), port)), "{url}");
+            assert_eq!(host_and_port(url, 8443).ok(), Some((host.to_owned(), port)), "{url}");
         }
         for url in [
             "http://sign.example",
@@ -202,7 +202,7 @@ mod tests {
             "https://u:p@a/",
             "",
         ] {
-            assert!(host_and_port(url).is_err(), "{url}");
+            assert!(host_and_port(url, 8443).is_err(), "{url}");
         }
     }
 

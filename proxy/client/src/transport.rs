@@ -1,8 +1,9 @@
 //! One call: its deadline, its attempts, and what a loss may have done.
 //!
 //! A call is tried again only where that cannot do a thing twice: when the connection could not be made,
-//! when it was lost (the request carries the same `Idempotency-Key`, or reads), and when the service
-//! refused before doing anything and said that it passes ([`Problem::passing`]).
+//! when it was lost (the request carries the same `Idempotency-Key`, or reads; one that could do a thing twice is
+//! [`Call::once`] and is not sent again), and when the service refused before doing anything and said that it
+//! passes ([`Problem::passing`]).
 
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ pub(crate) struct Call {
     pub(crate) body: Option<Bytes>,
     pub(crate) accept: &'static str,
     pub(crate) idempotency_key: Option<HeaderValue>,
+    pub(crate) authorization: Option<HeaderValue>,
+    /// Never sent again once it may have arrived.
+    pub(crate) once: bool,
 }
 
 impl Call {
@@ -37,6 +41,8 @@ impl Call {
             body: None,
             accept: "application/json",
             idempotency_key: None,
+            authorization: None,
+            once: false,
         }
     }
 
@@ -75,9 +81,10 @@ enum Failure {
 }
 
 impl Transport {
-    pub(crate) fn new(options: &Options) -> Result<Self, OptionsError> {
+    /// `default_port` is used where the URL names none.
+    pub(crate) fn new(options: &Options, default_port: u16) -> Result<Self, OptionsError> {
         Ok(Self {
-            connections: Connections::new(Endpoint::parse(options)?),
+            connections: Connections::new(Endpoint::parse(options, default_port)?),
             call_timeout: Duration::from_millis(options.call_timeout_ms),
             attempts_max: options.attempts_max.max(1),
         })
@@ -109,6 +116,7 @@ impl Transport {
                 Failure::Refused { problem, retry_after } if problem.passing() => {
                     retry_after.unwrap_or(Duration::ZERO).max(jittered(backoff))
                 }
+                Failure::Lost { .. } if call.once => return Err(failure.into_error(lost)),
                 // A kept connection that the service closed meanwhile is no sign of trouble.
                 Failure::Lost { reused: true, .. } if lost.is_none() => Duration::ZERO,
                 Failure::Lost { .. } | Failure::Dial(DialError::Unreachable(_)) => jittered(backoff),
@@ -164,6 +172,9 @@ impl Transport {
         }
         if let Some(key) = &call.idempotency_key {
             request = request.header("idempotency-key", key);
+        }
+        if let Some(credentials) = &call.authorization {
+            request = request.header(header::AUTHORIZATION, credentials);
         }
         let body = Full::new(call.body.clone().unwrap_or_default());
         request.body(body).map_err(|error| ClientError::Request(error.to_string()))

@@ -50,6 +50,9 @@ impl Act {
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) line: String,
+    /// What stands behind the question mark.
+    pub(crate) query: Option<String>,
+    pub(crate) authorization: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) accept: Option<String>,
     pub(crate) version: hyper::Version,
@@ -104,6 +107,15 @@ impl Authority {
 impl Server {
     /// Starts a server that requires a client certificate of its own authority.
     pub(crate) async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// Starts a server for people: whoever comes without a certificate is let in.
+    pub(crate) async fn for_people() -> Self {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(open: bool) -> Self {
         let authority = Authority::new();
         let dir = tempfile::tempdir().unwrap();
         authority.write_ca(&dir.path().join("ca.crt"));
@@ -114,7 +126,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let script = Arc::new(Mutex::new(Script::default()));
-        tokio::spawn(accept(listener, acceptor(&authority), Arc::clone(&script)));
+        tokio::spawn(accept(listener, acceptor(&authority, open), Arc::clone(&script)));
         Self { url, dir, script }
     }
 
@@ -138,13 +150,14 @@ impl Server {
     }
 }
 
-fn acceptor(authority: &Authority) -> TlsAcceptor {
+fn acceptor(authority: &Authority, open: bool) -> TlsAcceptor {
     let (certificate, key) = authority.issue("127.0.0.1");
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.issuer.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier =
         rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let verifier = if open { verifier.allow_unauthenticated() } else { verifier };
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -189,6 +202,8 @@ async fn answer(
         let mut script = script.lock().unwrap();
         script.seen.push(Seen {
             line: format!("{} {}", parts.method, parts.uri.path()),
+            query: parts.uri.query().map(str::to_owned),
+            authorization: header("authorization"),
             key: header("idempotency-key"),
             accept: header("accept"),
             version: parts.version,

@@ -1,15 +1,26 @@
 //! What can be typed. Each command's help ends with an example.
 
+pub(crate) mod keys;
+pub(crate) mod people;
+pub(crate) mod policy;
+
 use std::path::PathBuf;
 
 use chancery_format::names::{EventId, EventType, IdempotencyKey, Kid, Purpose, StreamName};
 use chancery_format::{Digest, HashAlgorithm};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use keys::Keys;
+
 const EXAMPLE: &str = "Example:
   export CHANCERY_URL=https://127.0.0.1:8443 CHANCERY_CA=ca.crt
   export CHANCERY_CERT=client.crt CHANCERY_KEY=client.key
   chancery sign --kid orders --file invoice.pdf
+
+People sign in first, and are known by that login:
+  export CHANCERY_ADMIN_URL=https://127.0.0.1:8444 CHANCERY_CA=ca.crt
+  chancery login --issuer https://login.example --client-id chancery-cli
+  chancery halt --scope key:orders --reason \"laptop stolen\"
 
 Exit codes: 0 done or valid, 1 refused or invalid, 2 usage or configuration,
             3 evidence missing or unreadable, 4 service unavailable";
@@ -31,6 +42,18 @@ pub(crate) struct Connection {
     /// Address of the service, https://HOST:PORT
     #[arg(long, global = true, env = "CHANCERY_URL", value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// Address of the listener for people
+    #[arg(
+        long,
+        global = true,
+        env = "CHANCERY_ADMIN_URL",
+        value_name = "URL",
+        default_value = "https://127.0.0.1:8444"
+    )]
+    pub(crate) admin_url: String,
+    /// File of the login [default: chancery/token.json in the user's configuration folder]
+    #[arg(long, global = true, env = "CHANCERY_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// PEM file of the authorities that may vouch for the service
     #[arg(long, global = true, env = "CHANCERY_CA", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
@@ -40,6 +63,9 @@ pub(crate) struct Connection {
     /// PEM file of our certificate's key
     #[arg(long, global = true, env = "CHANCERY_KEY", value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+    /// Whether --key was typed, and is not the environment's.
+    #[arg(skip)]
+    pub(crate) key_typed: bool,
     /// Time for a command, retries included, in milliseconds
     #[arg(long, global = true, value_name = "MS", default_value_t = chancery_client::limits::CALL_TIMEOUT_MS)]
     pub(crate) timeout_ms: u64,
@@ -64,9 +90,35 @@ pub(crate) enum Command {
     /// Fetch proofs
     #[command(subcommand)]
     Receipt(Receipt),
-    /// See keys
+    /// See, rotate, retire and give up keys
     #[command(subcommand)]
     Keys(Keys),
+    /// Stop signing: everything, a key, a principal or a stream
+    #[command(after_help = "Example:
+  chancery halt --scope key:orders --reason \"laptop stolen\"
+  chancery halt --reason \"drill\" --dry-run")]
+    Halt(people::Halt),
+    /// Ask for signing to go on; approvers decide
+    #[command(after_help = "Example:
+  chancery resume --scope key:orders --reason \"laptop found, untouched\"")]
+    Resume(people::Halt),
+    /// See requests for approval, and decide
+    #[command(subcommand)]
+    Approvals(people::Approvals),
+    /// See who you are to the daemon, and which roles you hold
+    #[command(after_help = "Example:
+  chancery whoami")]
+    Whoami,
+    /// See the daemon's state, as people may
+    #[command(subcommand)]
+    Admin(people::Admin),
+    /// Read the acts of people, as they stand on the ledger
+    #[command(after_help = "Example:
+  chancery audit --from 40 --follow")]
+    Audit(people::Audit),
+    /// Check, test, explain and reload policies
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Hold what devices say they did against the ledger; offline
     #[command(
         after_help = "Reads the archive without verifying it: run chancery-verify ledger first. A CloudTrail record is tied to a
@@ -93,7 +145,7 @@ Example:
     /// Forget the login, and have the provider withdraw it
     #[command(after_help = "Example:
   chancery logout")]
-    Logout(TokenFile),
+    Logout,
     /// See whether the service is up, and ready
     #[command(after_help = "Example:
   chancery status --ops http://127.0.0.1:9464")]
@@ -123,16 +175,6 @@ pub(crate) struct Login {
     /// See whether there is a login, instead; asks nobody
     #[arg(long)]
     pub(crate) status: bool,
-    #[command(flatten)]
-    pub(crate) token_file: TokenFile,
-}
-
-/// Where the login is kept.
-#[derive(Debug, Args)]
-pub(crate) struct TokenFile {
-    /// File of the login [default: chancery/token.json in the user's configuration folder]
-    #[arg(long, env = "CHANCERY_TOKEN_FILE", value_name = "FILE")]
-    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// What is signed.
@@ -282,14 +324,6 @@ pub(crate) enum Form {
     Json,
     /// C2SP tlog-proof
     TlogProof,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Keys {
-    /// List the keys you may see
-    #[command(after_help = "Example:
-  chancery keys list")]
-    List,
 }
 
 #[derive(Debug, Args)]

@@ -12,27 +12,32 @@ use serde_json::{Value, json};
 
 use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
-use crate::{input, login};
+use crate::{approvals, input, keys, login, people, policy};
 
 /// Runs the command typed.
 pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
-    let command = match cli.command {
-        Command::Reconcile(asked) => return hold_against(asked),
-        Command::Login(asked) => return login::login(asked, cli.connection.json).await,
-        Command::Logout(asked) => return login::logout(asked).await,
-        command => command,
-    };
-    let client = connect(&cli.connection)?;
-    match command {
+    let connection = &cli.connection;
+    let service = || connect(connection);
+    let admin = || people::connect(connection);
+    match cli.command {
         Command::Reconcile(asked) => hold_against(asked),
-        Command::Login(asked) => login::login(asked, cli.connection.json).await,
-        Command::Logout(asked) => login::logout(asked).await,
-        Command::Sign(asked) => sign(&client, asked).await,
-        Command::Verify(asked) => verify(&client, asked).await,
-        Command::Event(args::Event::Append(asked)) => append(&client, asked).await,
-        Command::Receipt(args::Receipt::Get(asked)) => receipt(&client, asked).await,
-        Command::Keys(args::Keys::List) => keys(&client).await,
-        Command::Status(asked) => status(&client, asked, cli.connection.timeout_ms).await,
+        Command::Login(asked) => login::login(asked, connection).await,
+        Command::Logout => login::logout(connection).await,
+        Command::Sign(asked) => sign(&service()?, asked).await,
+        Command::Verify(asked) => verify(&service()?, asked).await,
+        Command::Event(args::Event::Append(asked)) => append(&service()?, asked).await,
+        Command::Receipt(args::Receipt::Get(asked)) => receipt(&service()?, asked).await,
+        Command::Keys(args::Keys::List) => list_keys(&service()?).await,
+        Command::Keys(asked) => keys::run(&admin()?, asked).await,
+        Command::Status(asked) => status(&service()?, asked, connection.timeout_ms).await,
+        Command::Halt(asked) => people::halt(&admin()?, asked).await,
+        Command::Resume(asked) => people::resume(&admin()?, asked).await,
+        Command::Approvals(asked) => approvals::run(&admin()?, asked, connection).await,
+        Command::Whoami => people::who_am_i(&admin()?).await,
+        Command::Admin(args::people::Admin::Status) => people::status(&admin()?).await,
+        Command::Admin(args::people::Admin::Keys) => keys::list(&admin()?).await,
+        Command::Audit(asked) => people::audit(&admin()?, asked, connection.json).await,
+        Command::Policy(asked) => policy::run(asked, connection).await,
     }
 }
 
@@ -224,7 +229,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     std::fs::write(path, bytes).map_err(|error| Failure::usage(&input::named(path, &error)))
 }
 
-async fn keys(client: &Client) -> Result<Report, Failure> {
+async fn list_keys(client: &Client) -> Result<Report, Failure> {
     let answer = client.keys().await?;
     let width = |of: fn(&KeyInfo) -> usize| answer.value.keys.iter().map(of).max().unwrap_or(0);
     let (kid, signer) = (width(|key| key.kid.as_str().len()), width(|key| key.signer_kid.as_str().len()));

@@ -8,11 +8,11 @@ use chancery_client::login::{
 };
 use serde_json::{Value, json};
 
-use crate::args;
+use crate::args::{self, Connection};
 use crate::output::{Failure, Report, columns};
 
-pub(crate) async fn login(asked: args::Login, as_json: bool) -> Result<Report, Failure> {
-    let file = token_file(asked.token_file)?;
+pub(crate) async fn login(asked: args::Login, connection: &Connection) -> Result<Report, Failure> {
+    let file = token_file(connection)?;
     if asked.status {
         return status(&file);
     }
@@ -30,15 +30,15 @@ pub(crate) async fn login(asked: args::Login, as_json: bool) -> Result<Report, F
             .map_err(|error| Failure::usage(&error))?,
     };
     let login = DeviceLogin::start(options).await?;
-    tell(login.prompt(), as_json)?;
+    tell(login.prompt(), connection.json)?;
     let kept = login.wait(wall_clock).await?;
     kept.keep(&file)?;
     let text = format!("logged in\n{}", describe(&kept, &file));
     Ok(Report::done(text, json!({ "login": summary(&kept, &file) }).to_string()))
 }
 
-pub(crate) async fn logout(asked: args::TokenFile) -> Result<Report, Failure> {
-    let file = token_file(asked)?;
+pub(crate) async fn logout(connection: &Connection) -> Result<Report, Failure> {
+    let file = token_file(connection)?;
     let was = login::logout(&file).await?;
     let text = if was { "logged out" } else { "was not logged in" };
     Ok(Report::done(text.to_owned(), json!({ "loggedOut": was }).to_string()))
@@ -104,9 +104,10 @@ fn summary(kept: &StoredLogin, file: &Path) -> Value {
     })
 }
 
-fn token_file(given: args::TokenFile) -> Result<PathBuf, Failure> {
-    match given.token_file {
-        Some(path) => Ok(path),
+/// Where the login is kept.
+pub(crate) fn token_file(connection: &Connection) -> Result<PathBuf, Failure> {
+    match &connection.token_file {
+        Some(path) => Ok(path.clone()),
         None => Ok(default_token_file()?),
     }
 }

@@ -5,32 +5,47 @@
 //! JSON document on standard output, failures included. What a person must do while a command waits is told on
 //! standard error.
 //!
-//! Refuses: secrets in arguments. Keys are read from files.
+//! Refuses: secrets in arguments, keys and tokens are read from files; a person's yes that nobody typed, unless
+//! `--yes` says so.
 //!
 //! | file | does |
 //! |---|---|
-//! | `args.rs` | what can be typed, with an example for each command |
-//! | `commands.rs` | one function per command |
+//! | `args.rs`, `args/` | what can be typed, with an example for each command |
+//! | `commands.rs` | which function a command is, and those of services |
+//! | `people.rs`, `approvals.rs`, `keys.rs` | acts of people |
+//! | `policy.rs` | policies, offline and in force |
 //! | `login.rs` | `login` and `logout`, which need no service |
 //! | `input.rs` | files, digests and JSON given on the command line |
 //! | `output.rs` | what is printed, and the exit code |
 
+mod approvals;
 mod args;
 mod commands;
 mod input;
+mod keys;
 mod login;
 mod output;
+mod people;
+mod policy;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
+    let matches = args::Cli::command().get_matches();
+    let mut cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli.connection.key_typed = leaf(&matches).value_source("key") == Some(ValueSource::CommandLine);
     let json = cli.connection.json;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::print(Err(output::Failure::unavailable(&error)), json),
     };
     output::print(runtime.block_on(commands::run(cli)), json)
+}
+
+/// What was typed for the innermost command; global options are among it.
+fn leaf(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| leaf(inner))
 }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use chancery_client::login::LoginError;
+use chancery_client::people::{ApproverKeyError, PeopleError, ProposalError, SpeakError};
 use chancery_client::{ClientError, ConnectError, EntropyError, OptionsError, Problem};
 use serde_json::{Value, json};
 
@@ -24,6 +25,11 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn done(text: String, json: impl Into<Vec<u8>>) -> Self {
         Self { text, json: json.into(), exit: 0 }
+    }
+
+    /// Everything was said already.
+    pub(crate) fn silent() -> Self {
+        Self { text: String::new(), json: Vec::new(), exit: 0 }
     }
 
     /// The command did its work and the answer is no.
@@ -150,6 +156,40 @@ impl From<LoginError> for Failure {
     }
 }
 
+impl From<PeopleError> for Failure {
+    fn from(error: PeopleError) -> Self {
+        match error {
+            PeopleError::SignIn(_) => Self::invalid(&error),
+            PeopleError::Login(error) => error.into(),
+            PeopleError::Call(error) => error.into(),
+        }
+    }
+}
+
+impl From<ProposalError> for Failure {
+    fn from(error: ProposalError) -> Self {
+        match error {
+            ProposalError::Unreadable(_) => Self::unavailable(&error),
+            _ => Self::invalid(&error),
+        }
+    }
+}
+
+impl From<SpeakError> for Failure {
+    fn from(error: SpeakError) -> Self {
+        match error {
+            SpeakError::Proposal(error) => error.into(),
+            SpeakError::Call(error) => error.into(),
+        }
+    }
+}
+
+impl From<ApproverKeyError> for Failure {
+    fn from(error: ApproverKeyError) -> Self {
+        Self::usage(&error)
+    }
+}
+
 /// Prints and gives the exit code. A reader that closed its end is not our failure.
 pub(crate) fn print(result: Result<Report, Failure>, as_json: bool) -> ExitCode {
     let mut stdout = std::io::stdout().lock();
@@ -162,7 +202,7 @@ pub(crate) fn print(result: Result<Report, Failure>, as_json: bool) -> ExitCode 
         Err(failure) if as_json => (writeln!(stdout, "{}", failure.to_json()), failure.exit),
         Err(failure) => {
             let mut stderr = std::io::stderr().lock();
-            let written = writeln!(stderr, "chancery: {}", failure.message);
+            let written = writeln!(stderr, "chancery: {}", plain(&failure.message));
             let hint = match &failure.retry_key {
                 Some(key) => writeln!(
                     stderr,
@@ -179,9 +219,34 @@ pub(crate) fn print(result: Result<Report, Failure>, as_json: bool) -> ExitCode 
     }
 }
 
+/// Text of others made fit for a terminal: characters that move the cursor or turn the reading order are spelt out.
+/// Lines stay lines.
+pub(crate) fn plain(text: &str) -> String {
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut fit = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => fit.push(c),
+            c if c.is_control() || turns(c) => fit.extend(c.escape_unicode()),
+            c => fit.push(c),
+        }
+    }
+    fit
+}
+
 /// Lines of a label and a value, in columns.
 pub(crate) fn columns(rows: &[(&str, &str)]) -> String {
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     let lines: Vec<_> = rows.iter().map(|(label, value)| format!("{label:width$}  {value}")).collect();
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn text_of_others_cannot_rewrite_the_screen() {
+        assert_eq!(super::plain("grün\nx"), "grün\nx");
+        assert_eq!(super::plain("a\u{1b}[2Jb\rc\u{202e}d"), "a\\u{1b}[2Jb\\u{d}c\\u{202e}d");
+    }
 }
