@@ -289,7 +289,7 @@ async fn audit_reads_to_the_end_and_can_go_on() {
     let desk = Desk::open().await;
     let event = |seq: u64| {
         json!({"index": seq + 30, "seq": seq, "ts": "2027-01-01T00:00:00.000Z", "eventType": "governance.requested",
-            "payload": {"by": "alice", "act": resume(), "signature": "AAAA"}})
+            "payload": {"act": resume(), "by": "alice", "signature": "AAAA"}})
     };
     let page = |events: Vec<Value>, next: Value| {
         Act::json(200, &json!({"events": events, "next": next}).to_string())

@@ -43,8 +43,12 @@ async fn requests_are_listed_and_shown() {
     let query = Some("status=pending".to_owned());
     assert_eq!(desk.last(), ("GET /admin/v1/approvals".into(), query, Value::Null));
 
-    desk.answers(&request(&resume()));
+    // What somebody wrote cannot pose as a row of its own.
+    let mut posing = request(&resume());
+    posing["reason"] = json!("fixed\nact      nothing");
+    desk.answers(&posing);
     let text = desk.done(&["approvals", "show", "r-1"]).await;
+    assert!(text.contains("reason   fixed\\nact      nothing\n"), "{text}");
     let sha256 = resume().sha256().to_hex();
     for part in [
         "act      resume key:orders\n",

@@ -8,7 +8,7 @@ use chancery_format::governance::{Act, Verdict};
 use crate::args::Connection;
 use crate::args::people as args;
 use crate::output::{Failure, Report, plain};
-use crate::people::{items, summary, table, told, word};
+use crate::people::{items, member, summary, table, told, word};
 
 pub(crate) async fn run(
     people: &People,
@@ -25,13 +25,16 @@ pub(crate) async fn run(
 
 async fn list(people: &People, asked: &args::ListApprovals) -> Result<Report, Failure> {
     let answer = people.approvals(asked.status.map(args::Status::as_str)).await?;
-    let rows = items(&answer.value["approvals"]).iter().map(|it| {
-        let act = serde_json::from_value::<Act>(it["act"].clone());
-        let act = act.map_or_else(|_| it["act"].to_string(), |act| summary(&act));
-        let yes = it["approvedBy"].as_object().map_or(0, serde_json::Map::len);
-        let (id, status, by) = (word(&it["id"]), word(&it["status"]), word(&it["by"]));
-        let (required, expires) = (word(&it["required"]), word(&it["expiresAt"]));
-        format!("{id}  {status:8}  {yes}/{required}  {expires}  {act}  by {by}: {}", word(&it["reason"]))
+    let rows = items(member(&answer.value, "approvals")).iter().map(|it| {
+        let act = serde_json::from_value::<Act>(member(it, "act").clone());
+        let act = act.map_or_else(|_| member(it, "act").to_string(), |act| summary(&act));
+        let yes = member(it, "approvedBy").as_object().map_or(0, serde_json::Map::len);
+        let (id, status, by) = (word(member(it, "id")), word(member(it, "status")), word(member(it, "by")));
+        let (required, expires) = (word(member(it, "required")), word(member(it, "expiresAt")));
+        format!(
+            "{id}  {status:8}  {yes}/{required}  {expires}  {act}  by {by}: {}",
+            word(member(it, "reason"))
+        )
     });
     let text = rows.collect::<Vec<_>>().join("\n");
     Ok(told(if text.is_empty() { "no requests" } else { &text }, &answer))
@@ -105,15 +108,16 @@ async fn speak(
     }
     let answer = people.speak(&proposal, verdict, key.as_ref(), asked.note.as_deref()).await?;
     let it = &answer.value;
-    let yes = it["approvedBy"].as_object().map_or(0, serde_json::Map::len);
+    let yes = member(it, "approvedBy").as_object().map_or(0, serde_json::Map::len);
     let said = match verdict {
         Verdict::Approve => "approved",
         Verdict::Refuse => "rejected",
     };
-    let status = format!("{}, {yes} of {} approvals", word(&it["status"]), word(&it["required"]));
+    let status =
+        format!("{}, {yes} of {} approvals", word(member(it, "status")), word(member(it, "required")));
     let mut rows = vec![(said, proposal.id().to_owned()), ("status", status)];
-    if !it["executedIndex"].is_null() {
-        rows.push(("entry", word(&it["executedIndex"])));
+    if !member(it, "executedIndex").is_null() {
+        rows.push(("entry", word(member(it, "executedIndex"))));
     }
     Ok(told(&table(&rows), &answer))
 }

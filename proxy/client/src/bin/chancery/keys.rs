@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::args::keys as args;
 use crate::output::{Failure, Report, plain};
-use crate::people::{items, outcome, table, told, word, would};
+use crate::people::{items, member, outcome, table, told, word, would};
 
 pub(crate) async fn run(people: &People, asked: args::Keys) -> Result<Report, Failure> {
     match asked {
@@ -25,10 +25,10 @@ pub(crate) async fn run(people: &People, asked: args::Keys) -> Result<Report, Fa
 /// Every key pair, whoever may use it.
 pub(crate) async fn list(people: &People) -> Result<Report, Failure> {
     let answer = people.keys().await?;
-    let rows = items(&answer.value["signers"]).iter().map(|it| {
-        let (kid, pair) = (word(&it["kid"]), word(&it["signer_kid"]));
-        let (algorithm, state) = (word(&it["algorithm"]), word(&it["state"]));
-        let line = format!("{kid:16}  {pair:20}  {algorithm:18}{state:12}{}", word(&it["purpose"]));
+    let rows = items(member(&answer.value, "signers")).iter().map(|it| {
+        let (kid, pair) = (word(member(it, "kid")), word(member(it, "signer_kid")));
+        let (algorithm, state) = (word(member(it, "algorithm")), word(member(it, "state")));
+        let line = format!("{kid:16}  {pair:20}  {algorithm:18}{state:12}{}", word(member(it, "purpose")));
         line.trim_end().to_owned()
     });
     let text = rows.collect::<Vec<_>>().join("\n");
@@ -44,7 +44,7 @@ async fn rotate(people: &People, asked: args::Rotate) -> Result<Report, Failure>
     }
     tell(&outcome(&answer.value))?;
     let sought = Sought {
-        request: answer.value["id"].as_str().map(str::to_owned),
+        request: member(&answer.value, "id").as_str().map(str::to_owned),
         kid: kid.as_str().to_owned(),
         to: body.to.as_str().to_owned(),
     };
@@ -67,9 +67,9 @@ impl Sought {
         let mut before = String::new();
         loop {
             let answer = people.status().await?;
-            let rotation = items(&answer.value["rotations"]).iter().rfind(|it| self.is(it));
+            let rotation = items(member(&answer.value, "rotations")).iter().rfind(|it| self.is(it));
             let step = match rotation {
-                Some(rotation) => word(&rotation["step"]),
+                Some(rotation) => word(member(rotation, "step")),
                 None => self.asked_for(people).await?,
             };
             if step != before {
@@ -81,7 +81,11 @@ impl Sought {
                     ("to", self.to.clone()),
                     (
                         "old key",
-                        format!("{}, retires {}", word(&rotation["from"]), word(&rotation["retireAt"])),
+                        format!(
+                            "{}, retires {}",
+                            word(member(rotation, "from")),
+                            word(member(rotation, "retireAt"))
+                        ),
                     ),
                 ];
                 return Ok(Report::done(plain(&table(&rows)), rotation.to_string()));
@@ -99,9 +103,11 @@ impl Sought {
     fn is(&self, rotation: &Value) -> bool {
         match &self.request {
             Some(request) => {
-                rotation["id"].as_str().and_then(|id| id.strip_prefix("rotation-")) == Some(request)
+                member(rotation, "id").as_str().and_then(|id| id.strip_prefix("rotation-")) == Some(request)
             }
-            None => rotation["kid"] == self.kid.as_str() && rotation["to"] == self.to.as_str(),
+            None => {
+                member(rotation, "kid") == self.kid.as_str() && member(rotation, "to") == self.to.as_str()
+            }
         }
     }
 
@@ -109,12 +115,12 @@ impl Sought {
     async fn asked_for(&self, people: &People) -> Result<String, Failure> {
         let Some(id) = &self.request else { return Ok("asked for".to_owned()) };
         let it = people.approval(id).await?.value;
-        match it["status"].as_str() {
+        match member(&it, "status").as_str() {
             Some(end @ ("refused" | "expired")) => Err(Failure::invalid(&format!("request {id} is {end}"))),
             Some("executed") => Ok("approved".to_owned()),
             _ => {
-                let yes = it["approvedBy"].as_object().map_or(0, serde_json::Map::len);
-                Ok(format!("waiting for approval, {yes} of {}", word(&it["required"])))
+                let yes = member(&it, "approvedBy").as_object().map_or(0, serde_json::Map::len);
+                Ok(format!("waiting for approval, {yes} of {}", word(member(&it, "required"))))
             }
         }
     }
@@ -148,13 +154,13 @@ async fn compromise(people: &People, asked: args::Compromise) -> Result<Report, 
     if asked.dry_run {
         return Ok(told(&would(it), &answer));
     }
-    let (pair, since) = (word(&it["signer_kid"]), word(&it["compromisedSince"]));
+    let (pair, since) = (word(member(it, "signer_kid")), word(member(it, "compromisedSince")));
     let rows = [
         ("compromised", format!("{pair}, from entry {since} on")),
-        ("suspect", format!("{} signatures", word(&it["suspectSignatures"]))),
+        ("suspect", format!("{} signatures", word(member(it, "suspectSignatures")))),
     ];
     let mut text = table(&rows);
-    for line in listed(&it["signatures"], it["suspectSignatures"].as_u64()) {
+    for line in listed(member(it, "signatures"), member(it, "suspectSignatures").as_u64()) {
         text = format!("{text}\n{line}");
     }
     text = format!(
@@ -163,7 +169,7 @@ async fn compromise(people: &People, asked: args::Compromise) -> Result<Report, 
          --from {since}",
         asked.kid
     );
-    Ok(told(&format!("{text}\n{}", next_key(&asked.kid, &it["emergency"])), &answer))
+    Ok(told(&format!("{text}\n{}", next_key(&asked.kid, member(it, "emergency"))), &answer))
 }
 
 /// What becomes of the name whose key is lost.
@@ -176,8 +182,8 @@ fn next_key(kid: &chancery_format::Kid, emergency: &Value) -> String {
         }
         refused if refused.get("error").is_some() => format!(
             "THE NEXT KEY WAS NOT ASKED FOR: {} ({}). Ask again: chancery keys rotate {kid} --emergency",
-            word(&refused["error"]),
-            word(&refused["code"])
+            word(member(refused, "error")),
+            word(member(refused, "code"))
         ),
         asked => format!("The next key:\n{}", outcome(asked)),
     }
@@ -186,9 +192,10 @@ fn next_key(kid: &chancery_format::Kid, emergency: &Value) -> String {
 async fn signatures(people: &People, asked: &args::Signatures) -> Result<Report, Failure> {
     let answer = people.signatures(&asked.kid, asked.signer_kid.as_ref(), asked.from).await?;
     let it = &answer.value;
-    let (count, pair, from) = (word(&it["count"]), word(&it["signer_kid"]), word(&it["from"]));
+    let (count, pair, from) =
+        (word(member(it, "count")), word(member(it, "signer_kid")), word(member(it, "from")));
     let mut text = format!("{count} signatures of {pair} from entry {from} on");
-    for line in listed(&it["signatures"], it["count"].as_u64()) {
+    for line in listed(member(it, "signatures"), member(it, "count").as_u64()) {
         text = format!("{text}\n{line}");
     }
     Ok(told(&text, &answer))
@@ -200,13 +207,18 @@ fn listed(signatures: &Value, count: Option<u64>) -> Vec<String> {
     let mut lines: Vec<_> = told
         .iter()
         .map(|it| {
-            let (index, ts, who) = (word(&it["index"]), word(&it["ts"]), word(&it["principal"]));
-            format!("{index:>8}  {ts}  {who}  {} {}", word(&it["digestAlgorithm"]), word(&it["digest"]))
+            let (index, ts, who) =
+                (word(member(it, "index")), word(member(it, "ts")), word(member(it, "principal")));
+            format!(
+                "{index:>8}  {ts}  {who}  {} {}",
+                word(member(it, "digestAlgorithm")),
+                word(member(it, "digest"))
+            )
         })
         .collect();
     let more = count.unwrap_or(0).saturating_sub(told.len() as u64);
     if let Some(last) = told.last().filter(|_| more > 0) {
-        let from = last["index"].as_u64().map_or(0, |index| index + 1);
+        let from = member(last, "index").as_u64().map_or(0, |index| index + 1);
         lines.push(format!("and {more} more, with --from {from}"));
     }
     lines

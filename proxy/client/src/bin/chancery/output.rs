@@ -235,6 +235,11 @@ pub(crate) fn plain(text: &str) -> String {
     fit
 }
 
+/// As [`plain`], and on one line: a value cannot pose as another row.
+pub(crate) fn one_line(text: &str) -> String {
+    plain(text).replace('\n', "\\n")
+}
+
 /// Lines of a label and a value, in columns.
 pub(crate) fn columns(rows: &[(&str, &str)]) -> String {
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
@@ -248,5 +253,6 @@ mod tests {
     fn text_of_others_cannot_rewrite_the_screen() {
         assert_eq!(super::plain("grün\nx"), "grün\nx");
         assert_eq!(super::plain("a\u{1b}[2Jb\rc\u{202e}d"), "a\\u{1b}[2Jb\\u{d}c\\u{202e}d");
+        assert_eq!(super::one_line("fixed\nact  none"), "fixed\\nact  none");
     }
 }

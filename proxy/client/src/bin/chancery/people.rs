@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Connection, people as args};
 use crate::login::token_file;
-use crate::output::{Failure, Report, columns, plain};
+use crate::output::{Failure, Report, columns, one_line, plain};
 
 /// The person at the listener for people. No certificate is shown: the login says who it is.
 pub(crate) fn connect(connection: &Connection) -> Result<People, Failure> {
@@ -26,13 +26,18 @@ pub(crate) fn told(text: &str, answer: &Answer<Value>) -> Report {
     Report::done(plain(text), answer.body.clone())
 }
 
-/// A member as text: texts without quotes, nothing as a dash.
+/// A member as text, on one line: texts without quotes, nothing as a dash.
 pub(crate) fn word(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => one_line(text),
         other => other.to_string(),
     }
+}
+
+/// A member of an object; null if there is none.
+pub(crate) fn member<'v>(value: &'v Value, name: &str) -> &'v Value {
+    value.get(name).unwrap_or(&Value::Null)
 }
 
 /// Members of a list; none if it is no list.
@@ -47,7 +52,7 @@ pub(crate) async fn halt(people: &People, asked: args::Halt) -> Result<Report, F
     }
     let scope = asked.scope.to_string();
     let (entry, resume) =
-        (word(&answer.value["index"]), format!("chancery resume --scope {scope} --reason TEXT"));
+        (word(member(&answer.value, "index")), format!("chancery resume --scope {scope} --reason TEXT"));
     Ok(told(&columns(&[("halted", scope.as_str()), ("entry", &entry), ("resume", &resume)]), &answer))
 }
 
@@ -58,27 +63,31 @@ pub(crate) async fn resume(people: &People, asked: args::Halt) -> Result<Report,
 
 /// What a call that was only tried would have done.
 pub(crate) fn would(reply: &Value) -> String {
-    let act = serde_json::from_value::<Act>(reply["would"].clone());
-    let act = act.map_or_else(|_| reply["would"].to_string(), |act| summary(&act));
+    let act = serde_json::from_value::<Act>(member(reply, "would").clone());
+    let act = act.map_or_else(|_| member(reply, "would").to_string(), |act| summary(&act));
     format!("allowed: {act}\nnothing was done")
 }
 
 /// What became of an act that may need approvals.
 pub(crate) fn outcome(reply: &Value) -> String {
-    if reply["dryRun"] == true {
+    if member(reply, "dryRun") == true {
         return would(reply);
     }
-    let act = serde_json::from_value::<Act>(reply["act"].clone());
-    let act = act.map_or_else(|_| reply["act"].to_string(), |act| summary(&act));
-    let Some(id) = reply["id"].as_str() else { return format!("done  {act}") };
-    let approved = reply["approvedBy"].as_object().map_or(0, serde_json::Map::len);
-    let status = format!("{}, {approved} of {} approvals", word(&reply["status"]), word(&reply["required"]));
+    let act = serde_json::from_value::<Act>(member(reply, "act").clone());
+    let act = act.map_or_else(|_| member(reply, "act").to_string(), |act| summary(&act));
+    let Some(id) = member(reply, "id").as_str() else { return format!("done  {act}") };
+    let approved = member(reply, "approvedBy").as_object().map_or(0, serde_json::Map::len);
+    let status = format!(
+        "{}, {approved} of {} approvals",
+        word(member(reply, "status")),
+        word(member(reply, "required"))
+    );
     let rows = [
         ("request", id.to_owned()),
         ("act", act),
         ("status", status),
-        ("sha256", word(&reply["actSha256"])),
-        ("expires", word(&reply["expiresAt"])),
+        ("sha256", word(member(reply, "actSha256"))),
+        ("expires", word(member(reply, "expiresAt"))),
     ];
     format!(
         "{}\nNothing is done yet. Each approver, other than who asked, looks at it and decides:\n  \
@@ -87,8 +96,9 @@ pub(crate) fn outcome(reply: &Value) -> String {
     )
 }
 
-/// Columns of owned texts.
+/// Columns of texts, each on its line whatever it holds.
 pub(crate) fn table(rows: &[(&str, String)]) -> String {
+    let rows: Vec<_> = rows.iter().map(|(label, value)| (*label, one_line(value))).collect();
     let rows: Vec<_> = rows.iter().map(|(label, value)| (*label, value.as_str())).collect();
     columns(&rows)
 }
@@ -105,14 +115,14 @@ pub(crate) fn summary(act: &Act) -> String {
 pub(crate) async fn who_am_i(people: &People) -> Result<Report, Failure> {
     let answer = people.who_am_i().await?;
     let it = &answer.value;
-    let roles: Vec<_> = items(&it["roles"]).iter().map(word).collect();
+    let roles: Vec<_> = items(member(it, "roles")).iter().map(word).collect();
     let roles = if roles.is_empty() { "none".to_owned() } else { roles.join(", ") };
     let rows = [
-        ("name", word(&it["name"])),
+        ("name", word(member(it, "name"))),
         ("roles", roles),
-        ("issuer", word(&it["issuer"])),
-        ("subject", word(&it["subject"])),
-        ("until", moment(&it["expires"])),
+        ("issuer", word(member(it, "issuer"))),
+        ("subject", word(member(it, "subject"))),
+        ("until", moment(member(it, "expires"))),
     ];
     Ok(told(&table(&rows), &answer))
 }
@@ -128,41 +138,41 @@ pub(crate) async fn status(people: &People) -> Result<Report, Failure> {
     let answer = people.status().await?;
     let it = &answer.value;
     let mut lines = Vec::new();
-    for halt in items(&it["halted"]) {
-        let by = halt["by"].as_str().or(halt["source"].as_str()).unwrap_or("-");
-        let (scope, since) = (word(&halt["scope"]), word(&halt["since"]));
-        lines.push(format!("HALTED     {scope} since {since} by {by}: {}", word(&halt["reason"])));
+    for halt in items(member(it, "halted")) {
+        let by = member(halt, "by").as_str().or(member(halt, "source").as_str()).unwrap_or("-");
+        let (scope, since) = (word(member(halt, "scope")), word(member(halt, "since")));
+        lines.push(format!("HALTED     {scope} since {since} by {by}: {}", word(member(halt, "reason"))));
     }
     if lines.is_empty() {
         lines.push("halted     nothing".to_owned());
     }
-    for rotation in items(&it["rotations"]) {
+    for rotation in items(member(it, "rotations")) {
         let mut line = format!(
             "rotation   {} from {} to {}: {}",
-            word(&rotation["kid"]),
-            word(&rotation["from"]),
-            word(&rotation["to"]),
-            word(&rotation["step"])
+            word(member(rotation, "kid")),
+            word(member(rotation, "from")),
+            word(member(rotation, "to")),
+            word(member(rotation, "step"))
         );
-        if let Some(at) = rotation["retireAt"].as_str() {
+        if let Some(at) = member(rotation, "retireAt").as_str() {
             line = format!("{line}, the old key retires {at}");
         }
         lines.push(line);
     }
-    for (kid, since) in it["compromised"].as_object().into_iter().flatten() {
+    for (kid, since) in member(it, "compromised").as_object().into_iter().flatten() {
         lines.push(format!("COMPROMISED {kid} from entry {since} on"));
     }
-    lines.push(format!("approvals  {} pending", word(&it["pendingApprovals"])));
-    let roster = &it["roster"];
+    lines.push(format!("approvals  {} pending", word(member(it, "pendingApprovals"))));
+    let roster = member(it, "roster");
     lines.push(match roster {
         Value::Null => "approvers  none: nobody has to agree".to_owned(),
         _ => {
-            let names: Vec<_> = items(&roster["approvers"]).iter().map(word).collect();
-            format!("approvers  {} of {}", word(&roster["approvalsRequired"]), names.join(", "))
+            let names: Vec<_> = items(member(roster, "approvers")).iter().map(word).collect();
+            format!("approvers  {} of {}", word(member(roster, "approvalsRequired")), names.join(", "))
         }
     });
-    lines.push(format!("policy     {}", word(&it["policy"]["sha256"])));
-    lines.push(format!("entries    {}", word(&it["entries"])));
+    lines.push(format!("policy     {}", word(member(member(it, "policy"), "sha256"))));
+    lines.push(format!("entries    {}", word(member(it, "entries"))));
     Ok(told(&lines.join("\n"), &answer))
 }
 
@@ -173,8 +183,8 @@ pub(crate) async fn audit(people: &People, asked: args::Audit, as_json: bool) ->
     let (mut from, mut events) = (asked.from, Vec::new());
     for _ in 0..limits::AUDIT_PAGES_MAX {
         let page = people.audit(from).await?.value;
-        let Some(next) = page["next"].as_u64().filter(|next| *next > from) else { break };
-        events.extend(items(&page["events"]).iter().cloned());
+        let Some(next) = member(&page, "next").as_u64().filter(|next| *next > from) else { break };
+        events.extend(items(member(&page, "events")).iter().cloned());
         from = next;
     }
     let lines: Vec<_> = events.iter().map(line).collect();
@@ -186,14 +196,14 @@ pub(crate) async fn audit(people: &People, asked: args::Audit, as_json: bool) ->
 async fn follow(people: &People, mut from: u64, as_json: bool) -> Result<Report, Failure> {
     loop {
         let page = people.audit(from).await?.value;
-        for event in items(&page["events"]) {
+        for event in items(member(&page, "events")) {
             let text = if as_json { event.to_string() } else { plain(&line(event)) };
             let mut stdout = std::io::stdout().lock();
             if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
                 return Ok(Report::silent());
             }
         }
-        match page["next"].as_u64().filter(|next| *next > from) {
+        match member(&page, "next").as_u64().filter(|next| *next > from) {
             Some(next) => from = next,
             None => tokio::time::sleep(Duration::from_millis(limits::POLL_MS)).await,
         }
@@ -203,12 +213,13 @@ async fn follow(people: &People, mut from: u64, as_json: bool) -> Result<Report,
 /// One act in one line: position, time, kind, and what was said. Keys and signatures are left out.
 fn line(event: &Value) -> String {
     const LONG: [&str; 4] = ["public_key_pem", "publicKeyPem", "signature", "approvers"];
-    let members = event["payload"].as_object().into_iter().flatten();
+    let members = member(event, "payload").as_object().into_iter().flatten();
     let members = members.filter(|(name, _)| !LONG.contains(&name.as_str()));
     let told = members.map(|(name, value)| match serde_json::from_value::<Act>(value.clone()) {
         Ok(act) => format!("{name}={:?}", summary(&act)),
         Err(_) => format!("{name}={value}"),
     });
-    let (seq, ts, kind) = (word(&event["seq"]), word(&event["ts"]), word(&event["eventType"]));
+    let (seq, ts, kind) =
+        (word(member(event, "seq")), word(member(event, "ts")), word(member(event, "eventType")));
     format!("{seq:>4}  {ts}  {kind}  {}", told.collect::<Vec<_>>().join(" "))
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Connection, policy as args};
 use crate::output::{Failure, Report, plain};
-use crate::people::{connect, items, table, told, word, would};
+use crate::people::{connect, items, member, table, told, word, would};
 
 pub(crate) async fn run(asked: args::Policy, connection: &Connection) -> Result<Report, Failure> {
     match asked {
@@ -134,24 +134,33 @@ async fn explain_there(people: &People, asked: args::Explain) -> Result<Report, 
 
 /// The daemon's explanation, in the words of one made here.
 fn explained(it: &Value) -> String {
-    let outcome = &it["outcome"];
-    let mut text = format!("{}: {}", word(&it["question"]), word(&outcome["decision"]));
-    if !outcome["reason"].is_null() {
-        text = format!("{text} ({})", word(&outcome["reason"]));
+    let outcome = member(it, "outcome");
+    let mut text = format!("{}: {}", word(member(it, "question")), word(member(outcome, "decision")));
+    if !member(outcome, "reason").is_null() {
+        text = format!("{text} ({})", word(member(outcome, "reason")));
     }
-    for condition in items(&outcome["conditions"]) {
-        text = format!("{text}\n  if {} is lifted: {}", word(&condition["policy"]), condition["lift"]);
+    for condition in items(member(outcome, "conditions")) {
+        text = format!(
+            "{text}\n  if {} is lifted: {}",
+            word(member(condition, "policy")),
+            member(condition, "lift")
+        );
     }
-    for (title, list) in
-        [("decided by", &it["decided"]), ("in scope, but the condition is false", &it["nearly"])]
-    {
+    for (title, list) in [
+        ("decided by", member(it, "decided")),
+        ("in scope, but the condition is false", member(it, "nearly")),
+    ] {
         for (position, policy) in items(list).iter().enumerate() {
             if position == 0 {
                 text = format!("{text}\n{title}:");
             }
-            let (effect, id) = (word(&policy["effect"]), word(&policy["id"]));
-            text = format!("{text}\n  {effect} {id} ({}:{})", word(&policy["file"]), word(&policy["line"]));
-            for line in policy["text"].as_str().unwrap_or_default().lines() {
+            let (effect, id) = (word(member(policy, "effect")), word(member(policy, "id")));
+            text = format!(
+                "{text}\n  {effect} {id} ({}:{})",
+                word(member(policy, "file")),
+                word(member(policy, "line"))
+            );
+            for line in member(policy, "text").as_str().unwrap_or_default().lines() {
                 text = format!("{text}\n    | {line}");
             }
         }
@@ -162,8 +171,8 @@ fn explained(it: &Value) -> String {
 async fn show(people: &People) -> Result<Report, Failure> {
     let answer = people.policy().await?;
     let it = &answer.value;
-    let rows = [("sha256", word(&it["sha256"])), ("grants", word(&it["grantsSha256"]))];
-    let ids: Vec<_> = items(&it["policies"]).iter().map(word).collect();
+    let rows = [("sha256", word(member(it, "sha256"))), ("grants", word(member(it, "grantsSha256")))];
+    let ids: Vec<_> = items(member(it, "policies")).iter().map(word).collect();
     Ok(told(&format!("{}\n{}", table(&rows), ids.join("\n")), &answer))
 }
 
@@ -172,6 +181,6 @@ async fn reload(people: &People, dry_run: bool) -> Result<Report, Failure> {
     if dry_run {
         return Ok(told(&would(&answer.value), &answer));
     }
-    let changed = if answer.value["changed"] == true { "in force now" } else { "as before" };
-    Ok(told(&format!("{changed}: {}", word(&answer.value["sha256"])), &answer))
+    let changed = if member(&answer.value, "changed") == true { "in force now" } else { "as before" };
+    Ok(told(&format!("{changed}: {}", word(member(&answer.value, "sha256"))), &answer))
 }
