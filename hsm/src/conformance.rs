@@ -13,10 +13,11 @@ use chancery_format::public_key::lower_s_secp256k1;
 use chancery_format::{Digest, Hash, HashAlgorithm, KeyFamily, SignatureAlgorithm};
 
 use crate::builder::{KeySpec, KeyringError, KeyringErrors, Registered};
+use crate::fair_queue::Flow;
 use crate::keyring::Keyring;
 use crate::signer::{Backend, Cost, KeyShape, RsaBits, SealInput, SignerError, SignerHandle};
 use crate::software::{DevelopmentOnly, SoftwareBackend};
-use crate::workers::{Duty, OwnedInput};
+use crate::workers::OwnedInput;
 
 /// Time any single operation of the suite may take; generous, since test machines are busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -460,7 +461,7 @@ fn full_queue_refuses(
             crowd.spawn(async move {
                 let key = ring.shelf.load().by_kid.values().next().map(Arc::clone)?;
                 let input = OwnedInput::Digest(digest_for(algorithm, 200 + number));
-                Some(key.sign_checked(input, soon(), Duty::Request).await)
+                Some(key.sign_checked(input, soon(), Flow::Trial).await)
             });
         }
         crowd.join_all().await

@@ -22,19 +22,21 @@ use chancery_format::entry::{Intent, KeyUse, Operation, SignatureBytes};
 use chancery_format::note::{self, NoteVerifier};
 use chancery_format::public_key::lower_s_secp256k1;
 use chancery_format::{
-    Digest, DurableHead, DurableIntent, Hash, Kid, Origin, Outcome, PublicKey, SignatureAlgorithm,
+    Digest, DurableHead, DurableIntent, Hash, Kid, Origin, Outcome, PrincipalName, PublicKey,
+    SignatureAlgorithm,
 };
 
 use crate::birth::Birth;
 use crate::builder::{self, KeySpec, KeyringBuilder, KeyringError};
 use crate::device_log::DeviceLog;
+use crate::fair_queue::Flow;
 use crate::health::BackendHealth;
 use crate::kill_switch::KillSwitch;
 use crate::self_check::{SelfCheck, Together};
 use crate::shelf::Shelf;
 use crate::signer::{SealInput, SignerError, SignerHandle};
 use crate::switched;
-use crate::workers::{Duty, Lane, OwnedInput};
+use crate::workers::{Lane, OwnedInput};
 
 /// What is publicly known of a key.
 #[derive(Debug, Clone)]
@@ -165,14 +167,25 @@ impl Keyring {
     }
 
     /// Whether a request for `kid` that came now would reach its device, as far as one can tell without
-    /// asking it: the cheap look at admission, so that a dead device answers at once.
+    /// asking it: the cheap look at admission, so that a dead device answers at once. For a caller nobody
+    /// names: a full queue is full for it.
     pub fn available(&self, kid: &Kid) -> Result<(), SignerError> {
+        self.look(kid, None)
+    }
+
+    /// [`Keyring::available`] for a principal: a full queue still has room for it if another caller has more
+    /// than its share of the places.
+    pub fn available_to(&self, principal: &PrincipalName, kid: &Kid) -> Result<(), SignerError> {
+        self.look(kid, Some(Flow::of(principal)))
+    }
+
+    fn look(&self, kid: &Kid, flow: Option<Flow>) -> Result<(), SignerError> {
         if self.switch.is_halted() {
             return Err(SignerError::Halted);
         }
         let key = self.current(kid)?;
         key.check_not_halted()?;
-        key.lane.look()
+        key.lane.look(flow)
     }
 
     /// Halts one key pair: no use of it begins after this returns. `false` if there is none of that name.
@@ -224,17 +237,16 @@ impl Keyring {
     ///
     /// `message` is what a MAC key authenticates; its SHA-256 must be the intent's digest. Without one a
     /// MAC key authenticates the digest's bytes. Other keys take none. Dropping the future takes back
-    /// what no device thread has begun.
+    /// what no device thread has begun. Principals take turns at a device, each in order of arrival.
     pub async fn seal(&self, intent: DurableIntent, message: Option<Vec<u8>>, deadline: Instant) -> Outcome {
         let intent = intent.into_intent();
+        let flow = Flow::of(&intent.parts().principal);
         let (signature, co_signature) = match self.prepare(&intent, message) {
-            Ok(Uses { key, input, second: None }) => {
-                (key.sign_checked(input, deadline, Duty::Request).await, None)
-            }
+            Ok(Uses { key, input, second: None }) => (key.sign_checked(input, deadline, flow).await, None),
             Ok(Uses { key, input, second: Some((second, again)) }) => {
                 let both = tokio::join!(
-                    key.sign_checked(input, deadline, Duty::Request),
-                    second.sign_checked(again, deadline, Duty::Request),
+                    key.sign_checked(input, deadline, flow),
+                    second.sign_checked(again, deadline, flow),
                 );
                 (both.0, Some(both.1))
             }
@@ -275,7 +287,7 @@ impl Keyring {
             }
             Arc::clone(key)
         };
-        key.sign_checked(OwnedInput::Digest(digest), deadline, Duty::Request).await
+        key.sign_checked(OwnedInput::Digest(digest), deadline, Flow::Trial).await
     }
 
     /// Finds the keys and what they sign, before any is used.
@@ -343,7 +355,7 @@ impl Keyring {
         let key = self.shelf.load().ledger.as_ref().map(Arc::clone).ok_or(SignerError::UnknownKey)?;
         let verifier = self.note_verifier(origin).ok_or(SignerError::WrongInput)?;
         let input = OwnedInput::Message(text.as_bytes().into());
-        let signature = key.sign_checked(input, deadline, Duty::Ledger).await?;
+        let signature = key.sign_checked(input, deadline, Flow::Ledger).await?;
         let signature = signature.as_slice().try_into().map_err(|_| SignerError::BadSignature)?;
         note::assemble(text, &verifier, signature).map_err(|_| SignerError::WrongInput)
     }
@@ -363,9 +375,32 @@ impl Keyring {
 
     /// Whether a MAC is the key's over the message. The device recomputes it, since only it has the
     /// secret; the comparison takes the same time wherever the two differ. Nothing but the answer leaves,
-    /// so no intent is needed, but the kill switch holds.
+    /// so no intent is needed, but the kill switch holds. For a caller nobody names.
     pub async fn mac_verify(
         &self,
+        kid: &Kid,
+        message: MacMessage,
+        mac: &[u8],
+        deadline: Instant,
+    ) -> Result<bool, SignerError> {
+        self.mac_verify_in(Flow::Unnamed, kid, message, mac, deadline).await
+    }
+
+    /// [`Keyring::mac_verify`] in the turn of a principal.
+    pub async fn mac_verify_for(
+        &self,
+        principal: &PrincipalName,
+        kid: &Kid,
+        message: MacMessage,
+        mac: &[u8],
+        deadline: Instant,
+    ) -> Result<bool, SignerError> {
+        self.mac_verify_in(Flow::of(principal), kid, message, mac, deadline).await
+    }
+
+    async fn mac_verify_in(
+        &self,
+        flow: Flow,
         kid: &Kid,
         message: MacMessage,
         mac: &[u8],
@@ -380,7 +415,7 @@ impl Keyring {
             MacMessage::Message(message) => OwnedInput::Message(message.into()),
             MacMessage::Digest(digest) => OwnedInput::Digest(digest),
         };
-        let expected = key.lane.sign(&key.handle, input, deadline, Duty::Request).await?;
+        let expected = key.lane.sign(&key.handle, input, deadline, flow).await?;
         Ok(Some(expected.len()) == key.info.algorithm.signature_bytes() && same(&expected, mac))
     }
 }
@@ -412,11 +447,11 @@ impl Key {
         &self,
         input: OwnedInput,
         deadline: Instant,
-        duty: Duty,
+        flow: Flow,
     ) -> Result<Vec<u8>, SignerError> {
         let again = input.duplicate();
         let algorithm = self.info.algorithm;
-        let mut signature = self.lane.sign(&self.handle, input, deadline, duty).await?;
+        let mut signature = self.lane.sign(&self.handle, input, deadline, flow).await?;
         if algorithm == SignatureAlgorithm::EcdsaSecp256k1Sha256 {
             // What is no signature stays as it is and fails below.
             signature = lower_s_secp256k1(&signature).unwrap_or(signature);
@@ -427,7 +462,7 @@ impl Key {
             }
             (Some(check), ..) => check.holds(again.borrow(), &signature),
             (None, ..) => {
-                let repeated = self.lane.sign(&self.handle, again, deadline, duty).await;
+                let repeated = self.lane.sign(&self.handle, again, deadline, flow).await;
                 let repeated = repeated.map_err(after_first_use)?;
                 Some(signature.len()) == algorithm.signature_bytes() && same(&signature, &repeated)
             }

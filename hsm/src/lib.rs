@@ -14,7 +14,8 @@
 //! | `builder.rs` | `KeyringBuilder`: every configuration mistake found at start, all at once |
 //! | `kill_switch.rs` | no key use begins after a halt; a halt can wait for those under way |
 //! | `lazy.rs` | a registered key is opened when it is first used |
-//! | `workers.rs` | bounded threads and queue per device; a passed deadline touches no key |
+//! | `workers.rs` | bounded threads per device; a passed deadline touches no key |
+//! | `fair_queue.rs` | the bounded queue in front of them: callers take turns, so none can starve another |
 //! | `health.rs` | an outage is known, refused at once, and ends by itself |
 //! | `self_check.rs`, `self_check/together.rs` | every signature verified before it is believed; this process's own in groups |
 //! | `software.rs` | development keys in this process, behind a token production cannot have |
@@ -30,6 +31,7 @@ pub mod birth;
 pub mod builder;
 pub mod conformance;
 pub mod device_log;
+mod fair_queue;
 pub mod health;
 mod key_files;
 pub mod keyring;

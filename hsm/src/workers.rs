@@ -1,8 +1,9 @@
 //! Bounded threads in front of a blocking device: one per session, one operation each.
 //!
-//! A request that finds the queue full is refused at once. One whose deadline passes, or whose caller
-//! goes away, before a thread took it is dropped without touching the key; the caller is told which of
-//! the two happened ([`KeyUse`]). A device call cannot be interrupted: when the deadline passes during
+//! Callers take turns (`fair_queue.rs`). A request that finds no place is refused at once, and so is one that
+//! must make room for another caller's. One whose deadline passes, or whose caller goes away, before a
+//! thread took it is dropped without touching the key; the caller is told which of the two happened
+//! ([`KeyUse`]). A device call cannot be interrupted: when the deadline passes during
 //! it, the caller stops waiting, the thread stays until the device answers, and the answer is thrown
 //! away. A panic inside a backend costs that one request.
 //!
@@ -16,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use chancery_format::Digest;
 use chancery_format::entry::KeyUse;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 
+use crate::fair_queue::{Flow, Receiver, SendError, Sender, Waiter, bounded};
 use crate::health::{BackendHealth, BackendState, Pulse, STUCK_AFTER};
 use crate::kill_switch::KillSwitch;
 use crate::signer::{Backend, Cost, SealInput, SignerError, SignerHandle};
@@ -50,15 +51,6 @@ impl OwnedInput {
     }
 }
 
-/// Whether the kill switch applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Duty {
-    /// A request's.
-    Request,
-    /// The ledger's own: checkpoints go on while signing is halted.
-    Ledger,
-}
-
 /// A backend with its record and, if it blocks, its threads.
 pub(crate) struct Lane {
     pub(crate) backend: Arc<dyn Backend>,
@@ -68,6 +60,7 @@ pub(crate) struct Lane {
 }
 
 struct Crew {
+    /// Dropping it ends the threads.
     queue: Sender<Job>,
     queue_max: usize,
     /// Per thread: when its device call began, in milliseconds of the pulse plus 1; 0 is idle.
@@ -78,7 +71,7 @@ struct Crew {
 struct Job {
     work: Work,
     deadline: Instant,
-    duty: Duty,
+    flow: Flow,
     claim: Arc<AtomicU8>,
     reply: oneshot::Sender<Result<Vec<u8>, SignerError>>,
 }
@@ -86,6 +79,25 @@ struct Job {
 enum Work {
     Sign(Arc<dyn SignerHandle>, OwnedInput),
     Probe,
+}
+
+impl Waiter for Job {
+    fn is_given_up(&self) -> bool {
+        self.claim.load(Ordering::Acquire) == GIVEN_UP
+    }
+
+    fn take(&self) -> bool {
+        self.claim.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl Job {
+    /// Tells the caller of a job that no thread took. It still waits: if it gives up now, no key was used.
+    fn make_room(self, pulse: &Pulse) {
+        if self.reply.send(Err(SignerError::Busy)).is_ok() {
+            pulse.record_failure(&SignerError::Busy);
+        }
+    }
 }
 
 const WAITING: u8 = 0;
@@ -131,13 +143,13 @@ impl Lane {
         handle: &Arc<dyn SignerHandle>,
         input: OwnedInput,
         deadline: Instant,
-        duty: Duty,
+        flow: Flow,
     ) -> Result<Vec<u8>, SignerError> {
         let result = match (&self.crew, self.pulse.admit()) {
             (_, Err(down)) => return Err(down), // an outage already on record
-            (None, Ok(())) => sign_now(handle.as_ref(), input.borrow(), deadline, duty, &self.switch),
+            (None, Ok(())) => sign_now(handle.as_ref(), input.borrow(), deadline, flow, &self.switch),
             (Some(crew), Ok(())) => {
-                return crew.submit(Work::Sign(Arc::clone(handle), input), deadline, duty, &self.pulse).await;
+                return crew.submit(Work::Sign(Arc::clone(handle), input), deadline, flow, &self.pulse).await;
             }
         };
         self.pulse.record(&result);
@@ -147,7 +159,7 @@ impl Lane {
     /// Asks the device for a sign of life, on one of its own sessions.
     pub(crate) async fn probe(&self, deadline: Instant) -> Result<(), SignerError> {
         match &self.crew {
-            Some(crew) => crew.submit(Work::Probe, deadline, Duty::Ledger, &self.pulse).await.map(|_| ()),
+            Some(crew) => crew.submit(Work::Probe, deadline, Flow::Probe, &self.pulse).await.map(|_| ()),
             None => {
                 let result = self.backend.probe(deadline);
                 self.pulse.record(&result);
@@ -156,14 +168,16 @@ impl Lane {
         }
     }
 
-    /// Whether a request that came now would reach the device, as far as one can tell without asking.
-    pub(crate) fn look(&self) -> Result<(), SignerError> {
+    /// Whether a request of `flow` that came now would reach the device, as far as one can tell without
+    /// asking. Without a flow, there must be a free place.
+    pub(crate) fn look(&self, flow: Option<Flow>) -> Result<(), SignerError> {
         self.pulse.look()?;
-        match &self.crew {
-            Some(crew) if crew.is_stuck(&self.pulse) => Err(stuck()),
-            Some(crew) if crew.queue.is_full() => Err(SignerError::Busy),
-            _ => Ok(()),
+        let Some(crew) = &self.crew else { return Ok(()) };
+        if crew.is_stuck(&self.pulse) {
+            return Err(stuck());
         }
+        let has_room = flow.map_or_else(|| !crew.queue.is_full(), |flow| crew.queue.has_room(flow));
+        if has_room { Ok(()) } else { Err(SignerError::Busy) }
     }
 
     /// What an operator sees.
@@ -188,7 +202,7 @@ impl Crew {
         let busy_since_ms: Arc<[AtomicU64]> = (0..sessions).map(|_| AtomicU64::new(0)).collect();
         for seat in 0..sessions {
             let worker = Worker {
-                jobs: Receiver::clone(&jobs),
+                jobs: jobs.clone(),
                 backend: Arc::clone(backend),
                 switch: Arc::clone(switch),
                 pulse: Arc::clone(pulse),
@@ -207,7 +221,7 @@ impl Crew {
         &self,
         work: Work,
         deadline: Instant,
-        duty: Duty,
+        flow: Flow,
         pulse: &Pulse,
     ) -> Result<Vec<u8>, SignerError> {
         if self.is_stuck(pulse) {
@@ -215,15 +229,20 @@ impl Crew {
         }
         let claim = Claim(Arc::new(AtomicU8::new(WAITING)));
         let (reply, answer) = oneshot::channel();
-        let job = Job { work, deadline, duty, claim: Arc::clone(&claim.0), reply };
-        let error = match self.queue.try_send(job) {
-            Ok(()) => match tokio::time::timeout_at(deadline.into(), answer).await {
-                Ok(Ok(result)) => return result,     // the thread has recorded it
-                Ok(Err(_)) => SignerError::Panicked, // the thread died; it should not be able to
-                Err(_) => SignerError::Deadline(claim.give_up()),
-            },
-            Err(TrySendError::Full(_)) => SignerError::Busy,
-            Err(TrySendError::Disconnected(_)) => SignerError::unavailable("no worker thread is left"),
+        let job = Job { work, deadline, flow, claim: Arc::clone(&claim.0), reply };
+        let error = match self.queue.try_send(flow, job) {
+            Ok(made_room) => {
+                if let Some(newest) = made_room {
+                    newest.make_room(pulse);
+                }
+                match tokio::time::timeout_at(deadline.into(), answer).await {
+                    Ok(Ok(result)) => return result,     // whoever answered has recorded it
+                    Ok(Err(_)) => SignerError::Panicked, // the thread died; it should not be able to
+                    Err(_) => SignerError::Deadline(claim.give_up()),
+                }
+            }
+            Err(SendError::Full) => SignerError::Busy,
+            Err(SendError::NoReceiver) => SignerError::unavailable("no worker thread is left"),
         };
         pulse.record_failure(&error);
         Err(error)
@@ -269,10 +288,7 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
-        while let Ok(job) = self.jobs.recv() {
-            if job.claim.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                continue; // the caller gave up; its answer was given there
-            }
+        while let Some(job) = self.jobs.recv() {
             self.mark(self.pulse.now_ms() + 1);
             let result = self.do_job(&job);
             self.mark(0);
@@ -285,7 +301,7 @@ impl Worker {
     fn do_job(&self, job: &Job) -> Result<Vec<u8>, SignerError> {
         match &job.work {
             Work::Sign(handle, input) => {
-                sign_now(handle.as_ref(), input.borrow(), job.deadline, job.duty, &self.switch)
+                sign_now(handle.as_ref(), input.borrow(), job.deadline, job.flow, &self.switch)
             }
             Work::Probe => guarded(|| self.backend.probe(job.deadline)).map(|()| Vec::new()),
         }
@@ -303,15 +319,15 @@ fn sign_now(
     handle: &dyn SignerHandle,
     input: SealInput<'_>,
     deadline: Instant,
-    duty: Duty,
+    flow: Flow,
     switch: &KillSwitch,
 ) -> Result<Vec<u8>, SignerError> {
     if Instant::now() >= deadline {
         return Err(SignerError::Deadline(KeyUse::None));
     }
-    let _armed = match duty {
-        Duty::Request => Some(switch.armed().map_err(|_| SignerError::Halted)?),
-        Duty::Ledger => None,
+    let _armed = match flow {
+        Flow::Ledger => None, // what happened must stay provable
+        _ => Some(switch.armed().map_err(|_| SignerError::Halted)?),
     };
     guarded(|| handle.sign(input, deadline))
 }
@@ -332,7 +348,8 @@ mod tests {
     use crate::signer::KeyShape;
     use crate::software::{DevelopmentOnly, SoftwareBackend};
     use crate::testing::{Fault, FaultyDevice};
-    use chancery_format::SignatureAlgorithm;
+    use chancery_format::{PublicKey, SignatureAlgorithm};
+    use std::sync::Mutex;
 
     #[tokio::test]
     async fn a_device_whose_every_session_hangs_refuses_at_once_until_one_is_free() {
@@ -348,7 +365,7 @@ mod tests {
         let sign = || {
             let (lane, handle) = (Arc::clone(&lane), Arc::clone(&handle));
             tokio::spawn(async move {
-                lane.sign(&handle, OwnedInput::Message([1].as_slice().into()), deadline, Duty::Request).await
+                lane.sign(&handle, OwnedInput::Message([1].as_slice().into()), deadline, Flow::Unnamed).await
             })
         };
         faults.set(Fault::Hang);
@@ -357,14 +374,14 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(lane.health().state, BackendState::Up);
-        assert!(lane.look().is_ok());
+        assert!(lane.look(None).is_ok());
         let second = sign();
         while lane.health().state != BackendState::Stuck {
             assert!(Instant::now() < deadline);
             tokio::task::yield_now().await;
         }
         assert_eq!(sign().await.unwrap().unwrap_err().code(), "backend-unavailable");
-        assert_eq!(lane.look().unwrap_err().code(), "backend-unavailable");
+        assert_eq!(lane.look(None).unwrap_err().code(), "backend-unavailable");
         faults.set(Fault::None);
         assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
         // Whoever looks too early sees a thread that has answered but not yet put itself down as idle.
@@ -372,5 +389,75 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(sign().await.unwrap().is_ok());
+    }
+
+    /// A key that tells which messages it was used for, in order.
+    struct Recording {
+        inner: Arc<dyn SignerHandle>,
+        order: Mutex<Vec<u8>>,
+    }
+
+    impl SignerHandle for Recording {
+        fn algorithm(&self) -> SignatureAlgorithm {
+            self.inner.algorithm()
+        }
+
+        fn public_key(&self) -> Option<&PublicKey> {
+            self.inner.public_key()
+        }
+
+        fn sign(&self, input: SealInput<'_>, deadline: Instant) -> Result<Vec<u8>, SignerError> {
+            self.order.lock().unwrap().extend(input.bytes());
+            self.inner.sign(input, deadline)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_fills_the_queue_makes_room_for_others_and_they_take_turns() {
+        const NOISY: Flow = Flow::Principal(1);
+        const QUIET: Flow = Flow::Principal(2);
+        let keys = SoftwareBackend::ephemeral("device", DevelopmentOnly::check(true, false).unwrap());
+        keys.generate_key("k", KeyShape::Ed25519).unwrap();
+        let device = FaultyDevice::new(Arc::new(keys), Cost::Blocking, 1);
+        let faults = device.faults();
+        let lane = Arc::new(Lane::start(Arc::new(device), Arc::default(), 4).unwrap());
+        let inner = lane.backend.open_key("k", SignatureAlgorithm::Ed25519).unwrap();
+        let recording = Arc::new(Recording { inner, order: Mutex::default() });
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let sign = |number: u8, flow| {
+            let (lane, handle) = (Arc::clone(&lane), Arc::clone(&recording) as Arc<dyn SignerHandle>);
+            let input = OwnedInput::Message([number].as_slice().into());
+            tokio::spawn(async move { lane.sign(&handle, input, deadline, flow).await })
+        };
+        let queued = async |depth| {
+            while lane.health().queue_depth != depth {
+                assert!(Instant::now() < deadline);
+                tokio::task::yield_now().await;
+            }
+        };
+        faults.set(Fault::Hang);
+        let mut served = vec![sign(10, NOISY)];
+        while faults.inside() < 1 {
+            tokio::task::yield_now().await;
+        }
+        for (number, depth) in [(11, 1), (12, 2), (13, 3)] {
+            served.push(sign(number, NOISY));
+            queued(depth).await;
+        }
+        let newest = sign(14, NOISY);
+        queued(4).await;
+        assert_eq!(sign(15, NOISY).await.unwrap(), Err(SignerError::Busy));
+        let looks = [Some(NOISY), None, Some(QUIET), Some(Flow::Ledger)].map(|flow| lane.look(flow).is_ok());
+        assert_eq!(looks, [false, false, true, true]);
+
+        served.push(sign(20, QUIET));
+        assert_eq!(newest.await.unwrap(), Err(SignerError::Busy), "the newest of the noisy makes room");
+        assert_eq!(lane.health().queue_depth, 4);
+        assert_eq!(lane.look(Some(NOISY)), Err(SignerError::Busy));
+        faults.set(Fault::None);
+        for served in served {
+            assert!(served.await.unwrap().is_ok());
+        }
+        assert_eq!(*recording.order.lock().unwrap(), [10, 11, 20, 12, 13]);
     }
 }

@@ -16,8 +16,8 @@ use chancery_format::{
 use chancery_hsm::testing::{Fault, FaultyDevice, Renamed};
 use chancery_hsm::{Backend, BackendState, Cost, Keyring, KeyringError, MacMessage, Registered, SignerError};
 use common::{
-    base64, digest, digest_for, ending, faulty_ring, intent, intent_of, later, software, spec, until,
-    with_all_keys,
+    base64, digest, digest_for, ending, faulty_ring, intent, intent_by, intent_of, later, software, spec,
+    until, with_all_keys,
 };
 
 use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, MlDsa65, RsaSha256};
@@ -175,6 +175,35 @@ async fn a_full_queue_refuses_at_once_and_a_caller_who_leaves_takes_its_request_
     faults.set(Fault::None);
     assert!(first.await.unwrap().is_ok() && third.await.unwrap().is_ok());
     assert_eq!(faults.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_service_that_fills_the_queue_does_not_keep_another_out() {
+    let (ring, faults) = faulty_ring(Cost::Blocking, 1, 4);
+    faults.set(Fault::Hang);
+    let kid = "ed25519".parse().unwrap();
+    let may = |principal: &str| ring.available_to(&principal.parse().unwrap(), &kid);
+    let spawn = |principal: &'static str, number| {
+        let ring = Arc::clone(&ring);
+        let intent = intent_by(principal, "ed25519", Ed25519, digest(number));
+        tokio::spawn(async move { ending(&ring.seal(intent, None, later()).await) })
+    };
+    let under_way = spawn("noisy", 1);
+    until("the device hangs", || faults.inside() == 1).await;
+    let mut waiting: Vec<_> = (2..6).map(|number| spawn("noisy", number)).collect();
+    until("the queue is full", || ring.health()[0].queue_depth == 4).await;
+    assert_eq!((may("noisy"), may("quiet")), (Err(SignerError::Busy), Ok(())));
+
+    let quiet = spawn("quiet", 10);
+    until("one made room", || waiting.iter().any(|noisy| noisy.is_finished())).await;
+    let refused = waiting.iter().position(|noisy| noisy.is_finished()).unwrap();
+    assert_eq!(waiting.remove(refused).await.unwrap(), failed("backend-busy", KeyUse::None));
+    faults.set(Fault::None);
+    assert!(quiet.await.unwrap().is_ok() && under_way.await.unwrap().is_ok());
+    for noisy in waiting {
+        assert!(noisy.await.unwrap().is_ok());
+    }
+    assert_eq!(faults.asked(), 5, "who made room never reached the device");
 }
 
 #[tokio::test]

@@ -110,7 +110,8 @@ pub async fn mac_verify(
         return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Mac }.into());
     }
     let _ = caller.kid.set(key.kid.clone());
-    chancery.keyring.available(&key.kid)?;
+    let principal = caller.grants.principal();
+    chancery.keyring.available_to(principal, &key.kid)?;
     let mac = request.mac.unwrap_or_default();
     let message = MacMessage::Message(request.message);
     if key.intents == Intents::Always && matches!(key.lanes, Lanes::Sessions(_)) {
@@ -120,7 +121,7 @@ pub async fn mac_verify(
             signer_kid: key.signer_kid.clone(),
             algorithm: key.algorithm,
             digest: request.digest,
-            principal: caller.grants.principal().clone(),
+            principal: principal.clone(),
             request_id: caller.request_id.clone(),
             stream: caller.grants.own_stream().clone(),
             policy: PolicyRef { rule: caller.grants.rule().to_owned(), sha256: caller.grants.policy() },
@@ -128,7 +129,7 @@ pub async fn mac_verify(
         chancery.roll.enrol_event(checking, None).await?;
     }
     let deadline = Instant::now() + chancery.limits.sign_timeout;
-    let valid = chancery.keyring.mac_verify(&key.kid, message, &mac, deadline).await?;
+    let valid = chancery.keyring.mac_verify_for(principal, &key.kid, message, &mac, deadline).await?;
     Ok(Reply::json(format!(r#"{{"valid":{valid},"kid":"{}","signer_kid":"{}"}}"#, key.kid, key.signer_kid)))
 }
 

@@ -84,6 +84,15 @@ pub(crate) fn intent(algorithm: SignatureAlgorithm, digest: Digest) -> DurableIn
 }
 
 pub(crate) fn intent_of(kid: &str, algorithm: SignatureAlgorithm, digest: Digest) -> DurableIntent {
+    intent_by("tester", kid, algorithm, digest)
+}
+
+pub(crate) fn intent_by(
+    principal: &str,
+    kid: &str,
+    algorithm: SignatureAlgorithm,
+    digest: Digest,
+) -> DurableIntent {
     let operation = if algorithm.is_mac() { Operation::Mac } else { Operation::Sign };
     DurableIntent::after_sync(Intent::new(IntentParts {
         co_signer: None,
@@ -92,9 +101,9 @@ pub(crate) fn intent_of(kid: &str, algorithm: SignatureAlgorithm, digest: Digest
         algorithm,
         operation,
         digest,
-        principal: "tester".parse().unwrap(),
+        principal: principal.parse().unwrap(),
         request_id: "r-1".parse().unwrap(),
-        stream: "tester".parse().unwrap(),
+        stream: principal.parse().unwrap(),
         purpose: None,
         metadata: None,
         policy: PolicyRef { rule: "test".to_owned(), sha256: Hash([0; 32]) },

@@ -127,9 +127,10 @@ fn ready(chancery: &Chancery, caller: &Caller<'_>, kid: &Kid) -> Result<Arc<KeyE
     not_halted(chancery, caller, &key)?;
     // The first key of a batch stands for it.
     let _ = caller.kid.set(kid.clone());
-    chancery.keyring.available(kid)?;
+    let principal = caller.grants.principal();
+    chancery.keyring.available_to(principal, kid)?;
     if let Some(second) = &key.co_signer {
-        chancery.keyring.available(&second.kid)?;
+        chancery.keyring.available_to(principal, &second.kid)?;
     }
     Ok(key)
 }
