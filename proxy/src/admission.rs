@@ -8,6 +8,7 @@
 
 pub mod authority;
 pub mod policy;
+pub mod quota;
 pub mod rate_limit;
 mod refusal;
 mod stream_pattern;
