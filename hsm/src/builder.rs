@@ -14,7 +14,7 @@ use crate::lazy::LazyHandle;
 use crate::self_check::{SelfCheck, Together};
 use crate::shelf::Shelf;
 use crate::signer::{Backend, Cost, SignerError, SignerHandle};
-use crate::switched::SwitchedHandle;
+use crate::switched::{KeySwitches, SwitchedHandle};
 use crate::workers::Lane;
 
 /// Default for how many requests may wait for one backend: with the slowest devices seen (12 signatures
@@ -191,7 +191,7 @@ impl KeyringBuilder {
         let mut shelf = Shelf::default();
         let at_once = self.keys.len() <= OPENED_AT_START_MAX;
         for spec in self.keys {
-            match check_names(&shelf, &spec).and_then(|()| open_key(&lanes, &Arc::default(), spec, at_once)) {
+            match check_names(&shelf, &spec).and_then(|()| open_key(&lanes, spec, at_once)) {
                 Ok(key) => shelf.put(Arc::new(key), true),
                 Err(error) => errors.push(error),
             }
@@ -243,13 +243,8 @@ fn check_names(shelf: &Shelf, spec: &KeySpec) -> Result<(), KeyringError> {
     Ok(())
 }
 
-/// Opens one key on the lane of its backend, behind a switch of its own.
-pub(crate) fn open_key(
-    lanes: &[Arc<Lane>],
-    switch: &Arc<KillSwitch>,
-    spec: KeySpec,
-    at_once: bool,
-) -> Result<Key, KeyringError> {
+/// Opens one key on the lane of its backend, behind switches of its own.
+pub(crate) fn open_key(lanes: &[Arc<Lane>], spec: KeySpec, at_once: bool) -> Result<Key, KeyringError> {
     let lane = lanes.iter().find(|lane| lane.backend.name() == spec.backend);
     let Some(lane) = lane.map(Arc::clone) else {
         return Err(KeyringError::UnknownBackend { kid: spec.kid, backend: spec.backend });
@@ -276,15 +271,16 @@ pub(crate) fn open_key(
         label: spec.label,
         birth,
     };
+    let switches = KeySwitches::default();
     let in_process = lane.backend.cost() == Cost::Inline;
     let raw = info.public_key.as_ref().filter(|_| in_process).and_then(PublicKey::ed25519_raw);
     Ok(Key {
         info: Arc::new(info),
-        handle: Arc::new(SwitchedHandle::new(handle, Arc::clone(switch))),
+        handle: Arc::new(SwitchedHandle::new(handle, switches.clone())),
         lane,
         check,
         together: raw.and_then(Together::new),
-        switch: Arc::clone(switch),
+        switches,
     })
 }
 

@@ -35,7 +35,7 @@ use crate::kill_switch::KillSwitch;
 use crate::self_check::{SelfCheck, Together};
 use crate::shelf::Shelf;
 use crate::signer::{SealInput, SignerError, SignerHandle};
-use crate::switched;
+use crate::switched::KeySwitches;
 use crate::workers::{Lane, OwnedInput};
 
 /// What is publicly known of a key.
@@ -77,8 +77,8 @@ pub(crate) struct Key {
     pub(crate) check: Option<SelfCheck>,
     /// For Ed25519 keys that live in this process.
     pub(crate) together: Option<Together>,
-    /// Stops this key alone; see [`Keyring::halt_key`]. Its handle asks it too.
-    pub(crate) switch: Arc<KillSwitch>,
+    /// Stop this key alone; its handle asks them too.
+    pub(crate) switches: KeySwitches,
 }
 
 /// All keys of the appliance. Made by [`Keyring::builder`]; shared by reference.
@@ -119,7 +119,7 @@ impl Keyring {
     /// Opens one more key pair. Callers cannot ask for it before [`Keyring::promote`]. Talks to a device: not
     /// for async threads.
     pub fn add(&self, spec: KeySpec) -> Result<Arc<KeyInfo>, KeyringError> {
-        let key = Arc::new(builder::open_key(&self.lanes, &self.switch_of(&spec), spec, true)?);
+        let key = Arc::new(builder::open_key(&self.lanes, spec, true)?);
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shelf = Shelf::clone(&self.shelf.load());
         if shelf.by_signer_kid.contains_key(&key.info.signer_kid) {
@@ -129,11 +129,6 @@ impl Keyring {
         shelf.put(key, false);
         self.shelf.store(Arc::new(shelf));
         Ok(info)
-    }
-
-    fn switch_of(&self, spec: &KeySpec) -> Arc<KillSwitch> {
-        let known = self.shelf.load().by_signer_kid.get(&spec.signer_kid).map(|key| Arc::clone(&key.switch));
-        known.unwrap_or_default()
     }
 
     /// Gives a key pair's `kid` to it: callers get it from now on, in one step. What was admitted before still
@@ -188,21 +183,32 @@ impl Keyring {
         key.lane.look(flow)
     }
 
-    /// Halts one key pair: no use of it begins after this returns. `false` if there is none of that name.
+    /// Halts one key pair for as long as this process lives: no use of it begins after this returns. For a key
+    /// that somebody else seems to use. `false` if there is none of that name.
     pub fn halt_key(&self, signer_kid: &Kid, reason: &str) -> bool {
+        self.pull(signer_kid, reason, |switches| &switches.alarm)
+    }
+
+    /// The same because people say so, until they say otherwise: see [`Keyring::resume_key`].
+    pub fn halt_key_by_order(&self, signer_kid: &Kid, reason: &str) -> bool {
+        self.pull(signer_kid, reason, |switches| &switches.order)
+    }
+
+    /// Ends [`Keyring::halt_key_by_order`], and nothing else.
+    pub fn resume_key(&self, signer_kid: &Kid) {
+        if let Some(key) = self.shelf.load().by_signer_kid.get(signer_kid) {
+            key.switches.order.resume();
+        }
+    }
+
+    fn pull(&self, signer_kid: &Kid, reason: &str, which: impl Fn(&KeySwitches) -> &Arc<KillSwitch>) -> bool {
         let shelf = self.shelf.load();
         let key = shelf.by_signer_kid.get(signer_kid);
         if let Some(key) = key {
-            drop(key.switch.halt(reason, Duration::ZERO)); // pulled; uses under way are not waited for
+            // Pulled when this returns; uses under way are not waited for.
+            drop(which(&key.switches).halt(reason, Duration::ZERO));
         }
         key.is_some()
-    }
-
-    /// Ends [`Keyring::halt_key`].
-    pub fn resume_key(&self, signer_kid: &Kid) {
-        if let Some(key) = self.shelf.load().by_signer_kid.get(signer_kid) {
-            key.switch.resume();
-        }
     }
 
     /// The backends that keep a record of their own, by name.
@@ -439,7 +445,7 @@ pub enum MacMessage {
 
 impl Key {
     fn check_not_halted(&self) -> Result<(), SignerError> {
-        switched::halted(&self.switch).map_or(Ok(()), Err)
+        self.switches.check()
     }
 
     /// Uses the key and verifies what came back; only verified bytes get out.

@@ -1,4 +1,4 @@
-//! A key with a kill switch of its own, asked on the thread that uses it, right before the device.
+//! A key with kill switches of its own, asked on the thread that uses it, right before the device.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,22 +8,39 @@ use chancery_format::{PublicKey, SignatureAlgorithm};
 use crate::kill_switch::KillSwitch;
 use crate::signer::{SealInput, SignerError, SignerHandle};
 
-/// A key that one switch stops alone.
-pub(crate) struct SwitchedHandle {
-    inner: Arc<dyn SignerHandle>,
-    switch: Arc<KillSwitch>,
+/// What stops one key alone. Both must be at rest; neither resets the other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeySwitches {
+    /// Pulled by people, who also reset it.
+    pub(crate) order: Arc<KillSwitch>,
+    /// Pulled because somebody else seems to use the key; stays.
+    pub(crate) alarm: Arc<KillSwitch>,
 }
 
-impl SwitchedHandle {
-    /// `inner`, as long as `switch` is not pulled.
-    pub(crate) fn new(inner: Arc<dyn SignerHandle>, switch: Arc<KillSwitch>) -> Self {
-        Self { inner, switch }
+impl KeySwitches {
+    /// Why the key may not be used, or nothing.
+    pub(crate) fn check(&self) -> Result<(), SignerError> {
+        if self.order.is_halted() {
+            return Err(SignerError::Halted);
+        }
+        match self.alarm.reason() {
+            None => Ok(()),
+            Some(reason) => Err(SignerError::KeyDisabled { cause: format!("the key is halted: {reason}") }),
+        }
     }
 }
 
-/// The refusal of a key that was halted alone; `None` while it is not.
-pub(crate) fn halted(switch: &KillSwitch) -> Option<SignerError> {
-    switch.reason().map(|reason| SignerError::KeyDisabled { cause: format!("the key is halted: {reason}") })
+/// A key that its switches stop.
+pub(crate) struct SwitchedHandle {
+    inner: Arc<dyn SignerHandle>,
+    switches: KeySwitches,
+}
+
+impl SwitchedHandle {
+    /// `inner`, as long as neither switch is pulled.
+    pub(crate) fn new(inner: Arc<dyn SignerHandle>, switches: KeySwitches) -> Self {
+        Self { inner, switches }
+    }
 }
 
 impl SignerHandle for SwitchedHandle {
@@ -36,7 +53,9 @@ impl SignerHandle for SwitchedHandle {
     }
 
     fn sign(&self, input: SealInput<'_>, deadline: Instant) -> Result<Vec<u8>, SignerError> {
-        let _armed = self.switch.armed().map_err(|_| halted(&self.switch).unwrap_or(SignerError::Halted))?;
+        let refused = |_| self.switches.check().err().unwrap_or(SignerError::Halted);
+        let _armed = self.switches.order.armed().map_err(refused)?;
+        let _armed_too = self.switches.alarm.armed().map_err(refused)?;
         self.inner.sign(input, deadline)
     }
 }

@@ -189,9 +189,10 @@ impl Admin {
         let held: Vec<String> = person.roles().iter().map(|role| role.as_str().to_owned()).collect();
         match ask(held) {
             Decision::Allow { policies } => Ok((joined(&policies), 0)),
-            Decision::AllowIf { policies, conditions } => {
-                Ok((joined(&policies), crate::admission::authority::approvals(&conditions)))
-            }
+            Decision::AllowIf { policies, conditions } => Ok((
+                joined(&policies),
+                crate::admission::authority::approvals(&conditions, self.chancery.governance.has_roster()),
+            )),
             Decision::Deny { policies, reason } => {
                 let may =
                     |role: &&Role| !matches!(ask(vec![role.as_str().to_owned()]), Decision::Deny { .. });

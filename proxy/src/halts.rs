@@ -153,7 +153,7 @@ fn set_switch(keyring: &Keyring, scope: &Scope, reason: Option<&str>) {
             let named = keyring.keys().into_iter().filter(|key| key.kid == *name || key.signer_kid == *name);
             for key in named {
                 match reason {
-                    Some(reason) => drop(keyring.halt_key(&key.signer_kid, reason)),
+                    Some(reason) => drop(keyring.halt_key_by_order(&key.signer_kid, reason)),
                     None => keyring.resume_key(&key.signer_kid),
                 }
             }

@@ -8,10 +8,8 @@ use serde_json::{Value, json};
 
 use super::approvals::{self, Proposed};
 use super::{Admin, Caller, body};
-use crate::governance::GovernanceError;
 use crate::problem::{Code, Problem};
 use crate::response::Reply;
-use crate::signing::pending;
 
 /// Events of one page of the audit trail.
 const PAGE: usize = 200;
@@ -143,31 +141,4 @@ pub(super) async fn audit(admin: &Admin, query: Option<&str>) -> Result<Reply, P
     }
     let next = events.last().and_then(|event| event["seq"].as_u64()).map(|seq| seq + 1);
     Ok(Reply::json(json!({ "events": events, "next": next }).to_string()))
-}
-
-/// Does what an executed request allows, once.
-pub(super) async fn carry_out(admin: &Admin, id: &str) -> Result<(), Problem> {
-    let state = admin.chancery.governance.state();
-    let Some(proposal) = state.proposals.get(id).filter(|it| !it.used) else { return Ok(()) };
-    let requested = &proposal.requested;
-    let (by, approval) = (requested.by.clone(), Some(id.to_owned()));
-    match &requested.act {
-        Act::Resume { scope } => {
-            let governance = &admin.chancery.governance;
-            match governance.resume(scope.clone(), "admin", Some(by), approval).await {
-                Ok(_) => admin.chancery.metrics.halted(admin.chancery.halts.is_global()),
-                Err(GovernanceError::Fault(fault)) => {
-                    return Err(Problem::new(Code::WrongState, fault.to_string()));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        act @ Act::Rotate { .. } => {
-            let rotation = format!("rotation-{id}");
-            let reason = requested.reason.clone();
-            admin.lifecycle.begin_rotation(rotation, act, by, reason, approval).await?;
-        }
-        Act::Sign { .. } => pending::carry_out(&admin.chancery, proposal).await?,
-    }
-    Ok(())
 }

@@ -141,7 +141,7 @@ pub(super) async fn approve(
     governance.record(Event::Given(word.given(id, caller)?)).await?;
     // Whoever completes the quorum carries it out; two who come at once find it done.
     match governance.act(|state, _| complete(state, id)).await {
-        Ok(_) => acts::carry_out(admin, id).await?,
+        Ok(_) => admin.lifecycle.carry_out(id).await?,
         Err(crate::governance::GovernanceError::Fault(Fault::NoQuorum { .. } | Fault::NotOpen(_))) => {}
         Err(error) => return Err(error.into()),
     }

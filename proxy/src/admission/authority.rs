@@ -183,11 +183,14 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Most approvals that any of the conditions asks for.
-pub fn approvals(conditions: &[Condition]) -> u32 {
+/// Most approvals that any of the conditions asks for. What the built-in rights ask for counts only where somebody
+/// can approve; what the operator wrote always does.
+pub fn approvals(conditions: &[Condition], has_roster: bool) -> u32 {
     let of = |condition: &Condition| match condition.lift {
-        Lift::Quorum { approvals, .. } => u32::from(approvals),
-        Lift::Hook { .. } => 0,
+        Lift::Quorum { approvals, .. } if has_roster || !condition.policy.as_str().starts_with("roles/") => {
+            u32::from(approvals)
+        }
+        _ => 0,
     };
     conditions.iter().map(of).max().unwrap_or_default()
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_format::Kid;
-use chancery_format::governance::Fault;
+use chancery_format::governance::{Act, Closed, Event, Fault, Proposal, ProposalStatus};
 use chancery_hsm::{KeyringError, Registered, SignerError};
 use tokio::sync::Mutex;
 
@@ -29,6 +29,7 @@ use crate::config::{Config, KeyConfig};
 use crate::daemon::backends;
 use crate::problem::Problem;
 use crate::registry_publisher::{self, PublishError};
+use crate::signing::pending;
 
 pub use compromise::{CompromiseAsk, Since, Suspects};
 pub use rotation::RotateAsk;
@@ -66,6 +67,9 @@ pub enum LifecycleError {
     /// The signature over the hand-over failed.
     #[error("{0}")]
     HandOver(String),
+    /// A signature that was approved is not made: halted, denied, its device away.
+    #[error("{}", .0.detail())]
+    Refused(Box<Problem>),
     /// A task died. Ours.
     #[error("a task died")]
     Died,
@@ -125,12 +129,46 @@ impl Lifecycle {
     /// One look at everything that is due.
     pub async fn look(&self) -> Result<(), LifecycleError> {
         self.expire_requests().await?;
+        let state = self.chancery.governance.state();
+        let due = |it: &&Proposal| it.status == ProposalStatus::Executed && !it.used;
+        for proposal in state.proposals.values().filter(due) {
+            self.carry_out(&proposal.requested.id).await?;
+        }
         self.advance_rotations().await?;
         self.retire_due().await
     }
 
+    /// Does what an executed request allows, once: whoever comes second finds it done.
+    pub async fn carry_out(&self, id: &str) -> Result<(), LifecycleError> {
+        let state = self.chancery.governance.state();
+        let Some(proposal) = state.proposals.get(id).filter(|it| !it.used) else { return Ok(()) };
+        let done = self.act(proposal).await;
+        let state = self.chancery.governance.state();
+        let used = state.proposals.get(id).is_some_and(|proposal| proposal.used);
+        if used { Ok(()) } else { done }
+    }
+
+    async fn act(&self, proposal: &Proposal) -> Result<(), LifecycleError> {
+        let requested = &proposal.requested;
+        let (by, approval) = (requested.by.clone(), Some(requested.id.clone()));
+        match &requested.act {
+            Act::Resume { scope } => {
+                self.chancery.governance.resume(scope.clone(), "admin", Some(by), approval).await?;
+                self.chancery.metrics.halted(self.chancery.halts.is_global());
+            }
+            act @ Act::Rotate { .. } => {
+                let rotation = format!("rotation-{}", requested.id);
+                self.begin_rotation(rotation, act, by, requested.reason.clone(), approval).await?;
+            }
+            Act::Sign { .. } => {
+                let carried = pending::carry_out(&self.chancery, proposal).await;
+                carried.map_err(|problem| LifecycleError::Refused(Box::new(problem)))?;
+            }
+        }
+        Ok(())
+    }
+
     async fn expire_requests(&self) -> Result<(), LifecycleError> {
-        use chancery_format::governance::{Closed, Event, ProposalStatus};
         let (state, now) = (self.chancery.governance.state(), self.chancery.now());
         let due = state
             .proposals
@@ -203,6 +241,7 @@ impl From<LifecycleError> for Problem {
                 Self::new(Code::WrongState, error.to_string())
             }
             LifecycleError::Key(error) => error.into(),
+            LifecycleError::Refused(problem) => *problem,
             error => Self::internal(error),
         }
     }

@@ -19,6 +19,9 @@ use crate::config::KeyConfig;
 use crate::registry_publisher::{self, new_key};
 use crate::signing;
 
+/// Between the look that a request was admitted by and its intent there is less than this.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// Longest wait for uses of the old key that are under way when it is retired.
 const DRAIN_WAIT: Duration = Duration::from_secs(30);
 
@@ -318,6 +321,9 @@ impl Lifecycle {
             }
             Some(_) => {}
         }
+        // What was admitted just before the name went over has its intent by then, and is signed.
+        tokio::time::sleep(SETTLE).await;
+        self.wait_for_open_intents(signer_kid).await?;
         chancery.keyring.halt_key(signer_kid, "it is being retired");
         self.wait_for_open_intents(signer_kid).await?;
         let (ts, index) = registry_publisher::retire(&chancery.roll, signer_kid).await?;

@@ -59,13 +59,17 @@ fn describe(it: &Proposal) -> String {
             ("label", label.clone()),
             ("overlap", format!("{overlap_hours} hours")),
         ]),
-        Act::Sign { kid, principal, digest_algorithm, digest, request_sha256, policy } => rows.extend([
-            ("key", kid.to_string()),
-            ("service", principal.to_string()),
-            ("digest", format!("{digest_algorithm} {digest}")),
-            ("asked", format!("sha256 {request_sha256}")),
-            ("policy", policy.clone()),
-        ]),
+        Act::Sign { kid, principal, digest_algorithm, digest, request_sha256, purpose, metadata, policy } => {
+            rows.extend([
+                ("key", kid.to_string()),
+                ("service", principal.to_string()),
+                ("digest", format!("{digest_algorithm} {digest}")),
+                ("asked", format!("sha256 {request_sha256}")),
+                ("purpose", purpose.as_ref().map_or("-", |purpose| purpose.as_str()).to_owned()),
+                ("metadata", metadata.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
+                ("policy", policy.clone()),
+            ])
+        }
     }
     let names = |names: Vec<&str>| if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
     let urgency = if it.is_emergency() { "EMERGENCY, " } else { "" };
