@@ -143,7 +143,7 @@ fn a_daemon_killed_at_any_moment_of_a_rotation_comes_to_the_same_end() {
         let body = json!({ "to": "ed-v2", "reason": "yearly" });
         let asked = people.act(&world, "eve", "/admin/v1/keys/ed/rotate", &body);
         people.approve(&world, &asked, &["ann"]);
-        let killer = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let last = scope.spawn(|| {
                 let path = format!("/admin/v1/approvals/{}/approve", asked["id"].as_str().unwrap());
                 let body = json!({ "actSha256": asked["actSha256"] }).to_string();
@@ -156,7 +156,6 @@ fn a_daemon_killed_at_any_moment_of_a_rotation_comes_to_the_same_end() {
             daemon.kill();
             last.join().unwrap();
         });
-        let () = killer;
         let daemon = Daemon::start(&world);
         let state = people.status(&world);
         if state["rotations"].as_array().unwrap().is_empty() && state["pendingApprovals"] == 1 {
@@ -254,9 +253,7 @@ fn a_compromised_key_stops_within_a_second_and_the_verdicts_before_and_after_are
     // The whole ledger was read again.
     let audit = wait_for("the second look", || {
         let audit = people.call(&world, ("ann", &["auditor"]), Ask::get("/admin/v1/audit")).json();
-        let found =
-            audit["events"].as_array()?.iter().find(|it| it["eventType"] == "ledger.reverified").cloned();
-        found
+        audit["events"].as_array()?.iter().find(|it| it["eventType"] == "ledger.reverified").cloned()
     });
     assert_eq!(audit["payload"]["valid"], true);
     // The key that takes over needs its quorum; the compromised pair cannot be resumed.

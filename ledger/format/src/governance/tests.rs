@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
