@@ -141,18 +141,17 @@ impl Admission {
             self.check_writable()?;
         }
         grants.bucket().take(now_ns)?;
-        if !grants.allows(needs.operation) && !self.decided_by_policies(needs.operation) {
+        if !grants.allows(needs.operation) && !self.decided_by_policies(needs) {
             let (rule, policy) = named(grants);
             return Err(Refusal::OperationNotGranted { operation: needs.operation, rule, policy });
         }
         Ok(Arc::clone(grants))
     }
 
-    /// Whether policies decide on this operation when the request was read.
-    fn decided_by_policies(&self, operation: policy::Operation) -> bool {
-        use policy::Operation as Op;
-        self.policies_decide.load(Ordering::Relaxed)
-            && matches!(operation, Op::Sign | Op::Mac | Op::Verify | Op::Events)
+    /// Whether policies decide on this call when its body was read: on each one that uses a key and records it.
+    /// All others need their grant, whatever policies say.
+    fn decided_by_policies(&self, needs: Needs) -> bool {
+        self.policies_decide.load(Ordering::Relaxed) && needs.uses_key && needs.writes
     }
 
     /// Lets policies decide what grants decided alone.

@@ -17,6 +17,7 @@ use crate::problem::Problem;
 use crate::request::{EventRequest, RequestError, item_key, read_items};
 use crate::response::{self, Reply};
 use crate::routes::Caller;
+use crate::signing::may_append;
 
 /// An event with what makes its retries safe.
 type Appending = (EventDraft, Option<(PrincipalName, ReplayKey)>);
@@ -86,6 +87,7 @@ fn admit(
 ) -> Result<Appending, Problem> {
     let principal = caller.grants.principal();
     check_stream(&caller.grants, request.draft.stream.as_str())?;
+    may_append(chancery, caller, &request.draft.stream)?;
     let actor = &request.draft.actor;
     if actor != principal && chancery.admission.policy().grants(actor).is_some() {
         let error = RequestError::Reserved { field: "actor".to_owned(), name: actor.as_str().to_owned() };

@@ -22,6 +22,7 @@ use chancery_ledger::{Enrolled, RollError};
 
 pub use self::batch::sign_batch;
 pub use self::calls::{mac, sign};
+pub(crate) use self::policy::may_append;
 use crate::admission::{KeyUseRequest, Permit};
 use crate::chancery::{Chancery, Slot};
 use crate::config::Intents;

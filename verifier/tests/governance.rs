@@ -6,9 +6,9 @@
 mod support;
 
 use chancery_format::governance::{
-    Act, Approver, Configured, Event, Executed, Given, HaltState, KillSwitchChanged, Requested, Scope,
+    Act, Approver, Configured, Done, Event, Executed, Given, HaltState, KillSwitchChanged, Requested, Scope,
 };
-use chancery_format::{SignatureAlgorithm, Timestamp};
+use chancery_format::{Hash, SignatureAlgorithm, Timestamp};
 use chancery_verify::Kind;
 use chancery_verify::ledger::Options;
 use support::Writer;
@@ -51,34 +51,42 @@ fn act() -> Act {
 }
 
 fn ask(writer: &mut Writer) {
+    ask_for(writer, ID, &act(), "eve");
+}
+
+fn ask_for(writer: &mut Writer, id: &str, act: &Act, by: &str) {
     let now = writer.tick();
     let expires_ts = Timestamp::from_unix_ms(now.unix_ms() + 3_600_000).unwrap();
-    let act_sha256 = act().sha256().to_hex();
-    let (id, by, reason) = (ID.to_owned(), "eve".to_owned(), "drill".to_owned());
-    writer.add(
-        &Event::Requested(Requested {
-            id,
-            act: act(),
-            act_sha256,
-            by,
-            reason,
-            required: 2,
-            expires_ts,
-            emergency: false,
-        })
-        .draft(),
-    );
+    let requested = Requested {
+        id: id.to_owned(),
+        act: act.clone(),
+        act_sha256: act.sha256().to_hex(),
+        by: by.to_owned(),
+        reason: "drill".to_owned(),
+        required: 2,
+        expires_ts,
+        emergency: false,
+    };
+    writer.add(&Event::Requested(requested).draft());
 }
 
 fn approve(writer: &mut Writer, by: &str) -> u64 {
-    let act_sha256 = act().sha256().to_hex();
-    let (id, by) = (ID.to_owned(), by.to_owned());
+    voice(writer, ID, &act(), by)
+}
+
+fn voice(writer: &mut Writer, id: &str, act: &Act, by: &str) -> u64 {
+    let act_sha256 = act.sha256().to_hex();
+    let (id, by) = (id.to_owned(), by.to_owned());
     writer.add(&Event::Given(Given { id, act_sha256, by, signature: None, note: None }).draft())
 }
 
 fn execute(writer: &mut Writer, approvals: Vec<u64>) -> u64 {
-    let act_sha256 = act().sha256().to_hex();
-    writer.add(&Event::Executed(Executed { id: ID.to_owned(), act_sha256, approvals }).draft())
+    finish(writer, ID, &act(), approvals)
+}
+
+fn finish(writer: &mut Writer, id: &str, act: &Act, approvals: Vec<u64>) -> u64 {
+    let act_sha256 = act.sha256().to_hex();
+    writer.add(&Event::Executed(Executed { id: id.to_owned(), act_sha256, approvals }).draft())
 }
 
 #[track_caller]
@@ -156,6 +164,51 @@ fn resuming_without_approval_and_signing_while_halted_are_found() {
     writer.add(&switch(HaltState::Running, Some(ID)).draft());
     writer.add(&switch(HaltState::Halted, None).draft());
     let at = writer.add(&switch(HaltState::Running, Some(ID)).draft());
+    expect(&mut writer, Kind::QuorumInvalid, at);
+}
+
+#[test]
+fn a_signature_that_people_allowed_is_that_one_and_there_is_one() {
+    let user = "spiffe://demo.example/service/orders";
+    let sign = |message: &[u8]| Act::Sign {
+        kid: "orders".parse().unwrap(),
+        principal: user.parse().unwrap(),
+        digest_algorithm: "sha256".to_owned(),
+        digest: Hash::of(&[message]).to_hex(),
+        request_sha256: String::new(),
+        purpose: None,
+        metadata: None,
+        policy: "payments".to_owned(),
+    };
+    let allowed = || {
+        let mut writer = halted();
+        let act = Act::Resume { scope: Scope::Global };
+        ask_for(&mut writer, ID, &act, "eve");
+        let voices = ["ann", "bob"].map(|by| voice(&mut writer, ID, &act, by));
+        finish(&mut writer, ID, &act, voices.to_vec());
+        writer.add(&switch(HaltState::Running, Some(ID)).draft());
+        let act = sign(b"payout");
+        ask_for(&mut writer, "s-1", &act, user);
+        let voices = ["ann", "bob"].map(|by| voice(&mut writer, "s-1", &act, by));
+        finish(&mut writer, "s-1", &act, voices.to_vec());
+        writer
+    };
+    let mut writer = allowed();
+    let index = writer.sign_under("approval/s-1", "orders-v1", b"payout");
+    writer.add(&Event::Done(Done { id: "s-1".to_owned(), index }).draft());
+    writer.epoch();
+    let report = writer.archive().verify_with(&Options::default());
+    assert_eq!(report.exit_code(), 0, "{}", report.to_text());
+    // Another digest, a request that does not exist, and the same one twice.
+    let mut writer = allowed();
+    let at = writer.sign_under("approval/s-1", "orders-v1", b"another payout");
+    expect(&mut writer, Kind::QuorumInvalid, at);
+    let mut writer = allowed();
+    let at = writer.sign_under("approval/s-2", "orders-v1", b"payout");
+    expect(&mut writer, Kind::QuorumInvalid, at);
+    let mut writer = allowed();
+    writer.sign_under("approval/s-1", "orders-v1", b"payout");
+    let at = writer.sign_under("approval/s-1", "orders-v1", b"payout");
     expect(&mut writer, Kind::QuorumInvalid, at);
 }
 

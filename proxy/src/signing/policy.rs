@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use chancery_format::StreamName;
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::{Operation, PolicyRef, policy_verdict};
 use chancery_format::names::Purpose;
 use chancery_identity::{HookFailure, HookQuestion, HookVerdict, PolicyDetails};
 use chancery_policy::{
-    Act, Circumstances, Condition, Decision, Lift, Moment, PolicyId, Question, Unreachable, What, Who,
+    Act, Circumstances, Condition, Decision, DenyReason, Lift, Moment, PolicyId, Question, Unreachable, What,
+    Who,
 };
 use serde_json::{Value, json};
 
@@ -92,12 +94,64 @@ pub(super) fn clear_at_once<'a>(
         Some((policy, conditions)) if conditions.is_empty() => {
             Ok(Permit::admit_by(&caller.grants, key, operation, policy)?)
         }
-        Some((_, conditions)) => {
-            let named: Vec<_> = conditions.iter().map(|condition| condition.policy.as_str()).collect();
-            let words = format!("{} wants somebody asked first: send it alone", named.join(", "));
-            Err(Problem::new(Code::PolicyDenied, words))
-        }
+        Some((_, conditions)) => Err(asks(&conditions)),
     }
+}
+
+/// Whether policies let an event into a stream that was granted. What wants somebody asked is a no here.
+pub(crate) fn may_append(
+    chancery: &Chancery,
+    caller: &Caller<'_>,
+    stream: &StreamName,
+) -> Result<(), Problem> {
+    if !chancery.authority.has_folder() {
+        return Ok(());
+    }
+    let question = Question {
+        who: who(caller),
+        act: Act::Append,
+        what: What::Stream(stream.clone()),
+        circumstances: Circumstances {
+            purpose: None,
+            algorithm: None,
+            stream: Some(stream.as_str().to_owned()),
+            ..circumstances(chancery, caller)
+        },
+    };
+    match chancery.authority.decide(&question) {
+        Decision::Allow { .. } => Ok(()),
+        Decision::AllowIf { conditions, .. } => Err(asks(&conditions)),
+        Decision::Deny { policies, reason } => Err(denied(chancery, &policies, &reason)),
+    }
+}
+
+fn who(caller: &Caller<'_>) -> Who {
+    let grants = &caller.grants;
+    Who::Service { name: grants.principal().clone(), groups: grants.groups().to_vec() }
+}
+
+fn circumstances(chancery: &Chancery, caller: &Caller<'_>) -> Circumstances {
+    let seconds = u64::try_from(chancery.now().unix_ms() / 1_000).unwrap_or_default();
+    Circumstances {
+        moment: Moment::from_unix_seconds(seconds),
+        environment: chancery.authority.environment().to_owned(),
+        source: Some(caller.source),
+        purpose: None,
+        dialect: Some("native".to_owned()),
+        algorithm: None,
+        stream: Some(caller.grants.own_stream().as_str().to_owned()),
+    }
+}
+
+fn denied(chancery: &Chancery, policies: &[PolicyId], reason: &DenyReason) -> Problem {
+    let by = if policies.is_empty() { "no policy".to_owned() } else { rule(policies) };
+    Problem::new(Code::PolicyDenied, format!("{by}: {reason}; policy {}", chancery.authority.sha256()))
+}
+
+fn asks(conditions: &[Condition]) -> Problem {
+    let named: Vec<_> = conditions.iter().map(|condition| condition.policy.as_str()).collect();
+    let words = format!("{} wants somebody asked first: send it alone", named.join(", "));
+    Problem::new(Code::PolicyDenied, words)
 }
 
 type Decided = (PolicyRef, Vec<Condition>);
@@ -115,20 +169,14 @@ fn decide(
     }
     let what = authority.key(&key.kid).map(What::Key);
     let what = what.ok_or_else(|| Refusal::UnknownKid { kid: key.kid.clone() })?;
-    let grants = &caller.grants;
-    let seconds = u64::try_from(chancery.now().unix_ms() / 1_000).unwrap_or_default();
     let question = Question {
-        who: Who::Service { name: grants.principal().clone(), groups: grants.groups().to_vec() },
+        who: who(caller),
         act: looked.act,
         what,
         circumstances: Circumstances {
-            moment: Moment::from_unix_seconds(seconds),
-            environment: authority.environment().to_owned(),
-            source: Some(caller.source),
             purpose: looked.purpose.map(|purpose| purpose.as_str().to_owned()),
-            dialect: Some("native".to_owned()),
             algorithm: Some(key.algorithm.as_str().to_owned()),
-            stream: Some(grants.own_stream().as_str().to_owned()),
+            ..circumstances(chancery, caller)
         },
     };
     let sha256 = authority.sha256();
@@ -137,11 +185,7 @@ fn decide(
         Decision::AllowIf { policies, conditions } => {
             Ok(Some((PolicyRef { rule: rule(&policies), sha256 }, conditions)))
         }
-        Decision::Deny { policies, reason } => {
-            let by = if policies.is_empty() { "no policy".to_owned() } else { rule(&policies) };
-            let words = format!("{by}: {reason}; policy {sha256}");
-            Err(Problem::new(Code::PolicyDenied, words))
-        }
+        Decision::Deny { policies, reason } => Err(denied(chancery, &policies, &reason)),
     }
 }
 

@@ -21,13 +21,14 @@
 //! of its recipe, under a lock so that parallel tests install once; Go's own caches in `$CHANCERY_CACHE/go`.
 //! Deleting either is always safe.
 //!
-//! [`FaultProxy`] stands between a client and one of them and breaks what it is told to.
+//! [`PolicyServiceDouble`] is a double of other people's policy service. [`FaultProxy`] stands between a client and one of them and breaks what it is told to.
 
 mod error;
 mod fault_proxy;
 mod go;
 mod install;
 mod openid;
+mod policy_service;
 mod process;
 mod python;
 mod store;
@@ -38,6 +39,7 @@ pub use fault_proxy::{Fault, FaultProxy, RequestHead};
 pub use go::go_reference;
 pub use install::{cache_dir, install_once};
 pub use openid::OpenIdProvider;
+pub use policy_service::{Answer, PolicyServiceDouble};
 pub use process::{Server, free_port};
 pub use store::{ObjectStore, python_with_cryptography};
 pub use wrong_signer::wrong_signer;

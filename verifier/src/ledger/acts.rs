@@ -3,8 +3,10 @@
 //! The rules are [`chancery_format::governance::State`]'s. An act that breaks one is a finding, and so is a
 //! signature that stands between a halt of its scope and the entry that ends it.
 
+use std::collections::BTreeSet;
+
 use chancery_format::Timestamp;
-use chancery_format::governance::{Event, Fault, HaltState, ProposalStatus, Scope, State};
+use chancery_format::governance::{Act, Event, Fault, HaltState, ProposalStatus, Scope, State};
 use serde_json::{Value, json};
 
 use super::event::Asked;
@@ -29,6 +31,8 @@ pub(crate) struct Acts {
     state: State,
     told: Vec<Told>,
     count: u64,
+    /// Requests whose signature was seen.
+    redeemed: BTreeSet<Box<str>>,
     /// Whether entries are missing, which may have told more.
     pub(crate) incomplete: bool,
 }
@@ -36,7 +40,7 @@ pub(crate) struct Acts {
 impl Acts {
     pub(crate) fn new(trust: &Trust) -> Self {
         let state = State::new(trust.origin().clone());
-        Self { state, told: Vec::new(), count: 0, incomplete: false }
+        Self { state, told: Vec::new(), count: 0, redeemed: BTreeSet::new(), incomplete: false }
     }
 
     /// Takes up one act.
@@ -73,6 +77,22 @@ impl Acts {
                 Err(Finding::entry(Kind::SignedWhileHalted, index, message).missing_if(self.incomplete))
             }
         }
+    }
+
+    /// Whether the request that a signature names was executed for exactly this signature, and for no other.
+    pub(crate) fn redeem(&mut self, index: u64, asked: &Asked) -> Result<(), Finding> {
+        let Some((id, digest)) = &asked.approval else { return Ok(()) };
+        let fits = |act: &Act| {
+            matches!(act, Act::Sign { kid, principal, digest: approved, .. }
+                if kid.as_str() == &*asked.kid && principal.as_str() == &*asked.actor && **approved == **digest)
+        };
+        let proposal = self.state.proposals.get(&**id);
+        let executed = proposal.filter(|it| it.status == ProposalStatus::Executed);
+        if executed.is_some_and(|it| fits(&it.requested.act)) && self.redeemed.insert(id.clone()) {
+            return Ok(());
+        }
+        let message = format!("names the request {id}, which does not allow this signature");
+        Err(Finding::entry(Kind::QuorumInvalid, index, message).missing_if(self.incomplete))
     }
 
     /// What the acts come to.

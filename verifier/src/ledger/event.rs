@@ -51,6 +51,8 @@ pub(crate) enum Act {
 pub(crate) struct Asked {
     pub(crate) actor: Box<str>,
     pub(crate) kid: Box<str>,
+    /// The request for approval that the entry names, and the digest that was signed.
+    pub(crate) approval: Option<(Box<str>, Box<str>)>,
 }
 
 /// What the ledger tells of a key's birth.
@@ -236,7 +238,13 @@ impl<'a> EventReader<'a> {
                 let Some(payload) = IssuedPayload::parse(self.event.payload) else {
                     return self.bad_payload();
                 };
-                let asked = Asked { actor: self.event.actor.into(), kid: payload.kid.into() };
+                let rule = payload.policy.get().strip_prefix("{\"rule\":\"approval/");
+                let id = rule.and_then(|rest| rest.split_once('"')).map(|(id, _)| id);
+                let asked = Asked {
+                    actor: self.event.actor.into(),
+                    kid: payload.kid.into(),
+                    approval: id.map(|id| (id.into(), payload.digest.into())),
+                };
                 self.issued(&payload).map(|uses| Act::Issued(uses, asked))
             }
             event_type::FAILED | event_type::ABANDONED => {

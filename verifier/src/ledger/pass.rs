@@ -351,6 +351,9 @@ impl<'a> Pass<'a> {
             }
             Some(Act::Governed(event, ts)) => self.acts.take(&event, self.at, ts, &mut self.findings),
             Some(Act::Issued(uses, asked)) => {
+                if let Err(finding) = self.acts.redeem(self.at, &asked) {
+                    self.findings.push(finding);
+                }
                 for issued in uses {
                     let name = self.trust.signer(issued.signer).name();
                     let allowed = self.acts.may_sign(self.at, name, &link.stream, &asked);

@@ -277,6 +277,14 @@ impl Writer {
         self.add(&Outcome::signed(intent, SignatureBytes::new(signature), None).draft())
     }
 
+    /// A signature that another rule allowed.
+    pub fn sign_under(&mut self, rule: &str, signer_kid: &str, message: &[u8]) -> u64 {
+        let mut parts = self.intent(signer_kid, "orders", message).parts().clone();
+        parts.policy.rule = rule.to_owned();
+        let signature = SignatureBytes::new(self.keys[signer_kid].sign_message(message));
+        self.add(&Outcome::signed(Intent::new(parts), signature, None).draft())
+    }
+
     /// The same with a co-signer and any bytes of its own.
     pub fn issue_two(&mut self, first: (&str, Vec<u8>), second: (&str, Vec<u8>), message: &[u8]) -> u64 {
         let mut parts = self.intent(first.0, "orders", message).parts().clone();
