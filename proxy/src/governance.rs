@@ -71,20 +71,24 @@ impl Governance {
         keyring: &Arc<Keyring>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, GovernanceError> {
-        let state = read(roll).await?;
+        Ok(Self::new(read(roll).await?, roll, keyring, clock))
+    }
+
+    /// The same from the state as it was just read.
+    pub fn new(state: State, roll: &Roll, keyring: &Arc<Keyring>, clock: Arc<dyn Clock>) -> Self {
         let halts = Arc::new(Halts::default());
         for (scope, halt) in &state.halts {
             halts.halt(keyring, scope, halt.reason.as_deref().unwrap_or(&halt.source));
             tracing::error!(%scope, source = halt.source, "stays halted");
         }
-        Ok(Self {
+        Self {
             roll: roll.clone(),
             keyring: Arc::clone(keyring),
             halts,
             clock,
             acting: Mutex::new(()),
             state: ArcSwap::from_pointee(state),
-        })
+        }
     }
 
     /// What is halted.

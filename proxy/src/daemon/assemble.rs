@@ -77,7 +77,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     let registry =
         registry_publisher::publish(&roll, &keyring, &succession, &config.ledger.signers_file).await?;
     metrics.registry_published(registry.version);
-    let governance = Governance::recover(&roll, &keyring, Arc::new(SystemClock)).await?;
+    let governance = Governance::new(decided, &roll, &keyring, Arc::new(SystemClock));
     governance.configure(config.governance.as_ref().map(|it| &it.roster)).await?;
     let archiving = Archiving::start(config, &roll, Arc::clone(&metrics)).await?;
     roll.enrol_event(policy_loaded(&policy.sha256()), None).await?;

@@ -14,7 +14,6 @@
 mod compromise;
 mod rotation;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,10 +83,7 @@ impl From<Fault> for LifecycleError {
 /// Keeps keys through their lives; one per daemon.
 pub struct Lifecycle {
     pub(super) chancery: Arc<Chancery>,
-    keys: Vec<KeyConfig>,
     config: Config,
-    signers_file: PathBuf,
-    archived: bool,
     /// Held by whoever changes the registry or a key's state.
     changing: Mutex<()>,
 }
@@ -95,14 +91,7 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// For the daemon that runs under `config`.
     pub fn new(chancery: Arc<Chancery>, config: &Config) -> Self {
-        Self {
-            chancery,
-            keys: config.keys.clone(),
-            signers_file: config.ledger.signers_file.clone(),
-            archived: config.archive.is_some(),
-            config: config.clone(),
-            changing: Mutex::new(()),
-        }
+        Self { chancery, config: config.clone(), changing: Mutex::new(()) }
     }
 
     /// Takes up what is due, until `stop`.
@@ -185,7 +174,8 @@ impl Lifecycle {
     }
 
     fn configured(&self, kid: &Kid) -> Result<&KeyConfig, LifecycleError> {
-        self.keys.iter().find(|key| key.kid == *kid).ok_or_else(|| LifecycleError::UnknownKey(kid.clone()))
+        let found = self.config.keys.iter().find(|key| key.kid == *kid);
+        found.ok_or_else(|| LifecycleError::UnknownKey(kid.clone()))
     }
 
     /// Opens a key pair unless it is open. Talks to a device.
@@ -212,8 +202,8 @@ impl Lifecycle {
         change: impl FnOnce(&mut Vec<chancery_format::registry::SignerRecord>),
     ) -> Result<chancery_format::LeafIndex, LifecycleError> {
         let chancery = &self.chancery;
-        let revised =
-            registry_publisher::revise(&chancery.roll, &chancery.keyring, &self.signers_file, change);
+        let file = &self.config.ledger.signers_file;
+        let revised = registry_publisher::revise(&chancery.roll, &chancery.keyring, file, change);
         let (published, index) = revised.await?;
         chancery.metrics.registry_published(published.version);
         chancery.registry.store(Arc::new(published));
@@ -224,7 +214,7 @@ impl Lifecycle {
     fn entry(&self, key: &KeyConfig) -> Option<KeyEntry> {
         let keyring = &self.chancery.keyring;
         let info = keyring.lookup_signer(&key.signer_kid)?;
-        let backend = self.config.backends.iter().find(|backend| backend.name == key.backend)?;
+        let backend = self.config.backend_of(key)?;
         let co_signer = key.co_signer.as_ref().and_then(|kid| keyring.lookup(kid));
         let is_ledger_key = key.kid == self.config.ledger.signing_key;
         Some(KeyEntry::new(&info, co_signer.as_deref(), key, &backend.kind, is_ledger_key))

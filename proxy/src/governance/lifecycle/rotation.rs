@@ -176,7 +176,7 @@ impl Lifecycle {
                 }
             })
             .await?;
-        if self.archived && !self.chancery.progress.wait_archived(index, ARCHIVE_WAIT).await {
+        if self.config.archive.is_some() && !self.chancery.progress.wait_archived(index, ARCHIVE_WAIT).await {
             return Err(LifecycleError::ArchiveBehind);
         }
         Ok(())
