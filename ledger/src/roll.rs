@@ -9,6 +9,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use chancery_format::committed::{EventKind, Kind, OutcomeKind};
 use chancery_format::entry::ReplayKey;
@@ -35,6 +36,8 @@ use crate::shared::Shared;
 const OUTCOME_BYTES_EXTRA: usize = 8 * 1024;
 /// Bytes a leaf needs beyond payload and metadata, for bounding queues and batches.
 const ENVELOPE_BYTES: usize = 512;
+/// Patience with the writer between its commit and the head it shows; microseconds are usual.
+const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the roll did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -497,12 +500,30 @@ impl Roll {
         }
     }
 
-    /// Key uses that were announced and have not ended, oldest first, at most `limit`. Read it before the
-    /// head: what ends in between then stands in both, and never in neither.
+    /// Key uses that were announced and have not ended, oldest first, at most `limit`. When it returns, the head
+    /// covers the outcome of every use that is not in the list: read the head after it, and what ends in between
+    /// stands in both, and never in neither.
     pub async fn open_intent_list(&self, limit: usize) -> Result<Vec<Intent>, RollError> {
-        let rows = self.read_store(move |shared| shared.store.intents(0, limit)).await?;
+        let read = move |shared: &Shared| Ok((shared.store.intents(0, limit)?, shared.store.head()?));
+        let (rows, on_disk) = self.read_store(read).await?;
+        if let Some((head, _)) = on_disk {
+            self.head_covers(head.size).await?;
+        }
         // A record that cannot be read is recovery's to report; here it announces nothing.
         Ok(rows.iter().filter_map(|(_, record)| Intent::decode(record)).collect())
+    }
+
+    /// Waits until readers see what is on disk up to `size`: the writer shows it right after its commit.
+    async fn head_covers(&self, size: TreeSize) -> Result<(), RollError> {
+        let mut heads = self.subscribe();
+        let shown = heads.wait_for(|shown| shown.head().size >= size);
+        match tokio::time::timeout(SHOWN_WITHIN, shown).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(RollError::Closed),
+            Err(_) => {
+                Err(self.fatal().unwrap_or_else(|| RollError::Unreadable("the head lags the disk".into())))
+            }
+        }
     }
 
     /// The leaf at `index`; `None` beyond the head.

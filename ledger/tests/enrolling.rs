@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chancery_format::{AuditEvent, EventId, Hash, LeafIndex, TreeHead, TreeSize, merkle};
 use chancery_ledger::{Enrolled, Fatal, OpenError, RegistrySnapshot, Roll, RollError};
@@ -302,6 +303,37 @@ async fn calls_that_wait_together_share_a_sync() {
     }
     assert_eq!(commits() - before, 2, "one for the first, one for all who waited meanwhile");
     assert_eq!(audit(&roll).await.len(), 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_longer_open_is_under_the_head() {
+    let place = Place::new();
+    let disk = Arc::new(GatedDisk::default());
+    let mut options = place.options();
+    options.disk = disk.clone();
+    let roll = Roll::create(options).unwrap();
+    let Enrolled::New(durable) = roll.enrol_intent(intent("a", None)).await.unwrap() else { panic!() };
+    let size = || roll.head().head().size.0;
+    let (before, commits) = (size(), disk.commits.load(Ordering::SeqCst));
+    disk.close_behind();
+    let ending = tokio::spawn({
+        let (roll, failed) = (roll.clone(), failed(durable.into_intent()));
+        async move { roll.enrol_outcome(failed).await }
+    });
+    let on_disk = || disk.commits.load(Ordering::SeqCst) > commits;
+    tokio::task::block_in_place(|| wait_until("the outcome is on disk", on_disk));
+    assert_eq!(size(), before, "and not shown yet");
+    let opener = tokio::spawn({
+        let disk = disk.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            disk.open();
+        }
+    });
+    assert!(roll.open_intent_list(9).await.unwrap().is_empty());
+    assert_eq!(size(), before + 1, "a reader who sees neither would think the key was used behind our back");
+    opener.await.unwrap();
+    ending.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

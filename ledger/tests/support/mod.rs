@@ -166,6 +166,7 @@ impl Disk for FaultyDisk {
 #[derive(Debug, Default)]
 pub(crate) struct GatedDisk {
     closed: std::sync::atomic::AtomicBool,
+    closed_behind: std::sync::atomic::AtomicBool,
     pub(crate) arrivals: AtomicU64,
     pub(crate) commits: AtomicU64,
 }
@@ -176,8 +177,14 @@ impl GatedDisk {
         self.closed.store(true, Ordering::SeqCst);
     }
 
+    /// Lets commits reach the disk, and holds the writer right after.
+    pub(crate) fn close_behind(&self) {
+        self.closed_behind.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn open(&self) {
         self.closed.store(false, Ordering::SeqCst);
+        self.closed_behind.store(false, Ordering::SeqCst);
     }
 }
 
@@ -185,8 +192,10 @@ impl Disk for GatedDisk {
     fn commit(&self, write: &mut dyn FnMut() -> Result<(), DiskError>) -> Result<(), DiskError> {
         self.arrivals.fetch_add(1, Ordering::SeqCst);
         wait_until("the gate is open", || !self.closed.load(Ordering::SeqCst));
+        let written = write();
         self.commits.fetch_add(1, Ordering::SeqCst);
-        write()
+        wait_until("the gate behind is open", || !self.closed_behind.load(Ordering::SeqCst));
+        written
     }
 
     fn free_bytes(&self, _: &Path) -> Result<u64, DiskError> {
