@@ -12,16 +12,20 @@
 //! stays valid until it is retired.
 
 mod compromise;
+mod patience;
 mod rotation;
 
+use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chancery_format::Kid;
-use chancery_format::governance::{Act, Closed, Event, Fault, Proposal, ProposalStatus};
+use chancery_format::governance::{Act, Closed, Event, Fault, Proposal, ProposalStatus, RotationStep};
+use chancery_format::{Kid, Timestamp};
 use chancery_hsm::{KeyringError, Registered, SignerError};
 use tokio::sync::Mutex;
 
+use self::patience::Patience;
 use super::GovernanceError;
 use crate::chancery::{Chancery, KeyEntry};
 use crate::config::{Config, KeyConfig};
@@ -80,6 +84,30 @@ impl From<Fault> for LifecycleError {
     }
 }
 
+/// Something that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    /// A request nobody agreed to in time.
+    Expire(String),
+    /// A request that was approved.
+    CarryOut(String),
+    /// A rotation that was begun.
+    Advance(String),
+    /// A key pair whose overlap is over.
+    Retire(Kid),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expire(id) => write!(f, "expire request {id}"),
+            Self::CarryOut(id) => write!(f, "carry out request {id}"),
+            Self::Advance(id) => write!(f, "advance {id}"),
+            Self::Retire(signer_kid) => write!(f, "retire {signer_kid}"),
+        }
+    }
+}
+
 /// Keeps keys through their lives; one per daemon.
 pub struct Lifecycle {
     pub(super) chancery: Arc<Chancery>,
@@ -98,33 +126,58 @@ impl Lifecycle {
     pub async fn run(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut failing = false;
+        let mut patience = Patience::default();
         loop {
             tokio::select! {
                 () = crate::stop::stopped(&mut stop) => return,
-                _ = tick.tick() => {}
-            }
-            match self.look().await {
-                Ok(()) => failing = false,
-                Err(error) if failing => tracing::debug!(%error, "a key's next step is still due"),
-                Err(error) => {
-                    tracing::error!(%error, "a key's next step could not be done; trying again");
-                    failing = true;
-                }
+                _ = tick.tick() => self.look(&mut patience).await,
             }
         }
     }
 
-    /// One look at everything that is due.
-    pub async fn look(&self) -> Result<(), LifecycleError> {
-        self.expire_requests().await?;
-        let state = self.chancery.governance.state();
-        let due = |it: &&Proposal| it.status == ProposalStatus::Executed && !it.used;
-        for proposal in state.proposals.values().filter(due) {
-            self.carry_out(&proposal.requested.id).await?;
+    /// One look at everything that is due. What fails is tried again, and holds up nothing else.
+    async fn look(&self, patience: &mut Patience) {
+        let mut due = HashSet::new();
+        for step in self.due() {
+            let name = step.to_string();
+            if patience.allows(&name, Instant::now()) {
+                match self.take(&step).await {
+                    Ok(()) => patience.done(&name),
+                    Err(error) if patience.failed(&name, Instant::now()) => {
+                        tracing::error!(%step, %error, "a step could not be done; trying again");
+                    }
+                    Err(error) => tracing::debug!(%step, %error, "a step is still due"),
+                }
+            }
+            due.insert(name);
         }
-        self.advance_rotations().await?;
-        self.retire_due().await
+        patience.keep(&due);
+    }
+
+    /// What is due now: what ends by itself first, then what was approved, then rotations under way, then key pairs
+    /// whose overlap is over.
+    fn due(&self) -> Vec<Step> {
+        let (state, now) = (self.chancery.governance.state(), self.chancery.now());
+        let of = |wanted: fn(&Proposal, Timestamp) -> bool| {
+            let wanted = state.proposals.iter().filter(move |(_, it)| wanted(it, now));
+            wanted.map(|(id, _)| id.clone())
+        };
+        let expired = of(|it, now| it.status == ProposalStatus::Open && it.requested.expires_ts <= now);
+        let approved = of(|it, _| it.status == ProposalStatus::Executed && !it.used);
+        let halfway = state.rotations.iter().filter(|(_, it)| it.step < RotationStep::Applied);
+        let mut due: Vec<_> = expired.map(Step::Expire).chain(approved.map(Step::CarryOut)).collect();
+        due.extend(halfway.map(|(id, _)| Step::Advance(id.clone())));
+        due.extend(self.overlaps_over(&state, now).map(Step::Retire));
+        due
+    }
+
+    async fn take(&self, step: &Step) -> Result<(), LifecycleError> {
+        match step {
+            Step::Expire(id) => self.expire(id).await,
+            Step::CarryOut(id) => self.carry_out(id).await,
+            Step::Advance(id) => self.advance_rotation(id).await,
+            Step::Retire(signer_kid) => self.retire(signer_kid).await,
+        }
     }
 
     /// Does what an executed request allows, once: whoever comes second finds it done.
@@ -157,20 +210,12 @@ impl Lifecycle {
         Ok(())
     }
 
-    async fn expire_requests(&self) -> Result<(), LifecycleError> {
-        let (state, now) = (self.chancery.governance.state(), self.chancery.now());
-        let due = state
-            .proposals
-            .iter()
-            .filter(|(_, it)| it.status == ProposalStatus::Open && it.requested.expires_ts <= now);
-        for (id, _) in due {
-            match self.chancery.governance.record(Event::Expired(Closed { id: id.clone() })).await {
-                // Somebody closed it meanwhile, or the ledger's clock is behind ours.
-                Ok(_) | Err(GovernanceError::Fault(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+    async fn expire(&self, id: &str) -> Result<(), LifecycleError> {
+        match self.chancery.governance.record(Event::Expired(Closed { id: id.to_owned() })).await {
+            // Somebody closed it meanwhile, or the ledger's clock is behind ours.
+            Ok(_) | Err(GovernanceError::Fault(_)) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     fn configured(&self, kid: &Kid) -> Result<&KeyConfig, LifecycleError> {

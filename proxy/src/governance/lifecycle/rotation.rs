@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chancery_format::entry::Operation;
 use chancery_format::governance::{
-    Act, Event, Rotation, RotationApplied, RotationRequested, RotationStep, Tested, Testing, hand_over_text,
+    Act, Event, RotationApplied, RotationRequested, RotationStep, State, Tested, Testing, hand_over_text,
     test_text,
 };
 use chancery_format::registry::{KeyState, SignerRecord};
@@ -117,28 +117,19 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Takes every rotation as far as it goes.
-    pub(super) async fn advance_rotations(&self) -> Result<(), LifecycleError> {
-        let due: Vec<Rotation> = self
-            .chancery
-            .governance
-            .state()
-            .rotations
-            .values()
-            .filter(|rotation| rotation.step < RotationStep::Applied)
-            .cloned()
-            .collect();
-        for rotation in due {
-            let _alone = self.changing.lock().await;
-            let key = self.successor(&rotation.requested)?;
-            self.open(&key).await?;
-            if rotation.step == RotationStep::Requested {
-                self.stage(&key, &rotation.requested).await?;
-                self.try_out(&key, &rotation.requested).await?;
-            }
-            self.switch(&key, &rotation.requested).await?;
+    /// Takes a rotation as far as it goes.
+    pub(super) async fn advance_rotation(&self, id: &str) -> Result<(), LifecycleError> {
+        let _alone = self.changing.lock().await;
+        let state = self.chancery.governance.state();
+        let halfway = state.rotations.get(id).filter(|rotation| rotation.step < RotationStep::Applied);
+        let Some(rotation) = halfway else { return Ok(()) };
+        let key = self.successor(&rotation.requested)?;
+        self.open(&key).await?;
+        if rotation.step == RotationStep::Requested {
+            self.stage(&key, &rotation.requested).await?;
+            self.try_out(&key, &rotation.requested).await?;
         }
-        Ok(())
+        self.switch(&key, &rotation.requested).await
     }
 
     fn successor(&self, requested: &RotationRequested) -> Result<KeyConfig, LifecycleError> {
@@ -288,19 +279,19 @@ impl Lifecycle {
         self.chancery.governance.state().compromised.contains_key(signer_kid)
     }
 
-    /// Retires the old keys whose overlap is over.
-    pub(super) async fn retire_due(&self) -> Result<(), LifecycleError> {
-        let (state, now) = (self.chancery.governance.state(), self.chancery.now());
+    /// The old key pairs whose overlap is over, and that are not retired.
+    pub(super) fn overlaps_over<'a>(
+        &self,
+        state: &'a State,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Kid> + use<'a> {
         let published = self.chancery.registry.load_full();
-        for rotation in state.rotations.values() {
-            let from = &rotation.requested.from;
-            let record = published.registry.signer(from.as_str());
-            let lives = record.is_some_and(|record| record.retired_index.is_none());
-            if lives && rotation.retire_ts.is_some_and(|at| at <= now) {
-                self.retire(from).await?;
-            }
-        }
-        Ok(())
+        let over = state.rotations.values().filter(move |it| it.retire_ts.is_some_and(|at| at <= now));
+        let old = over.map(|rotation| rotation.requested.from.clone());
+        old.filter(move |signer_kid| {
+            let record = published.registry.signer(signer_kid.as_str());
+            record.is_some_and(|record| record.retired_index.is_none())
+        })
     }
 
     /// Retires a key pair that no name leads to any more: nothing of it is under way when the entry is made.
