@@ -6,10 +6,12 @@
 //! only in [`Permit::into_intent`], so what was not admitted cannot even be written down as an intent.
 //! Who is refused is recorded by `refusals.rs`, without waiting.
 
+pub mod allowance;
 pub mod authority;
 pub mod policy;
 pub mod quota;
 pub mod rate_limit;
+pub mod recount;
 mod refusal;
 mod stream_pattern;
 
@@ -291,6 +293,22 @@ impl<'a> Permit<'a> {
         Ok(())
     }
 
+    /// Who asked.
+    pub fn principal(&self) -> &PrincipalName {
+        self.grants.principal()
+    }
+
+    /// The key's name.
+    pub fn kid(&self) -> &Kid {
+        &self.key.kid
+    }
+
+    /// Name and key pair of the key and of its co-signer.
+    pub fn key_pairs(&self) -> impl Iterator<Item = (&Kid, &Kid)> {
+        let second = self.key.co_signer.as_ref().map(|second| (&second.kid, &second.signer_kid));
+        [(&self.key.kid, &self.key.signer_kid)].into_iter().chain(second)
+    }
+
     /// Whether the key's backend wants intents.
     pub fn intents(&self) -> Intents {
         self.key.intents
@@ -363,6 +381,7 @@ mod tests {
             read_payloads: false,
             rate: Rate { per_second: 1, burst: 2 },
             groups: Vec::new(),
+            daily_quota: None,
         };
         Admission::new(Policy::compile(&[grant], None).unwrap())
     }

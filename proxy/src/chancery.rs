@@ -30,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use self::checkpoints::RecentCheckpoints;
 pub use self::progress::Progress;
 use crate::admission::Admission;
+use crate::admission::allowance::Allowances;
 use crate::admission::authority::Authority;
 use crate::admission::policy::Policy;
 use crate::config::{BackendKind, Intents, KeyConfig};
@@ -155,6 +156,8 @@ pub struct Parts {
     pub keys: Vec<KeyEntry>,
     /// Who may do what.
     pub policy: Policy,
+    /// How much of it.
+    pub allowances: Allowances,
     /// What people decided so far.
     pub governance: Governance,
     /// What policies say.
@@ -185,6 +188,8 @@ pub struct Chancery {
     pub keyring: Arc<Keyring>,
     /// Who may do what, now.
     pub admission: Admission,
+    /// How much of it.
+    pub allowances: Allowances,
     /// What is halted.
     pub halts: Arc<Halts>,
     /// What people decided.
@@ -227,6 +232,7 @@ impl Chancery {
             roll: parts.roll,
             keyring: parts.keyring,
             admission: Admission::new(parts.policy),
+            allowances: parts.allowances,
             halts: Arc::clone(parts.governance.halts()),
             governance: parts.governance,
             authority: Arc::new(parts.authority),

@@ -32,6 +32,7 @@ pub use load::{load, parse};
 pub use people::{Governance as GovernanceConfig, PolicyConfig};
 pub use reader::{Mistake, Mistakes};
 
+use crate::admission::allowance::KeyLimit;
 use crate::admission::policy::Grant;
 use crate::limits::Limits;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub keys: Vec<KeyConfig>,
     /// Who may do what.
     pub principals: Vec<PrincipalConfig>,
+    /// `[[key_limits]]`: how much keys may be used.
+    pub key_limits: Vec<KeyLimit>,
     /// Sentinel file: while it exists, nothing is signed.
     pub kill_switch_file: Option<PathBuf>,
     /// Where `chancery reconcile --halt` leaves what it found.
@@ -292,7 +295,7 @@ pub struct KeyConfig {
 }
 
 /// `[[principals]]`: fields `name`, `kids`, `operations`, `streams`, `read_payloads`, `rate_per_second`
-/// (1 to 1,000,000, default 1,000), `burst` (default one second's worth) and `common_name`.
+/// (1 to 1,000,000, default 1,000), `burst` (default one second's worth), `daily_quota` and `common_name`.
 #[derive(Debug, Clone)]
 pub struct PrincipalConfig {
     /// Whom it is for, which must be a SPIFFE id, another URI or a DNS name unless `common_name` is set,

@@ -24,6 +24,7 @@ use chancery_ledger::{Clock, Roll, RollError};
 use tokio::sync::Mutex;
 
 use crate::halts::Halts;
+use crate::leaves::LeavesError;
 pub use succession::{Succession, SuccessionError};
 
 /// Events read at once when the state is recovered.
@@ -185,6 +186,15 @@ impl Governance {
 impl std::fmt::Debug for Governance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Governance").field("state", &self.state.load()).finish_non_exhaustive()
+    }
+}
+
+impl From<LeavesError> for GovernanceError {
+    fn from(error: LeavesError) -> Self {
+        match error {
+            LeavesError::Roll(error) => Self::Roll(error),
+            LeavesError::Unreadable { index, cause } => Self::Unreadable { index, cause },
+        }
     }
 }
 

@@ -43,6 +43,7 @@ pub mod guards;
 pub mod halts;
 pub mod init;
 pub mod keys;
+pub mod leaves;
 pub mod limits;
 pub mod listener;
 pub mod openapi;

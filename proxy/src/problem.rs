@@ -201,6 +201,11 @@ impl From<Refusal> for Problem {
                 return Self::new(Code::RateLimited, limited.to_string())
                     .retry_after(seconds.saturating_add(1));
             }
+            Refusal::QuotaExceeded { exceeded, .. } => {
+                let seconds = u32::try_from(exceeded.resets_in_s).unwrap_or(u32::MAX);
+                return Self::new(Code::QuotaExceeded, refusal.to_string()).retry_after(seconds);
+            }
+            Refusal::KeyExhausted { .. } => Code::KeyExhausted,
             Refusal::OperationNotGranted { .. } => Code::OperationNotGranted,
             Refusal::UnknownKid { .. } => Code::UnknownKid,
             Refusal::KidNotGranted { .. } => Code::KidNotGranted,

@@ -26,7 +26,6 @@ use std::time::{Duration, Instant};
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::{event_type, operations_recorded, operations_surplus};
 use chancery_format::reconcile::{Claim, Claims};
-use chancery_format::tile::{WIDTH, decode_bundle};
 use chancery_format::{AuditEvent, Kid, StreamName};
 use chancery_hsm::{DeviceLog, DeviceOperation, SignerError};
 use chancery_ledger::{Roll, RollError};
@@ -36,6 +35,7 @@ use tokio::sync::watch;
 use self::counted::Counted;
 use self::findings::Findings;
 use crate::chancery::Chancery;
+use crate::leaves::{self, LeavesError};
 use crate::stop::stopped;
 
 /// Why a key was halted here.
@@ -71,6 +71,9 @@ pub enum ReconcilingError {
     /// An entry or a record that cannot be read. Corruption.
     #[error("entry {0} cannot be read")]
     Entry(u64),
+    /// The same.
+    #[error(transparent)]
+    Leaves(#[from] LeavesError),
     /// Another device answers under a backend's name. Give it a name of its own.
     #[error(
         "backend {backend:?} was device {known} and is device {found}: a new device needs a new backend name"
@@ -433,21 +436,11 @@ async fn open_claims(chancery: &Chancery) -> Result<Claims, ReconcilingError> {
 async fn claims_since(chancery: &Chancery, from: u64) -> Result<(Claims, u64), ReconcilingError> {
     let size = chancery.roll.head().head().size.0;
     let mut claims = Claims::default();
-    let mut index = from;
-    while index < size {
-        let number = index / WIDTH;
-        let width = u8::try_from(size - number * WIDTH).ok();
-        let bundle = chancery.roll.bundle(number, width).await?.ok_or(ReconcilingError::Entry(index))?;
-        for (at, leaf) in (number * WIDTH..).zip(decode_bundle(&bundle)) {
-            if at < index {
-                continue;
-            }
-            let bad = || ReconcilingError::Entry(at);
-            let event = AuditEvent::read(leaf.map_err(|_| bad())?).map_err(|_| bad())?;
-            claims.read(at, &event).map_err(|_| bad())?;
-        }
-        index = (number + 1) * WIDTH;
-    }
+    leaves::each(&chancery.roll, from..size, |at, leaf| {
+        let event = AuditEvent::read(leaf).map_err(|error| error.to_string())?;
+        claims.read(at, &event).map_err(|error| error.to_string())
+    })
+    .await?;
     Ok((claims, size))
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chancery_format::committed::{Committed, IssuedSignature, OutcomeKind};
+use chancery_format::entry::KeyUse as Used;
 use chancery_format::names::FailureCode;
 use chancery_format::{DurableIntent, Intent, Outcome, OutcomeResult, Rung, SignatureAlgorithm};
 use chancery_ledger::{Enrolled, RollError};
@@ -23,6 +24,7 @@ use chancery_ledger::{Enrolled, RollError};
 pub use self::batch::sign_batch;
 pub use self::calls::{mac, sign};
 pub(crate) use self::policy::may_append;
+use crate::admission::allowance::Taken;
 use crate::admission::{KeyUseRequest, Permit};
 use crate::chancery::{Chancery, Slot};
 use crate::config::Intents;
@@ -37,6 +39,8 @@ struct KeyUse {
     /// What a MAC is over; `None` for signatures.
     message: Option<Vec<u8>>,
     intents: Intents,
+    /// What it took of the limits; given back if no key is used.
+    taken: Taken,
 }
 
 /// Why a key use has no outcome.
@@ -54,12 +58,22 @@ pub enum SigningError {
 async fn key_use(chancery: &Chancery, request: KeyUse) -> Result<Committed<OutcomeKind>, RollError> {
     let started = Instant::now();
     let deadline = started + chancery.limits.sign_timeout;
-    let intent = match announce(chancery, request.intent, request.intents).await? {
-        Enrolled::New(intent) => intent,
+    let intent = match announce(chancery, request.intent, request.intents).await {
+        Ok(Enrolled::New(intent)) => intent,
         // Same Idempotency-Key, same request: the outcome it had, or will have had, is the answer.
-        Enrolled::Already(outcome) => return Ok(outcome),
+        Ok(Enrolled::Already(outcome)) => {
+            chancery.allowances.give_back(request.taken);
+            return Ok(outcome);
+        }
+        Err(error) => {
+            give_back_unless_written(chancery, request.taken, &error);
+            return Err(error);
+        }
     };
     let outcome = chancery.keyring.seal(intent, request.message, deadline).await;
+    if uses_no_key(&outcome) {
+        chancery.allowances.give_back(request.taken);
+    }
     let tally = Tally::of(&outcome);
     let submitted = chancery.halts.release(outcome, |outcome| chancery.roll.enrol_outcome(outcome));
     let committed = submitted.await?;
@@ -67,7 +81,18 @@ async fn key_use(chancery: &Chancery, request: KeyUse) -> Result<Committed<Outco
     Ok(committed)
 }
 
-/// One key use that people decided on, to its end: a signature on the ledger.
+/// An intent that was certainly not written takes nothing of the limits.
+fn give_back_unless_written(chancery: &Chancery, taken: Taken, error: &RollError) {
+    if !matches!(error, RollError::Fatal(_) | RollError::Closed) {
+        chancery.allowances.give_back(taken);
+    }
+}
+
+const fn uses_no_key(outcome: &Outcome) -> bool {
+    matches!(outcome.result(), OutcomeResult::Failed(_, Used::None))
+}
+
+/// One key use that people decided on, to its end: a signature on the ledger. Limits count it and do not stop it.
 pub async fn once(
     chancery: &Chancery,
     permit: Permit<'_>,
@@ -75,7 +100,8 @@ pub async fn once(
 ) -> Result<Committed<OutcomeKind>, Problem> {
     permit.takes(&request.digest)?;
     let intents = permit.intents();
-    let use_once = KeyUse { intent: permit.into_intent(request), message: None, intents };
+    let taken = chancery.allowances.count(&permit, chancery.now());
+    let use_once = KeyUse { intent: permit.into_intent(request), message: None, intents, taken };
     let outcome = key_use(chancery, use_once).await.map_err(SigningError::from)?;
     match response::release(&outcome) {
         Some(response::Released::Issued(_)) => Ok(outcome),

@@ -75,9 +75,6 @@ pub enum PolicyError {
     /// The appliance's own name cannot be granted to anybody.
     #[error("principal {0:?} is the appliance's own name")]
     ReservedPrincipal(PrincipalName),
-    /// The folder of policies does not load beside them; the log says why.
-    #[error("{0} problems with the folder of policies")]
-    Policies(usize),
     /// One principal is written down twice, so that two rules would compete.
     #[error("principal {0:?} occurs twice")]
     DuplicatePrincipal(PrincipalName),
@@ -100,6 +97,8 @@ pub struct Grant {
     pub rate: Rate,
     /// Groups it is in, for policies.
     pub groups: Vec<String>,
+    /// Signatures and MACs it may ask for in one UTC day; `None`: as many as its rate allows.
+    pub daily_quota: Option<u64>,
 }
 
 /// One principal's compiled grants.
@@ -133,6 +132,7 @@ impl Grants {
             read_payloads: false,
             rate: Rate { per_second: 1, burst: 1 },
             groups: Vec::new(),
+            daily_quota: None,
         };
         compile_one(&grant, rule, act, None)
     }
@@ -272,6 +272,7 @@ fn canonical(grants: &[Grant]) -> CanonicalJson {
         .map(|grant| {
             serde_json::json!({
                 "burst": grant.rate.burst,
+                "dailyQuota": grant.daily_quota,
                 "groups": grant.groups,
                 "kids": grant.kids,
                 "name": grant.principal,
@@ -301,6 +302,7 @@ mod tests {
             read_payloads: false,
             rate: Rate { per_second: 10, burst: 1 },
             groups: Vec::new(),
+            daily_quota: None,
         }
     }
 

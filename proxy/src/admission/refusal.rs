@@ -5,6 +5,7 @@ use chancery_format::governance::Scope;
 use chancery_format::{Hash, HashAlgorithm, Kid, SignatureAlgorithm};
 
 use super::policy;
+use super::quota::{KeyExhausted, QuotaExceeded};
 use super::rate_limit::RateLimited;
 
 /// Why a request was not admitted. Nothing has happened but the refusal record.
@@ -28,6 +29,22 @@ pub enum Refusal {
     /// Over the principal's own rate. Retry after the time given.
     #[error(transparent)]
     RateLimited(#[from] RateLimited),
+    /// The quota of the day is used up. Retry tomorrow, or ask the operator.
+    #[error("{of}: {exceeded}")]
+    QuotaExceeded {
+        /// Whose quota it is.
+        of: String,
+        /// How much, and until when.
+        exceeded: QuotaExceeded,
+    },
+    /// The key pair was used as often as it may ever be. The operator must rotate it.
+    #[error("key pair {signer_kid}: {exhausted}")]
+    KeyExhausted {
+        /// Which.
+        signer_kid: Kid,
+        /// How often.
+        exhausted: KeyExhausted,
+    },
     /// The operation was not granted. Ask the operator.
     #[error("operation {} is not granted by {rule} of policy {policy}", operation.as_str())]
     OperationNotGranted {

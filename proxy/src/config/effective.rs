@@ -7,6 +7,7 @@ use toml::{Table, Value};
 use super::{
     ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, Config, Intents, KeyConfig, PrincipalConfig,
 };
+use crate::admission::allowance::KeyLimit;
 
 pub(super) fn render(config: &Config) -> String {
     let tables = [
@@ -36,7 +37,18 @@ fn kill_switch(config: &Config) -> Option<Value> {
 }
 
 pub(super) fn render_grants(config: &Config) -> String {
-    one("principals", list(&config.principals, principal))
+    let limits = (!config.key_limits.is_empty()).then(|| list(&config.key_limits, key_limit));
+    let limits = limits.map_or_else(String::new, |limits| one("key_limits", limits));
+    one("principals", list(&config.principals, principal)) + &limits
+}
+
+fn key_limit(limit: &KeyLimit) -> Value {
+    let value = table([("kid", text(limit.kid.as_str()))]);
+    let value = with(value, "principal", limit.principal.as_ref().map(|name| text(name.as_str())));
+    let value = with(value, "rate_per_second", limit.rate.map(|rate| number(rate.per_second)));
+    let value = with(value, "burst", limit.rate.map(|rate| number(rate.burst)));
+    let value = with(value, "daily_quota", limit.daily_quota.map(number));
+    with(value, "lifetime_uses", limit.lifetime_uses.map(number))
 }
 
 fn one(name: &str, value: Value) -> String {
@@ -198,6 +210,7 @@ fn principal(principal: &PrincipalConfig) -> Value {
         ("burst", number(grant.rate.burst)),
         ("groups", texts(&grant.groups)),
     ]);
+    let value = with(value, "daily_quota", grant.daily_quota.map(number));
     with(value, "common_name", principal.common_name.as_deref().map(text))
 }
 

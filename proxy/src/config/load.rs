@@ -1,6 +1,6 @@
 //! From a file to a [`Config`], or to everything that is wrong with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use chancery_format::SignatureAlgorithm;
@@ -9,6 +9,7 @@ use toml::de::DeTable;
 use super::environment::{Environment, Variables};
 use super::reader::{Document, Mistake, Mistakes, Section};
 use super::{BackendConfig, Config, KeyConfig, LedgerConfig, PrincipalConfig, people, sections};
+use crate::admission::allowance::KeyLimit;
 use crate::admission::policy::Operation;
 use crate::limits::Limits;
 
@@ -71,6 +72,7 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     let backends = read_all(root, "backends", "name", sections::backend);
     let mut keys = read_all(root, "keys", "kid", sections::key);
     let principals = read_all(root, "principals", "name", sections::principal);
+    let key_limits = read_all(root, "key_limits", "kid", sections::key_limit);
     let (kill_switch_file, surplus_directory) = sections::kill_switch(&root.section("kill_switch"));
     let log_level = sections::logging(&root.section("logging"));
     let limits_section = root.section("limits");
@@ -83,6 +85,7 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     check_keys(&keys, &backends);
     check_release(&keys, archive_section.is_present());
     check_principals(&principals, &keys, ledger.as_ref());
+    check_key_limits(&key_limits, &keys, &principals);
     if let Some(ledger) = &ledger {
         check_ledger_key(&ledger_section, ledger, &keys);
         check_co_signers(&keys, ledger);
@@ -102,6 +105,7 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
         backends: values(backends)?,
         keys: values(keys)?,
         principals: values(principals)?,
+        key_limits: values(key_limits)?,
         kill_switch_file,
         surplus_directory,
         log_level: log_level?,
@@ -233,6 +237,29 @@ fn check_principals(
             config.grant.operations.iter().any(|it| matches!(it, Operation::Sign | Operation::Mac));
         if uses_keys && config.grant.kids.is_empty() {
             wrong("kids", "is empty, but sign or mac is granted".to_owned());
+        }
+    }
+}
+
+/// Limits are for keys and principals that exist, and each is written down once.
+fn check_key_limits(
+    limits: &[Element<'_, '_, KeyLimit>],
+    keys: &[Element<'_, '_, KeyConfig>],
+    principals: &[Element<'_, '_, PrincipalConfig>],
+) {
+    let mut seen = HashSet::new();
+    for element in limits {
+        let Some(limit) = &element.value else { continue };
+        let wrong = |field, message: String| element.section.wrong::<()>(field, message);
+        if !keys.iter().any(|key| key.name.as_deref() == Some(limit.kid.as_str())) {
+            wrong("kid", format!("there is no key {:?}", limit.kid));
+        }
+        let named = |name: &str| principals.iter().any(|it| it.name.as_deref() == Some(name));
+        if let Some(principal) = limit.principal.as_ref().filter(|name| !named(name.as_str())) {
+            wrong("principal", format!("there is no principal {principal:?}"));
+        }
+        if !seen.insert((&limit.kid, &limit.principal)) {
+            wrong("kid", format!("{:?} has limits already", limit.kid));
         }
     }
 }

@@ -243,6 +243,15 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
+    /// The same without a default: `Some(None)` if it is not there.
+    #[expect(clippy::option_option, reason = "absent and wrong are different")]
+    pub(super) fn optional_number(&self, name: &'static str, min: u64, max: u64) -> Option<Option<u64>> {
+        match self.get(name) {
+            None => Some(None),
+            Some(_) => self.number(name, min, min, max).map(Some),
+        }
+    }
+
     /// `true` or `false`; `default` if it is not there.
     pub(super) fn flag(&self, name: &'static str, default: bool) -> Option<bool> {
         match self.get(name) {

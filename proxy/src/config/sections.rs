@@ -15,6 +15,7 @@ use super::{
     ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, Intents, KeyConfig, LedgerConfig, LogLevel,
     PrincipalConfig, ServiceListener,
 };
+use crate::admission::allowance::KeyLimit;
 use crate::admission::policy::{Grant, Operation, StreamPattern};
 use crate::admission::rate_limit::Rate;
 use crate::authenticate::NameShape;
@@ -22,6 +23,8 @@ use crate::limits::Limits;
 
 const GIB: u64 = 1 << 30;
 const MS_PER_HOUR: u64 = 3_600_000;
+/// Largest quota or lifetime of uses: more than any device does, and exact in every JSON reader.
+const USES_MAX: u64 = 1_000_000_000_000;
 
 /// A field that names a file which must be there.
 pub(super) fn file(section: &Section<'_, '_>, name: &'static str, path: Option<PathBuf>) -> Option<PathBuf> {
@@ -252,14 +255,55 @@ pub(super) fn principal(section: &Section<'_, '_>) -> Option<PrincipalConfig> {
     let rate = section.number("rate_per_second", 1_000, 1, 1_000_000);
     let burst = section.number("burst", rate.unwrap_or(1), 1, 1_000_000);
     let groups = section.list::<String>("groups");
+    let daily_quota = section.optional_number("daily_quota", 1, USES_MAX);
     section.finish();
     let principal = named(section, principal?, common_name.is_some())?;
     let rate = Rate { per_second: u32::try_from(rate?).ok()?, burst: u32::try_from(burst?).ok()? };
     let (kids, operations, streams, read_payloads) = (kids?, operations?, streams?, read_payloads?);
     Some(PrincipalConfig {
-        grant: Grant { principal, kids, operations, streams, read_payloads, rate, groups: groups? },
+        grant: Grant {
+            principal,
+            kids,
+            operations,
+            streams,
+            read_payloads,
+            rate,
+            groups: groups?,
+            daily_quota: daily_quota?,
+        },
         common_name,
     })
+}
+
+/// `[[key_limits]]`
+pub(super) fn key_limit(section: &Section<'_, '_>) -> Option<KeyLimit> {
+    let kid = section.required_parsed("kid", "\"orders\"");
+    let principal = section.parsed("principal");
+    let rate = section.optional_number("rate_per_second", 1, 1_000_000);
+    let burst = section.optional_number("burst", 1, 1_000_000);
+    let daily_quota = section.optional_number("daily_quota", 1, USES_MAX);
+    let lifetime_uses = section.optional_number("lifetime_uses", 1, USES_MAX);
+    section.finish();
+    let (rate, burst, daily_quota, lifetime_uses) = (rate?, burst?, daily_quota?, lifetime_uses?);
+    if burst.is_some() && rate.is_none() {
+        return section.wrong("burst", "needs rate_per_second");
+    }
+    if principal.is_some() && (daily_quota.is_some() || lifetime_uses.is_some()) {
+        return section
+            .wrong("principal", "may have a rate of its own for a key; quotas of keys are everybody's");
+    }
+    if rate.or(daily_quota).or(lifetime_uses).is_none() {
+        section.mistake("limits nothing: set rate_per_second, daily_quota or lifetime_uses".to_owned());
+        return None;
+    }
+    let rate = match rate {
+        None => None,
+        Some(rate) => Some(Rate {
+            per_second: u32::try_from(rate).ok()?,
+            burst: u32::try_from(burst.unwrap_or(rate)).ok()?,
+        }),
+    };
+    Some(KeyLimit { kid: kid?, principal, rate, daily_quota, lifetime_uses })
 }
 
 /// A name that no certificate can carry is a grant to nobody, which is surely not what was meant.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chancery_format::TreeSize;
 use chancery_format::entry::policy_loaded;
 use chancery_identity::PolicyHook;
-use chancery_ledger::{OnFatal, Roll, RollLimits, RollOptions};
+use chancery_ledger::{Clock as _, OnFatal, Roll, RollLimits, RollOptions};
 use rustls_pki_types::UnixTime;
 use tokio::sync::mpsc;
 
@@ -13,6 +13,7 @@ use super::backends;
 use super::failure::Failure;
 use super::reloading::{directory, grants};
 use super::{SystemClock, random};
+use crate::admission::allowance::{Allowances, Rules};
 use crate::admission::authority::Authority;
 use crate::admission::policy::Policy;
 use crate::archiving::Archiving;
@@ -83,6 +84,10 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     roll.enrol_event(policy_loaded(&policy.sha256()), None).await?;
     roll.enrol_event(policy_loaded(&authority.sha256()), None).await?;
 
+    let allowances = Allowances::new(roll.head().head().size.0);
+    let rules = Rules::compile(&grants, &config.key_limits, None).map_err(Failure::Limits)?;
+    allowances.adopt(&roll, rules, SystemClock.now()).await?;
+
     let keys = succession.current.iter().filter_map(|key| {
         let (info, backend) = (keyring.lookup(&key.kid)?, config.backend_of(key)?);
         let co_signer = key.co_signer.as_ref().and_then(|kid| keyring.lookup(kid));
@@ -108,6 +113,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         keyring,
         keys,
         policy,
+        allowances,
         authority,
         hooks,
         governance,

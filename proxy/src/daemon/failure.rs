@@ -4,9 +4,11 @@ use chancery_hsm::KeyringErrors;
 use chancery_ledger::{OpenError, RollError};
 
 use crate::admission::policy::PolicyError;
+use crate::admission::rate_limit::DuplicateRate;
 use crate::archiving::ArchivingError;
 use crate::config::Mistakes;
 use crate::governance::{GovernanceError, SuccessionError};
+use crate::leaves::LeavesError;
 use crate::reconciling::ReconcilingError;
 use crate::registry_publisher::PublishError;
 use crate::tls::TlsError;
@@ -29,6 +31,12 @@ pub enum Failure {
     /// Policies that do not load.
     #[error("policies:{}", lines(.0))]
     Policies(Vec<chancery_policy::PolicyProblem>),
+    /// Limits that compete.
+    #[error("limits:{}", lines(.0))]
+    Limits(Vec<DuplicateRate>),
+    /// Uses of keys could not be counted on the ledger.
+    #[error("counting uses of keys: {0}")]
+    Recount(#[from] LeavesError),
     /// The provider of people's identities.
     #[error("identity: {0}")]
     Identity(#[from] chancery_identity::ConfigError),
@@ -125,6 +133,7 @@ impl Failure {
             | Self::Tls(_)
             | Self::Policy(_)
             | Self::Policies(_)
+            | Self::Limits(_)
             | Self::Identity(_)
             | Self::Succession(_)
             | Self::Backend { retryable: false, .. }
@@ -135,11 +144,15 @@ impl Failure {
             Self::Keys(errors) => keys(errors),
             Self::Ledger(error) => self::opening(error),
             Self::DeviceLog(ReconcilingError::Replaced { .. } | ReconcilingError::Findings { .. }) => 2,
-            Self::DeviceLog(ReconcilingError::Entry(_))
+            Self::DeviceLog(
+                ReconcilingError::Entry(_) | ReconcilingError::Leaves(LeavesError::Unreadable { .. }),
+            )
+            | Self::Recount(LeavesError::Unreadable { .. })
             | Self::Governance(GovernanceError::Unreadable { .. }) => 1,
             Self::Governance(GovernanceError::Fault(_) | GovernanceError::RosterGone) => 2,
             Self::Backend { retryable: true, .. }
             | Self::DeviceLog(_)
+            | Self::Recount(LeavesError::Roll(_))
             | Self::Governance(GovernanceError::Roll(_))
             | Self::Registry(_)
             | Self::Bind { .. }

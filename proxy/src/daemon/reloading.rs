@@ -7,16 +7,51 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use chancery_format::entry::policy_loaded;
+use chancery_policy::PolicyProblem;
 use rustls_pki_types::UnixTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::admission::allowance::Rules;
 use crate::admission::policy::{Grant, Policy, PolicyError};
+use crate::admission::rate_limit::DuplicateRate;
 use crate::authenticate::{Authenticator, Directory};
 use crate::chancery::Chancery;
 use crate::config::{self, Config, PrincipalConfig, Variables};
+use crate::leaves::LeavesError;
 use crate::stop::stopped;
 use crate::tls::{self, Reload};
+
+/// Why grants and limits do not replace those in force. The operator's, but for the ledger.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error("grants: {0:?}")]
+    Grants(Vec<PolicyError>),
+    #[error("policies do not load with the new grants: {0:?}")]
+    Policies(Vec<PolicyProblem>),
+    #[error("limits: {0:?}")]
+    Limits(Vec<DuplicateRate>),
+    #[error("uses cannot be counted: {0}")]
+    Recount(#[from] LeavesError),
+}
+
+impl From<Vec<PolicyError>> for ReloadError {
+    fn from(errors: Vec<PolicyError>) -> Self {
+        Self::Grants(errors)
+    }
+}
+
+impl From<Vec<PolicyProblem>> for ReloadError {
+    fn from(problems: Vec<PolicyProblem>) -> Self {
+        Self::Policies(problems)
+    }
+}
+
+impl From<Vec<DuplicateRate>> for ReloadError {
+    fn from(twice: Vec<DuplicateRate>) -> Self {
+        Self::Limits(twice)
+    }
+}
 
 /// Watches the files of a running daemon.
 pub struct Reloader {
@@ -92,29 +127,32 @@ impl Reloader {
         };
         if config.effective_without_grants() != self.config.effective_without_grants() {
             tracing::warn!(
-                "the configuration changed outside [[principals]]: that takes effect with a restart"
+                "the configuration changed outside [[principals]] and [[key_limits]]: that takes effect with a \
+                 restart"
             );
         }
-        match self.apply_grants(&config.principals).await {
+        match self.apply_grants(&config).await {
             Ok(()) => {
                 metrics.reload("grants", true);
                 self.config.principals = config.principals;
+                self.config.key_limits = config.key_limits;
             }
-            Err(errors) => {
+            Err(error) => {
                 metrics.reload("grants", false);
-                tracing::error!(?errors, "grants not reloaded: the old ones stay in force");
+                tracing::error!(?error, "grants not reloaded: the old ones stay in force");
             }
         }
     }
 
-    async fn apply_grants(&self, principals: &[PrincipalConfig]) -> Result<(), Vec<PolicyError>> {
+    async fn apply_grants(&self, config: &Config) -> Result<(), ReloadError> {
+        let principals = &config.principals;
         let before = self.chancery.admission.policy();
         let policy = Policy::compile(&grants(principals), Some(&before))?;
         let sha256 = policy.sha256();
-        if let Err(problems) = self.chancery.authority.set_grants(&grants(principals)) {
-            tracing::error!(?problems, "policies do not load with the new grants");
-            return Err(vec![PolicyError::Policies(problems.len())]);
-        }
+        let allowances = &self.chancery.allowances;
+        let rules = Rules::compile(&grants(principals), &config.key_limits, Some(&allowances.rules()))?;
+        self.chancery.authority.set_grants(&grants(principals))?;
+        allowances.adopt(&self.chancery.roll, rules, self.chancery.now()).await?;
         // Identities first: nobody may act for a moment under new grants and an old name.
         self.authenticator.replace_directory(directory(principals));
         self.chancery.admission.replace_policy(policy);

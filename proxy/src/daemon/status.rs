@@ -134,6 +134,12 @@ impl Status for DaemonStatus {
                 backend.in_flight,
             );
         }
+        for (kid, limit) in self.chancery.allowances.rules().lifetimes() {
+            if let Some(key) = self.chancery.key(kid) {
+                let used = self.chancery.allowances.used(&key.signer_kid);
+                metrics.key_uses_left(kid.as_str(), limit.saturating_sub(used));
+            }
+        }
         let checks = self.checks();
         metrics.ready(checks.iter().all(|check| check.ok));
         metrics.render()

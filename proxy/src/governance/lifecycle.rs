@@ -30,6 +30,7 @@ use super::GovernanceError;
 use crate::chancery::{Chancery, KeyEntry};
 use crate::config::{Config, KeyConfig};
 use crate::daemon::backends;
+use crate::leaves::LeavesError;
 use crate::problem::Problem;
 use crate::registry_publisher::{self, PublishError};
 use crate::signing::pending;
@@ -263,6 +264,12 @@ impl Lifecycle {
         let co_signer = key.co_signer.as_ref().and_then(|kid| keyring.lookup(kid));
         let is_ledger_key = key.kid == self.config.ledger.signing_key;
         Some(KeyEntry::new(&info, co_signer.as_deref(), key, &backend.kind, is_ledger_key))
+    }
+}
+
+impl From<LeavesError> for LifecycleError {
+    fn from(error: LeavesError) -> Self {
+        Self::Governance(error.into())
     }
 }
 

@@ -71,6 +71,8 @@ codes! {
     UnsupportedMode "unsupported-mode" 422 "Unsupported mode" "Nothing may be anchored in this key's name. Use `individual`, or ask the operator.";
     ReservedName "reserved-name" 422 "Reserved name" "The stream, actor or event type is the appliance's own, so that nobody else can write in its name.";
     RateLimited "rate-limited" 429 "Too many requests" "The principal is over its rate. Nothing happened; retry after `Retry-After`.";
+    QuotaExceeded "quota-exceeded" 429 "Quota used up" "The principal's or the key's quota of the day (UTC) is used up. Nothing happened; retry after `Retry-After`, or ask the operator.";
+    KeyExhausted "key-exhausted" 403 "Key is used up" "The key pair was used as often as it may be in its whole life. Nothing happened; the operator must rotate it.";
     SigningFailed "signing-failed" 500 "Signing failed" "The key's device refused or gave a wrong signature. The failure is on the ledger; the operator must act.";
     Internal "internal" 500 "Internal error" "Our fault. What happened is unknown to the caller; retry with the same Idempotency-Key.";
     Halted "halted" 503 "Halted" "The kill switch is pulled: no key is used. Retry when the operator has resumed.";

@@ -13,6 +13,7 @@ use chancery_format::{EventDraft, PrincipalName, Rung, StreamName};
 use chancery_policy::Act;
 
 use super::policy::{self, Looked};
+use crate::admission::allowance::Taken;
 use crate::admission::{KeyUseRequest, Refusal};
 use crate::chancery::{Chancery, KeyEntry};
 use crate::halts::Use;
@@ -31,6 +32,8 @@ pub(super) struct Anchoring {
     pub(super) rung: Rung,
     /// In whose name, for the kill switch.
     pub(super) one: InTheNameOf,
+    /// What it took of the quotas. A retry takes it again.
+    pub(super) taken: Taken,
 }
 
 /// What the kill switch looks at.
@@ -68,6 +71,7 @@ pub(super) fn admit(
     let looked = Looked { act: Act::Anchor, purpose: request.purpose.as_ref() };
     let permit = policy::clear_at_once(chancery, caller, key, Operation::Sign, looked)?;
     permit.anchors()?;
+    let taken = chancery.allowances.take_anchored(&permit, chancery.monotonic_ns(), chancery.now())?;
     // The first key of a batch stands for it.
     let _ = caller.kid.set(request.kid.clone());
     let (draft, replay) = permit.into_anchored(KeyUseRequest {
@@ -77,7 +81,7 @@ pub(super) fn admit(
         request_id: caller.request_id.clone(),
         replay,
     });
-    Ok(Anchoring { draft, replay, rung, one })
+    Ok(Anchoring { draft, replay, rung, one, taken })
 }
 
 /// Waits until the digest is under a checkpoint, then writes the reply.

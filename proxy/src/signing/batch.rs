@@ -10,15 +10,15 @@ use std::time::Instant;
 
 use chancery_format::committed::{Committed, EventKind, OutcomeKind};
 use chancery_format::entry::ReplayKey;
-use chancery_format::{DurableIntent, Outcome, Rung};
-use chancery_ledger::Enrolled;
+use chancery_format::{DurableIntent, Intent, Outcome, Rung};
+use chancery_ledger::{Enrolled, RollError};
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
 use super::anchored::{self, Anchoring};
 use super::calls::admit_sign;
-use super::{KeyUse, SigningError, Tally, release, skip};
+use super::{KeyUse, SigningError, Tally, give_back_unless_written, release, skip, uses_no_key};
 use crate::chancery::{Chancery, Lanes, Slot};
 use crate::config::Intents;
 use crate::problem::Problem;
@@ -87,9 +87,14 @@ async fn run(chancery: Arc<Chancery>, slot: Slot, admitted: Vec<Item<Admitted>>)
     let mut done: Vec<Option<Item<Done>>> = Vec::with_capacity(admitted.len());
     done.resize_with(admitted.len(), || None);
     let (mut uses, mut anchors) = (Vec::with_capacity(admitted.len()), Vec::new());
+    // By position; what is left in it at the end was used.
+    let mut taken = BTreeMap::new();
     for (position, item) in admitted.into_iter().enumerate() {
         match item {
-            Ok(Admitted::Use(request, lanes)) => uses.push((position, request, lanes)),
+            Ok(Admitted::Use(KeyUse { intent, intents, taken: one, .. }, lanes)) => {
+                taken.insert(position, one);
+                uses.push((position, intent, intents, lanes));
+            }
             Ok(Admitted::Anchor(anchoring)) => anchors.push((position, anchoring)),
             Err(problem) => settle(&mut done, position, Err(problem)),
         }
@@ -102,11 +107,21 @@ async fn run(chancery: Arc<Chancery>, slot: Slot, admitted: Vec<Item<Admitted>>)
     for (position, item, lanes) in announced {
         match item {
             Ok(Enrolled::New(intent)) => ready.push((position, intent, lanes)),
-            Ok(Enrolled::Already(outcome)) => settle(&mut done, position, Ok(Done::Outcome(outcome))),
-            Err(problem) => settle(&mut done, position, Err(problem)),
+            Ok(Enrolled::Already(outcome)) => {
+                taken.remove(&position).into_iter().for_each(|one| chancery.allowances.give_back(one));
+                settle(&mut done, position, Ok(Done::Outcome(outcome)));
+            }
+            Err(error) => {
+                let one = taken.remove(&position).into_iter();
+                one.for_each(|one| give_back_unless_written(&chancery, one, &error));
+                settle(&mut done, position, Err(error.into()));
+            }
         }
     }
     let sealed = seal_all(&chancery, ready, deadline).await;
+    for (position, _) in sealed.iter().filter(|(_, outcome)| uses_no_key(outcome)) {
+        taken.remove(position).into_iter().for_each(|one| chancery.allowances.give_back(one));
+    }
     let (positions, outcomes): (Vec<_>, Vec<_>) = sealed.into_iter().unzip();
     let tallies: Vec<_> = outcomes.iter().map(Tally::of).collect();
     let submitted = chancery.halts.release_all(outcomes, |outcomes| chancery.roll.enrol_outcomes(outcomes));
@@ -129,23 +144,22 @@ fn settle<T>(done: &mut [Option<T>], position: usize, result: T) {
 /// Makes all intents durable in one group commit.
 async fn announce_all(
     chancery: &Chancery,
-    uses: Vec<(usize, KeyUse, Lanes)>,
-) -> Vec<(usize, Item<Enrolled>, Lanes)> {
+    uses: Vec<(usize, Intent, Intents, Lanes)>,
+) -> Vec<(usize, Result<Enrolled, RollError>, Lanes)> {
     let mut announced = Vec::with_capacity(uses.len());
     let (mut waiting, mut intents) = (Vec::new(), Vec::new());
-    for (position, request, lanes) in uses {
-        match request.intents {
-            Intents::Skip => announced.push((position, Ok(skip(request.intent)), lanes)),
+    for (position, intent, how, lanes) in uses {
+        match how {
+            Intents::Skip => announced.push((position, Ok(skip(intent)), lanes)),
             Intents::Always => {
                 waiting.push((position, lanes));
-                intents.push(request.intent);
+                intents.push(intent);
             }
         }
     }
     let enrolled = chancery.roll.enrol_intents(intents).await;
     let together = waiting.into_iter().zip(enrolled);
-    announced
-        .extend(together.map(|((position, lanes), result)| (position, result.map_err(Problem::from), lanes)));
+    announced.extend(together.map(|((position, lanes), result)| (position, result, lanes)));
     announced
 }
 
@@ -154,7 +168,7 @@ async fn anchor_all(chancery: &Chancery, anchors: Vec<(usize, Anchoring)>) -> Ve
     let (mut places, mut events) = (Vec::with_capacity(anchors.len()), Vec::with_capacity(anchors.len()));
     let mut refused = Vec::new();
     let mut first = None;
-    for (position, Anchoring { draft, replay, rung, one }) in anchors {
+    for (position, Anchoring { draft, replay, rung, one, taken: _ }) in anchors {
         match one.submit(chancery, || ()) {
             Ok(()) => {
                 places.push((position, rung));

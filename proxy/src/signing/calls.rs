@@ -23,8 +23,10 @@ pub async fn sign(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> 
     let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
     if request.mode == Mode::Anchored {
         let dry_run = request.dry_run;
-        let Anchoring { draft, replay, rung, one } = anchored::admit(chancery, &caller, request, replay)?;
+        let Anchoring { draft, replay, rung, one, taken } =
+            anchored::admit(chancery, &caller, request, replay)?;
         if dry_run {
+            chancery.allowances.give_back(taken);
             return Ok(would("anchored"));
         }
         let submitted = one.submit(chancery, || chancery.roll.enrol_event(draft, replay))?;
@@ -42,9 +44,10 @@ pub async fn sign(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> 
     };
     permit.takes(&request.digest)?;
     if request.dry_run {
+        chancery.allowances.look(&permit, chancery.now())?;
         return Ok(would("signed"));
     }
-    let admitted = key_use(permit, &caller, request, replay);
+    let admitted = key_use(chancery, permit, &caller, request, replay)?;
     let (outcome, _slot) = detached(chancery, caller.slot, admitted).await?;
     Ok(Reply::json(release(chancery, &outcome, response::signed).await?))
 }
@@ -61,6 +64,7 @@ pub async fn mac(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> R
     let key = ready(chancery, &caller, &request.kid)?;
     let looked = Looked { act: Act::Mac, purpose: None };
     let permit = policy::clear_at_once(chancery, &caller, key, Operation::Mac, looked)?;
+    let taken = chancery.allowances.take(&permit, chancery.monotonic_ns(), chancery.now())?;
     let intents = permit.intents();
     let intent = permit.into_intent(KeyUseRequest {
         digest: request.digest,
@@ -69,7 +73,7 @@ pub async fn mac(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> R
         request_id: caller.request_id.clone(),
         replay,
     });
-    let admitted = KeyUse { intent, message: Some(request.message), intents };
+    let admitted = KeyUse { intent, message: Some(request.message), intents, taken };
     let (outcome, _slot) = detached(chancery, caller.slot, admitted).await?;
     Ok(Reply::json(release(chancery, &outcome, response::authenticated).await?))
 }
@@ -85,15 +89,17 @@ pub(super) fn admit_sign(
     let looked = Looked { act: Act::Sign, purpose: request.purpose.as_ref() };
     let permit = policy::clear_at_once(chancery, caller, key, Operation::Sign, looked)?;
     permit.takes(&request.digest)?;
-    Ok(key_use(permit, caller, request, replay))
+    key_use(chancery, permit, caller, request, replay)
 }
 
 fn key_use(
+    chancery: &Chancery,
     permit: Permit<'_>,
     caller: &Caller<'_>,
     request: SignRequest,
     replay: Option<ReplayKey>,
-) -> KeyUse {
+) -> Result<KeyUse, Problem> {
+    let taken = chancery.allowances.take(&permit, chancery.monotonic_ns(), chancery.now())?;
     let intents = permit.intents();
     let intent = permit.into_intent(KeyUseRequest {
         digest: request.digest,
@@ -102,7 +108,7 @@ fn key_use(
         request_id: caller.request_id.clone(),
         replay,
     });
-    KeyUse { intent, message: None, intents }
+    Ok(KeyUse { intent, message: None, intents, taken })
 }
 
 /// Refuses a use of a key that is halted, for this caller or for all.

@@ -50,6 +50,7 @@ pub struct Metrics {
     registry_version: IntGauge,
     backend_up: IntGaugeVec,
     backend_queue: IntGaugeVec,
+    key_uses_left: IntGaugeVec,
     backend_in_flight: IntGaugeVec,
     halted: IntGauge,
     log_lines_dropped: IntGauge,
@@ -136,6 +137,7 @@ impl Metrics {
             archive_failures: make.counter("chancery_archive_failures_total", "Attempts to archive an epoch that failed."),
             registry_version: make.gauge("chancery_registry_version", "Version of the published signers registry."),
             backend_up: make.gauges("chancery_backend_up", "Whether a backend answers: 1 yes, 0 no.", &["backend"]),
+            key_uses_left: make.gauges("chancery_key_uses_left", "Uses left in the life of the key pair behind a name, for names with lifetime_uses. At 0 it must be rotated.", &["kid"]),
             backend_queue: make.gauges("chancery_backend_queue_depth", "Key uses waiting for a backend.", &["backend"]),
             backend_in_flight: make.gauges("chancery_backend_in_flight", "Key uses inside a backend.", &["backend"]),
             halted: make.gauge("chancery_halted", "Whether the kill switch is pulled: 1 yes, 0 no."),
@@ -275,6 +277,11 @@ impl Metrics {
         self.backend_up.with_label_values(&[name]).set(i64::from(up));
         self.backend_queue.with_label_values(&[name]).set(signed(queued as u64));
         self.backend_in_flight.with_label_values(&[name]).set(signed(in_flight as u64));
+    }
+
+    /// Uses left of the key pair behind a name the operator limits.
+    pub fn key_uses_left(&self, kid: &str, left: u64) {
+        self.key_uses_left.with_label_values(&[kid]).set(signed(left));
     }
 
     /// Whether the kill switch is pulled.

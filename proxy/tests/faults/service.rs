@@ -8,6 +8,7 @@ use chancery_format::entry::policy_loaded;
 use chancery_format::{LeafIndex, TreeSize};
 use chancery_hsm::BackendHealth;
 use chancery_ledger::{OpenError, Roll, Shipper, ShipperOptions};
+use chancery_proxy::admission::allowance::Allowances;
 use chancery_proxy::admission::authority::Authority;
 use chancery_proxy::admission::policy::{Grant, Operation, Policy};
 use chancery_proxy::admission::rate_limit::Rate;
@@ -246,6 +247,7 @@ async fn assemble(
     let keys = keys.collect();
     let governance = Governance::recover(&roll, &keyring, Arc::new(SystemClock)).await;
     let chancery = Chancery::new(Parts {
+        allowances: Allowances::new(0),
         hooks: Default::default(),
         authority: Authority::built_in("development").unwrap(),
         governance: governance.map_err(|error| error.to_string())?,
@@ -286,6 +288,7 @@ fn policy() -> Policy {
         read_payloads: true,
         rate: Rate { per_second: 1_000_000, burst: 1_000_000 },
         groups: Vec::new(),
+        daily_quota: None,
     };
     Policy::compile(&[grant], None).unwrap()
 }

@@ -3,13 +3,12 @@
 use chancery_format::entry::event_type;
 use chancery_format::governance::{Compromised, Event, Reverified, Scope};
 use chancery_format::registry::KeyState;
-use chancery_format::tile::{WIDTH, decode_bundle};
 use chancery_format::{AuditEvent, Kid, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Lifecycle, LifecycleError};
 use crate::chancery::Chancery;
-use crate::governance::GovernanceError;
+use crate::leaves;
 
 /// Signatures listed in a reply; the rest are counted, and every one can be read from the ledger.
 const LISTED_MAX: usize = 1_000;
@@ -104,7 +103,7 @@ impl Lifecycle {
         let head = chancery.roll.head().head();
         let mut tree = chancery_format::merkle::Frontier::default();
         let size = head.size.0;
-        for_each_leaf(chancery, 0, size, |_, leaf| {
+        leaves::each(&chancery.roll, 0..size, |_, leaf| {
             tree.push(chancery_format::merkle::leaf_hash(leaf));
             Ok(())
         })
@@ -131,7 +130,7 @@ async fn suspects(chancery: &Chancery, signer_kid: &Kid, since: Since) -> Result
     if let Since::Index(_) = since {
         found.since_index = from;
     }
-    for_each_leaf(chancery, from, size, |index, leaf| {
+    leaves::each(&chancery.roll, from..size, |index, leaf| {
         let event = AuditEvent::read(leaf).map_err(|error| error.to_string())?;
         if matches!(since, Since::Time(ts) if event.ts < ts) {
             return Ok(());
@@ -160,30 +159,4 @@ async fn suspects(chancery: &Chancery, signer_kid: &Kid, since: Since) -> Result
     })
     .await?;
     Ok(found)
-}
-
-/// Calls `each` for the leaves from `from` up to `until`, in order.
-async fn for_each_leaf(
-    chancery: &Chancery,
-    from: u64,
-    until: u64,
-    mut each: impl FnMut(u64, &[u8]) -> Result<(), String>,
-) -> Result<(), LifecycleError> {
-    let unreadable = |index, cause| LifecycleError::from(GovernanceError::Unreadable { index, cause });
-    let mut index = from;
-    while index < until {
-        let number = index / WIDTH;
-        let width = u8::try_from(until - number * WIDTH).ok();
-        let bundle = chancery.roll.bundle(number, width).await.map_err(GovernanceError::from)?;
-        let bundle = bundle.ok_or_else(|| unreadable(index, "it is not there".to_owned()))?;
-        for (at, leaf) in (number * WIDTH..).zip(decode_bundle(&bundle)) {
-            if at < index {
-                continue;
-            }
-            let leaf = leaf.map_err(|error| unreadable(at, error.to_string()))?;
-            each(at, leaf).map_err(|cause| unreadable(at, cause))?;
-        }
-        index = (number + 1) * WIDTH;
-    }
-    Ok(())
 }

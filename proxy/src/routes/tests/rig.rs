@@ -21,6 +21,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response};
 use serde_json::Value;
 
+use crate::admission::allowance::Allowances;
 use crate::admission::authority::Authority;
 use crate::admission::policy::{Grant, Operation, Policy};
 use crate::admission::rate_limit::Rate;
@@ -161,6 +162,7 @@ impl Rig {
         let keyring = Arc::new(keyring);
         let governance = Governance::recover(&roll, &keyring, Arc::clone(&clock)).await.unwrap();
         let chancery = Arc::new(Chancery::new(Parts {
+            allowances: Allowances::new(0),
             governance,
             hooks: Default::default(),
             authority: Authority::built_in("development").unwrap(),
@@ -359,6 +361,7 @@ fn policy() -> Policy {
             read_payloads,
             rate,
             groups: Vec::new(),
+            daily_quota: None,
         };
     let fast = Rate { per_second: 1_000_000, burst: 1_000_000 };
     let slow = Rate { per_second: 1, burst: 2 };
