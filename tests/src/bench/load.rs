@@ -95,38 +95,70 @@ pub(crate) async fn drive_beside(
     body: Body,
     other: Body,
 ) -> Load {
-    let end = Instant::now() + WARM_UP + seconds;
-    let others: Vec<_> = (0..callers)
-        .map(|caller| tokio::spawn(pester(port, Arc::clone(&tls), path, caller, end, Arc::clone(&other))))
-        .collect();
+    const PACE: Duration = Duration::from_millis(50);
+    let others = Paced { port, tls: Arc::clone(&tls), path, callers, pace: PACE, body: other };
+    let beside = tokio::spawn(others.run(seconds));
     let load = drive(port, tls, path, callers, seconds, body).await;
-    for pestering in others {
-        pestering.abort();
-    }
+    beside.abort();
     load
 }
 
-async fn pester(
+/// Callers that ask at a pace of their own, whatever they are told.
+pub(crate) struct Paced {
+    pub(crate) port: u16,
+    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) path: &'static str,
+    pub(crate) callers: u64,
+    /// Between two requests of one caller.
+    pub(crate) pace: Duration,
+    pub(crate) body: Body,
+}
+
+impl Paced {
+    /// What they saw of answers that were a success.
+    pub(crate) async fn run(self, seconds: Duration) -> Load {
+        let span = Span::of(seconds, false);
+        let mut tasks = tokio::task::JoinSet::new();
+        for caller in 0..self.callers {
+            let (tls, body) = (Arc::clone(&self.tls), Arc::clone(&self.body));
+            tasks.spawn(paced(self.port, tls, self.path, caller, self.pace, span, body));
+        }
+        let mut all = Seen::default();
+        while let Some(seen) = tasks.join_next().await {
+            all.micros.extend(seen.unwrap().micros);
+        }
+        Load::of(all, seconds)
+    }
+}
+
+async fn paced(
     port: u16,
     tls: Arc<ClientConfig>,
     path: &'static str,
     caller: u64,
-    end: Instant,
+    pace: Duration,
+    span: Span,
     body: Body,
-) {
-    const PACE: Duration = Duration::from_millis(50);
+) -> Seen {
     let (mut sender, connection) = connect(port, tls).await;
     let connection = tokio::spawn(connection);
-    let mut tick = tokio::time::interval(PACE);
+    let mut tick = tokio::time::interval(pace);
+    let mut seen = Seen::default();
     for turn in 0.. {
         tick.tick().await;
-        if Instant::now() >= end {
+        let started = Instant::now();
+        if started >= span.end {
             break;
         }
         let response = sender.send_request(request(path, body(caller, turn))).await.unwrap();
+        let status = response.status();
         response.into_body().collect().await.unwrap();
+        if status.is_success() && started >= span.warm {
+            seen.micros.push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
+        }
     }
     connection.abort();
+    seen
 }
 
 /// When to start measuring and when to stop.

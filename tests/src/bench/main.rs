@@ -19,6 +19,7 @@ mod anchored;
 mod bare;
 mod ceilings;
 mod custody;
+mod fairness;
 mod load;
 mod service;
 mod table;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use table::Table;
 
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "cryptography",
     "ledger",
     "echo",
@@ -37,6 +38,7 @@ const PARTS: [&str; 11] = [
     "anchored",
     "backends",
     "isolation",
+    "fairness",
     "keys",
     "verification",
     "memory",
@@ -74,6 +76,7 @@ fn main() {
             "anchored" => anchored::anchored(&runtime, &mut table, seconds),
             "backends" => custody::backends(&runtime, &mut table, seconds),
             "isolation" => custody::isolation(&runtime, &mut table, seconds),
+            "fairness" => fairness::fairness(&runtime, &mut table, seconds),
             "keys" => custody::ten_thousand_keys(&mut table),
             "verification" => {
                 verification::million(&runtime, &mut table, number("CHANCERY_BENCH_ENTRIES", 1_000_000));
