@@ -366,10 +366,44 @@ impl Keyring {
         note::assemble(text, &verifier, signature).map_err(|_| SignerError::WrongInput)
     }
 
+    /// Lets the ledger key and the staged one that is to follow it sign a note together, under the origin's name.
+    /// Nothing a caller sends may reach this function.
+    pub async fn sign_continuity(
+        &self,
+        staged: &Kid,
+        text: &str,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<String, SignerError> {
+        let (old, new) = {
+            let shelf = self.shelf.load();
+            let old = shelf.ledger.as_ref().ok_or(SignerError::UnknownKey)?;
+            let new = shelf.by_signer_kid.get(staged).ok_or(SignerError::UnknownKey)?;
+            if old.info.kid != new.info.kid || Arc::ptr_eq(old, new) {
+                return Err(SignerError::WrongInput);
+            }
+            (Arc::clone(old), Arc::clone(new))
+        };
+        let mut signatures = Vec::with_capacity(2);
+        for key in [old, new] {
+            let verifier = verifier_of(&key.info, origin).ok_or(SignerError::WrongInput)?;
+            let input = OwnedInput::Message(text.as_bytes().into());
+            let signature = key.sign_checked(input, deadline, Flow::Ledger).await?;
+            let signature: [u8; 64] = signature.try_into().map_err(|_| SignerError::BadSignature)?;
+            signatures.push((verifier, signature));
+        }
+        let signatures: Vec<_> = signatures.iter().map(|(key, signature)| (key, signature)).collect();
+        note::assemble_all(text, &signatures).map_err(|_| SignerError::WrongInput)
+    }
+
+    /// How auditors verify notes of a key pair, as the ledger's key; `None` if it is not Ed25519.
+    pub fn note_verifier_of(&self, signer_kid: &Kid, origin: &Origin) -> Option<NoteVerifier> {
+        verifier_of(&*self.lookup_signer(signer_kid)?, origin)
+    }
+
     /// How auditors verify the ledger key's notes; `None` without an Ed25519 ledger key.
     pub fn note_verifier(&self, origin: &Origin) -> Option<NoteVerifier> {
-        let info = self.ledger_key()?;
-        NoteVerifier::new(origin.as_str(), &info.public_key.as_ref()?.ed25519_raw()?).ok()
+        verifier_of(&*self.ledger_key()?, origin)
     }
 
     /// Whether a signature is the key's over the digest. Uses the public key; never the device.
@@ -424,6 +458,10 @@ impl Keyring {
         let expected = key.lane.sign(&key.handle, input, deadline, flow).await?;
         Ok(Some(expected.len()) == key.info.algorithm.signature_bytes() && same(&expected, mac))
     }
+}
+
+fn verifier_of(info: &KeyInfo, origin: &Origin) -> Option<NoteVerifier> {
+    NoteVerifier::new(origin.as_str(), &info.public_key.as_ref()?.ed25519_raw()?).ok()
 }
 
 /// What one intent uses.

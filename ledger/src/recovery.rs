@@ -322,7 +322,6 @@ fn writer(
         intents: OpenIntents::default(),
         flights: Flights::default(),
         high_water,
-        signer_kid: options.signer_kid.clone(),
         clock: Arc::clone(&options.clock),
         sync: options.sync,
         orphans: Vec::new(),

@@ -15,8 +15,8 @@ use chancery_format::committed::{EventKind, Kind, OutcomeKind};
 use chancery_format::entry::ReplayKey;
 use chancery_format::event::{EventError, LEAF_BYTES_MAX};
 use chancery_format::{
-    Committed, DurableHead, DurableIntent, EventDraft, EventId, Hash, Intent, LeafIndex, Origin, Outcome,
-    PrincipalName, StreamName, TreeSize, VerifiedCheckpoint,
+    Committed, DurableHead, DurableIntent, EventDraft, EventId, Hash, Intent, Kid, LeafIndex, Origin,
+    Outcome, PrincipalName, StreamName, TreeSize, VerifiedCheckpoint,
 };
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -433,6 +433,11 @@ impl Roll {
     /// The last durable head.
     pub fn head(&self) -> DurableHead {
         self.shared().head()
+    }
+
+    /// Another key signs checkpoints from here on: leaves name it.
+    pub fn set_signer(&self, signer_kid: Kid) {
+        self.shared().set_signer_kid(signer_kid);
     }
 
     /// Every later head, as it becomes durable.

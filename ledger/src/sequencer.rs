@@ -210,7 +210,6 @@ pub(crate) struct Sequencer {
     pub(crate) intents: OpenIntents,
     pub(crate) flights: Flights,
     pub(crate) high_water: HighWater,
-    pub(crate) signer_kid: Kid,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sync: SyncMode,
     /// Outcomes of intents whose caller went away before it was told.
@@ -267,9 +266,10 @@ impl Sequencer {
         let now = self.clock.now();
         let mut placed = Vec::with_capacity(batch.leaves.len());
         let mut hashes = Vec::with_capacity(batch.leaves.len());
+        let signer_kid = self.shared.signer_kid();
         for item in batch.leaves.drain(..) {
             let index = LeafIndex(self.frontier.size().0 + hashes.len() as u64);
-            placed.extend(self.place(item, index, now, &mut hashes)?);
+            placed.extend(self.place(item, index, (now, &signer_kid), &mut hashes)?);
         }
         let tree = self.frontier.extend(&hashes);
 
@@ -308,7 +308,7 @@ impl Sequencer {
         &mut self,
         item: LeafItem,
         index: LeafIndex,
-        now: Timestamp,
+        (now, signer_kid): (Timestamp, &Kid),
         hashes: &mut Vec<Hash>,
     ) -> Result<Option<Placed>, Fatal> {
         let draft = item.draft();
@@ -316,7 +316,7 @@ impl Sequencer {
         let link = link.map_err(|error| self.shared.stop(error))?;
         let id = EventId::from_index(self.shared.origin_tag, index);
         let (seq, prev_hash) = (link.seq, link.prev_hash);
-        let place = Placement { id: &id, seq, prev_hash, signer_kid: &self.signer_kid, ts: now };
+        let place = Placement { id: &id, seq, prev_hash, signer_kid, ts: now };
         match draft.place(&place) {
             Ok(leaf) => {
                 self.streams.link(&draft.stream, link, leaf.event_hash(), index);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use chancery_format::tile::TileTail;
-use chancery_format::{DurableHead, Hash, Origin};
+use chancery_format::{DurableHead, Hash, Kid, Origin};
 use tokio::sync::watch;
 
 use crate::disk::Disk;
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) queued_bytes: AtomicUsize,
     /// Intents without outcome.
     pub(crate) open_intents: AtomicUsize,
+    /// The ledger key that leaves name from here on.
+    pub(crate) signer_kid: RwLock<Kid>,
     dir: PathBuf,
     disk: Arc<dyn Disk>,
     fatal: OnceLock<Arc<Fatal>>,
@@ -66,6 +68,7 @@ impl Shared {
             queued_calls: AtomicUsize::new(0),
             queued_bytes: AtomicUsize::new(0),
             open_intents: AtomicUsize::new(0),
+            signer_kid: RwLock::new(options.signer_kid.clone()),
             dir: options.dir.clone(),
             disk: Arc::clone(&options.disk),
             fatal: OnceLock::new(),
@@ -76,6 +79,14 @@ impl Shared {
             trees: TileTrees::new(options.limits.tile_trees_max),
             _lock: lock,
         }
+    }
+
+    pub(crate) fn signer_kid(&self) -> Kid {
+        self.signer_kid.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_signer_kid(&self, signer_kid: Kid) {
+        *self.signer_kid.write().unwrap_or_else(PoisonError::into_inner) = signer_kid;
     }
 
     /// Stops the roll for ever. Only the first reason counts.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use chancery_format::governance::Verdict;
 use chancery_format::{Kid, RequestId};
 use chancery_identity::{Person, Provider, Role};
 use chancery_policy::{Act, Circumstances, Decision, Moment, Question, What, Who};
@@ -140,6 +141,11 @@ impl Admin {
             true => read_json(&parts.headers, body, limits.body_bytes_max, limits.body_timeout).await?,
             false => Bytes::new(),
         };
+        let acts = route.takes_body() && route.call != Call::PolicyExplain;
+        let body = match acts && routes::simulates(parts.uri.query())? {
+            true => body::simulated(&body)?,
+            false => body,
+        };
         tracing::debug!(policies = caller.policies, request_id = caller.request_id.as_str(), "allowed");
         let query = parts.uri.query();
         match route.call {
@@ -150,8 +156,8 @@ impl Admin {
             Call::Audit => acts::audit(&self, query).await,
             Call::Approvals => approvals::list(&self, query),
             Call::Approval => approvals::one(&self, parameter),
-            Call::Approve => approvals::approve(&self, &caller, parameter, &body).await,
-            Call::Reject => approvals::reject(&self, &caller, parameter, &body).await,
+            Call::Approve => approvals::speak(&self, &caller, parameter, &body, Verdict::Approve).await,
+            Call::Reject => approvals::speak(&self, &caller, parameter, &body, Verdict::Refuse).await,
             Call::Keys => keys::list(&self),
             Call::Rotate => keys::rotate(&self, &caller, parameter, &body).await,
             Call::Retire => keys::retire(&self, &caller, parameter, &body).await,
@@ -187,7 +193,8 @@ impl Admin {
             self.authority.decide(&Question { who, act, what: what.clone(), circumstances })
         };
         let held: Vec<String> = person.roles().iter().map(|role| role.as_str().to_owned()).collect();
-        match ask(held) {
+        let (decision, sha256) = ask(held);
+        match decision {
             Decision::Allow { policies } => Ok((joined(&policies), 0)),
             Decision::AllowIf { policies, conditions } => Ok((
                 joined(&policies),
@@ -195,7 +202,7 @@ impl Admin {
             )),
             Decision::Deny { policies, reason } => {
                 let may =
-                    |role: &&Role| !matches!(ask(vec![role.as_str().to_owned()]), Decision::Deny { .. });
+                    |role: &&Role| !matches!(ask(vec![role.as_str().to_owned()]), (Decision::Deny { .. }, _));
                 let roles: Vec<_> = Role::ALL.iter().filter(may).map(|role| role.as_str()).collect();
                 let by = match policies.is_empty() {
                     true => "no policy allows".to_owned(),
@@ -205,7 +212,6 @@ impl Admin {
                     true => "no role alone may".to_owned(),
                     false => format!("it takes one of the roles {}", roles.join(", ")),
                 };
-                let sha256 = self.authority.sha256();
                 let detail = format!(
                     "{by} {} to {} ({reason}); {needs}; policy {sha256}",
                     act.as_str(),

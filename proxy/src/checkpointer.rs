@@ -118,17 +118,24 @@ impl Checkpointer {
     /// Signs and records the head as it is now, unless a checkpoint covers it already.
     pub async fn once(&self) -> Result<TreeSize, CheckpointerError> {
         let chancery = &self.chancery;
-        let head = chancery.roll.head();
-        let size = head.head().size;
-        let known = chancery.roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size);
-        self.lag.note(size > known);
-        if size <= known {
-            chancery.progress.checkpointed(known);
-            return Ok(known);
-        }
         let origin = chancery.roll.origin();
-        let note = chancery.keyring.sign_checkpoint(&head, origin, Instant::now() + SIGN_TIMEOUT).await?;
-        let verifier = chancery.keyring.note_verifier(origin).ok_or(CheckpointerError::NoKey)?;
+        let (verifier, note, size) = loop {
+            // The key before the head: one that came meanwhile signs nothing from before it was activated.
+            let verifier = chancery.keyring.note_verifier(origin).ok_or(CheckpointerError::NoKey)?;
+            let head = chancery.roll.head();
+            let size = head.head().size;
+            let known = chancery.roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size);
+            self.lag.note(size > known);
+            if size <= known {
+                chancery.progress.checkpointed(known);
+                return Ok(known);
+            }
+            let deadline = Instant::now() + SIGN_TIMEOUT;
+            let note = chancery.keyring.sign_checkpoint(&head, origin, deadline).await?;
+            if chancery.keyring.note_verifier(origin).as_ref() == Some(&verifier) {
+                break (verifier, note, size);
+            }
+        };
         let verified = Checkpoint::verify(&note, origin, &[verifier])?;
         match chancery.roll.record_checkpoint(verified.clone()).await {
             Ok(()) => chancery.checkpoints.recorded(verified),

@@ -19,6 +19,9 @@ use crate::response::{self, Reply};
 use crate::routes::Caller;
 use crate::signing::may_append;
 
+/// What a dry run says that would have happened.
+const APPENDED: &str = "appended";
+
 /// An event with what makes its retries safe.
 type Appending = (EventDraft, Option<(PrincipalName, ReplayKey)>);
 
@@ -26,7 +29,11 @@ type Appending = (EventDraft, Option<(PrincipalName, ReplayKey)>);
 pub async fn append(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
     let grants = &caller.grants;
     let request = EventRequest::read(body, grants.principal(), grants.own_stream())?;
+    let dry_run = request.dry_run || caller.simulate;
     let (draft, replay) = admit(chancery, &caller, request, caller.idempotency_key.clone())?;
+    if dry_run {
+        return Ok(Reply::json(response::would(APPENDED)));
+    }
     let event = chancery.roll.enrol_event(draft, replay).await?;
     Ok(Reply::created(response::appended(&event)))
 }
@@ -44,7 +51,8 @@ pub async fn append_batch(
     let mut events = Vec::with_capacity(items.len());
     for (position, item) in items.into_iter().enumerate() {
         match admit_item(chancery, &caller, item, position) {
-            Ok(event) => {
+            Ok(None) => written.push(response::would(APPENDED)),
+            Ok(Some(event)) => {
                 written.push(String::new());
                 events.push((position, event));
             }
@@ -67,16 +75,19 @@ pub async fn append_batch(
     Ok(if appended { Reply::created(written) } else { Reply::json(written) })
 }
 
+/// `None` for an item that was only to be tried.
 fn admit_item(
     chancery: &Chancery,
     caller: &Caller<'_>,
     item: &RawValue,
     position: usize,
-) -> Result<Appending, Problem> {
+) -> Result<Option<Appending>, Problem> {
     let grants = &caller.grants;
     let request = EventRequest::read_item(item, position, grants.principal(), grants.own_stream())?;
     let key = caller.idempotency_key.as_ref().and_then(|batch| item_key(batch, position));
-    admit(chancery, caller, request, key)
+    let dry_run = request.dry_run || caller.simulate;
+    let event = admit(chancery, caller, request, key)?;
+    Ok((!dry_run).then_some(event))
 }
 
 fn admit(

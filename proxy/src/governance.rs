@@ -122,6 +122,11 @@ impl Governance {
         self.act(|_, _| Ok(event)).await
     }
 
+    /// Whether the rules would let an act happen now. Records nothing.
+    pub fn check(&self, event: &Event) -> Result<(), Fault> {
+        State::clone(&self.state()).apply(event, u64::MAX, self.clock.now())
+    }
+
     /// Records the act that `make` decides on, knowing the state and the time.
     pub async fn act(
         &self,

@@ -44,6 +44,7 @@ pub fn reasons(config: &Config, variables: &Variables, facts: &Facts) -> Vec<Str
         reasons.extend(archive(config));
         reasons.extend(secrets(facts));
         reasons.extend(exposure(config));
+        reasons.extend(people(config));
     }
     reasons
 }
@@ -133,6 +134,21 @@ fn exposure(config: &Config) -> Option<String> {
         .then(|| format!("the ops listener {address} is plain HTTP and not on loopback: use 127.0.0.1"))
 }
 
+/// Nobody's word counts that came in clear text, and nobody acts alone.
+fn people(config: &Config) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if let Some(identity) = config.identity.as_ref().filter(|it| !it.issuer.starts_with("https://")) {
+        reasons.push(format!("the identity provider {} is not reached by https", identity.issuer));
+    }
+    if config.admin_address.is_some() && config.governance.is_none() {
+        reasons.push(
+            "people may act and nobody has to agree: configure [governance] with approvers, or no [listeners.admin]"
+                .to_owned(),
+        );
+    }
+    reasons
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
@@ -206,6 +222,25 @@ mod tests {
         );
         let open = sound().replace("127.0.0.1:9464", "0.0.0.0:9464");
         assert_eq!(reasons_of(&open, &production, &Facts::default()).len(), 1);
+    }
+
+    #[test]
+    fn people_come_by_https_and_nobody_acts_alone() {
+        let production = [("CHANCERY_ENV", "production")];
+        let people = |issuer: &str| {
+            format!(
+                "{}\n[listeners.admin]\naddress = \"127.0.0.1:8444\"\n\n[identity]\nissuer = \"{issuer}\"\n\
+                 audience = \"a\"\nclient_ids = [\"c\"]\n",
+                sound()
+            )
+        };
+        let alone = reasons_of(&people("http://127.0.0.1:9"), &production, &Facts::default());
+        let words = alone.join("\n");
+        assert!(alone.len() == 2 && words.contains("https") && words.contains("[governance]"), "{words}");
+        let roster = "\n[governance]\napprovals_required = 1\n\n[[governance.approvers]]\nname = \"ann\"\n\n\
+                      [[governance.approvers]]\nname = \"bob\"\n";
+        let sound = people("https://login.example") + roster;
+        assert_eq!(reasons_of(&sound, &production, &Facts::default()), Vec::<String>::new());
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chancery_format::{Checkpoint, TreeSize};
+use chancery_format::{Checkpoint, Kid, SignatureAlgorithm, TreeSize};
 use chancery_hsm::Keyring;
 use chancery_ledger::{OnFatal, Roll};
 
-use crate::config::{ArchiveKind, Config, Variables};
+use crate::config::{ArchiveKind, BackendKind, Config, KeyConfig, Variables};
 use crate::daemon::{Failure, backends, ledger_options, production_guards};
 use crate::governance::Succession;
 use crate::reconciling::LastRecords;
@@ -83,6 +83,41 @@ fn generate(config: &Config, opened: &[(String, backends::Opened)]) -> Result<Ve
         }
     }
     Ok(generated)
+}
+
+/// Which key to make.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// The name it is for: it gets the algorithm of the present key, and its backend unless there is another.
+    pub kid: Kid,
+    /// What its backend is to call it.
+    pub label: String,
+    /// Another backend.
+    pub backend: Option<String>,
+}
+
+/// Makes one key in its device, beside whatever daemon runs, which cannot: it gets to know the key by a rotation.
+/// Gives name and algorithm of what was made. Refuses a label that is taken.
+pub fn generate_key(
+    config: &Config,
+    variables: &Variables,
+    new: &NewKey,
+) -> Result<(String, SignatureAlgorithm), Failure> {
+    production_guards(config, variables)?;
+    let failed = |reason: &str| Failure::Init { what: new.kid.to_string(), reason: reason.to_owned() };
+    let present = config.keys.iter().find(|key| key.kid == new.kid);
+    let present = present.ok_or_else(|| failed("there is no key of that name in the configuration"))?;
+    let name = new.backend.as_ref().unwrap_or(&present.backend);
+    let backend = config.backends.iter().find(|backend| backend.name == *name);
+    let backend = backend.ok_or_else(|| failed("there is no backend of that name in the configuration"))?;
+    if matches!(backend.kind, BackendKind::AwsKms { .. }) {
+        return Err(failed("keys of AWS KMS are made there, by somebody who may: aws kms create-key"));
+    }
+    let key = KeyConfig { label: new.label.clone(), backend: name.clone(), ..present.clone() };
+    match backends::open(backend, config, variables, &LastRecords::default())?.generate(&key)? {
+        true => Ok((name.clone(), key.algorithm)),
+        false => Err(Failure::Exists(format!("{name} has a key {:?} already", new.label))),
+    }
 }
 
 /// Ledger and archive hold what callers sent: for the daemon's eyes only, unless the operator made the

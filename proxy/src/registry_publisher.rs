@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use chancery_format::archive::registry_note_text;
 use chancery_format::committed::{Committed, EventKind};
 use chancery_format::entry::{Activation, ReplayKey, registry_published, signer_activated, signer_retired};
+use chancery_format::note::NoteVerifier;
 use chancery_format::registry::{LedgerSection, RegistryError, SignerRecord};
 use chancery_format::{EventDraft, Hash, Kid, LeafIndex, PrincipalName, SignersRegistry, Timestamp};
 use chancery_hsm::{Keyring, Registered, SignerError};
@@ -80,21 +81,22 @@ pub async fn publish(
         let (ts, index) = enrol(roll, &event).await?;
         changes.apply(&event, ts, index);
     }
-    write(roll, keyring, file, before, changes.into_records()).await.map(|(published, _)| published)
+    write(roll, keyring, file, before, (changes.into_records(), None)).await.map(|(published, _)| published)
 }
 
-/// Publishes the records as `change` leaves them; nothing if it changes nothing. Also says where the version
-/// stands on the ledger.
+/// Publishes the records as `change` leaves them, and the key that is to sign checkpoints, if one is to come;
+/// nothing if that changes nothing. Also says where the version stands on the ledger.
 pub async fn revise(
     roll: &Roll,
     keyring: &Arc<Keyring>,
     file: &Path,
+    to_come: Option<NoteVerifier>,
     change: impl FnOnce(&mut Vec<SignerRecord>),
 ) -> Result<(PublishedRegistry, LeafIndex), PublishError> {
     let before = last(roll).await?;
     let mut records = before.as_ref().map(|(_, registry)| registry.signers.clone()).unwrap_or_default();
     change(&mut records);
-    write(roll, keyring, file, before, records).await
+    write(roll, keyring, file, before, (records, to_come)).await
 }
 
 /// Enrols that a key may sign from here on, once, and says when and where.
@@ -112,10 +114,10 @@ async fn write(
     keyring: &Arc<Keyring>,
     file: &Path,
     before: Option<(RegistrySnapshot, SignersRegistry)>,
-    records: Vec<SignerRecord>,
+    (records, to_come): (Vec<SignerRecord>, Option<NoteVerifier>),
 ) -> Result<(PublishedRegistry, LeafIndex), PublishError> {
     let known = before.as_ref().map(|(_, registry)| registry);
-    let registry = SignersRegistry::new(ledger_section(roll, keyring, known)?, records)?;
+    let registry = SignersRegistry::new(ledger_section(roll, keyring, known, to_come)?, records)?;
     let json = registry.to_json()?;
     let snapshot = match before {
         Some((snapshot, _)) if snapshot.json == json => snapshot,
@@ -129,16 +131,19 @@ async fn write(
     Ok((published, enrolled.index()))
 }
 
-/// The checkpoint keys: today's, and every earlier one, whose checkpoints must still verify.
+/// The checkpoint keys: every earlier one, whose checkpoints must still verify, today's, and the one to come.
 fn ledger_section(
     roll: &Roll,
     keyring: &Keyring,
     known: Option<&SignersRegistry>,
+    to_come: Option<NoteVerifier>,
 ) -> Result<LedgerSection, PublishError> {
-    let vkey = keyring.note_verifier(roll.origin()).ok_or(PublishError::NoKey)?.vkey();
+    let today = keyring.note_verifier(roll.origin()).ok_or(PublishError::NoKey)?;
     let mut vkeys = known.map(|registry| registry.ledger.vkeys.clone()).unwrap_or_default();
-    if !vkeys.contains(&vkey) {
-        vkeys.push(vkey);
+    for vkey in [today].into_iter().chain(to_come).map(|key| key.vkey()) {
+        if !vkeys.contains(&vkey) {
+            vkeys.push(vkey);
+        }
     }
     Ok(LedgerSection { origin: roll.origin().clone(), vkeys })
 }

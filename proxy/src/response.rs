@@ -198,6 +198,11 @@ pub fn required_rung(issued: &IssuedSignature<'_>) -> Rung {
     issued.payload.rung().unwrap_or(Rung::Durable)
 }
 
+/// What a dry run answers: what would have happened. Nothing did.
+pub fn would(outcome: &str) -> String {
+    format!(r#"{{"dryRun":true,"allowed":true,"outcome":"{outcome}"}}"#)
+}
+
 /// `{"items":[…]}` of texts that are JSON already.
 pub fn items(items: &[String]) -> String {
     let mut out = String::with_capacity(16 + items.iter().map(|item| item.len() + 1).sum::<usize>());

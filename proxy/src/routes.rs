@@ -48,6 +48,8 @@ pub struct Caller<'r> {
     pub slot: Slot,
     /// Where it calls from.
     pub source: std::net::IpAddr,
+    /// Whether to say what would happen and do nothing: `?simulate=true`.
+    pub simulate: bool,
     /// The key it asked for and was granted, for the log line.
     pub kid: &'r OnceLock<Kid>,
 }
@@ -106,6 +108,7 @@ where
         idempotency_key: idempotency_key(&parts.headers)?,
         slot: chancery.slot().ok_or_else(|| Problem::plain(Code::Overloaded))?,
         source: peer.remote().ip(),
+        simulate: route.takes != Takes::Nothing && simulates(parts.uri.query())?,
         kid: asked.kid,
     };
     let bytes_max = match route.takes {
@@ -128,6 +131,16 @@ fn admit(chancery: &Chancery, peer: &Peer, access: Access) -> Result<Arc<Grants>
         Access::Known | Access::Open => {
             Ok(chancery.admission.recognise(principal.name(), chancery.monotonic_ns())?)
         }
+    }
+}
+
+/// Whether the query of a call that writes asks for a simulation. Anything else in it is refused: nobody is to believe
+/// that something was only tried.
+pub(crate) fn simulates(query: Option<&str>) -> Result<bool, Problem> {
+    match query {
+        None | Some("" | "simulate=false") => Ok(false),
+        Some("simulate=true") => Ok(true),
+        Some(_) => Err(Problem::new(Code::InvalidField, "the query may say simulate=true and nothing else")),
     }
 }
 

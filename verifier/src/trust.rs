@@ -95,6 +95,11 @@ impl Trust {
         self.key_signers.get(at).copied().flatten()
     }
 
+    /// Whether the registry has this key for checkpoints.
+    pub(crate) fn has_vkey(&self, vkey: &str) -> bool {
+        self.registry.ledger.vkeys.iter().any(|known| known == vkey)
+    }
+
     /// Finds a signer by name.
     pub(crate) fn find(&self, signer_kid: &str) -> Option<SignerId> {
         self.by_name.get(signer_kid).copied()

@@ -21,6 +21,8 @@ use crate::algorithm::SignatureAlgorithm;
 use crate::canonical::CanonicalJson;
 use crate::event::EventDraft;
 use crate::names::{EventType, Kid, Origin, PrincipalName, StreamName};
+use crate::note::{Note, NoteVerifier};
+use crate::public_key::PublicKey;
 use crate::timestamp::Timestamp;
 
 /// The stream these events stand in. Only the appliance writes it.
@@ -85,6 +87,8 @@ events! {
     Testing(Testing) "signer.testing",
     /// The new key made a signature that verifies. Nobody asked for that signature.
     Tested(Tested) "signer.tested",
+    /// The ledger's own key and the one to come say together that the one follows the other.
+    Continued(Continued) "ledger.key.continued",
     /// From here on the new key answers to the name.
     RotationApplied(RotationApplied) "signer.rotation.applied",
     /// A key is in somebody else's hands.
@@ -289,6 +293,45 @@ pub struct Tested {
     /// Base64; absent for a MAC key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
+}
+
+/// `ledger.key.continued`: in the rotation of the key that signs checkpoints, before it is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Continued {
+    /// The rotation.
+    pub rotation: String,
+    /// Signed note over [`continuity_text`], by both keys under the ledger's origin.
+    pub note: String,
+}
+
+/// What both keys of a ledger sign when one follows the other; the last two lines are their verifier keys.
+pub fn continuity_text(
+    origin: &Origin,
+    requested: &RotationRequested,
+    old: &NoteVerifier,
+    new: &NoteVerifier,
+) -> String {
+    let RotationRequested { id, from, to, .. } = requested;
+    let (origin, from, to) = (origin.as_str(), from.as_str(), to.as_str());
+    format!("chancery-ledger-key/v1\n{origin}\n{id}\n{from}\n{to}\n{}\n{}\n", old.vkey(), new.vkey())
+}
+
+/// The two keys that a continuity note names, if it is one for this rotation and both signed it.
+pub fn continuity_keys(
+    origin: &Origin,
+    requested: &RotationRequested,
+    note: &str,
+) -> Option<(NoteVerifier, NoteVerifier)> {
+    let parsed = Note::parse(note).ok()?;
+    let mut lines = parsed.text.lines().skip(5);
+    let (old, new) = (NoteVerifier::parse(lines.next()?).ok()?, NoteVerifier::parse(lines.next()?).ok()?);
+    let is_ours = [&old, &new].into_iter().all(|key| key.name() == origin.as_str());
+    let raw =
+        PublicKey::from_pem(requested.algorithm, requested.public_key_pem.as_ref()?).ok()?.ed25519_raw();
+    let fits = parsed.text == continuity_text(origin, requested, &old, &new) && raw == Some(new.public_key());
+    let signed = |key: &NoteVerifier| parsed.verify(std::slice::from_ref(key)).is_ok();
+    (is_ours && fits && signed(&old) && signed(&new)).then_some((old, new))
 }
 
 /// `signer.rotation.applied`

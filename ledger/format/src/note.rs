@@ -126,6 +126,16 @@ pub fn assemble(text: &str, key: &NoteVerifier, signature: &[u8; 64]) -> Result<
     Ok(format!("{text}\n\u{2014} {} {}\n", key.name, encode_base64(&line)))
 }
 
+/// The same with several signatures, in this order.
+pub fn assemble_all(text: &str, signatures: &[(&NoteVerifier, &[u8; 64])]) -> Result<String, NoteError> {
+    let mut note = format!("{text}\n");
+    for (key, signature) in signatures {
+        let one = assemble(text, key, signature)?;
+        note += one.get(text.len() + 1..).ok_or(NoteError::Malformed)?;
+    }
+    Ok(note)
+}
+
 /// Note text: ends in a newline, no control characters but newline.
 fn is_text(text: &str) -> bool {
     text.ends_with('\n') && !text.chars().any(|c| c < ' ' && c != '\n')

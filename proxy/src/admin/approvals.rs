@@ -2,14 +2,13 @@
 
 use bytes::Bytes;
 use chancery_format::Timestamp;
-use chancery_format::governance::{
-    Act, Event, Executed, Fault, Given, Proposal, ProposalStatus, Requested, Verdict, statement,
-};
+use chancery_format::governance::{Act, Event, Fault, Given, Proposal, Requested, Verdict, statement};
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, Caller, acts, body};
+use crate::governance::GovernanceError;
 use crate::problem::{Code, Problem};
 use crate::response::Reply;
 
@@ -126,51 +125,31 @@ impl WordBody {
     }
 }
 
-pub(super) async fn approve(
+/// An approver's word, for it or against it.
+pub(super) async fn speak(
     admin: &Admin,
     caller: &Caller,
     id: &str,
     bytes: &Bytes,
+    verdict: Verdict,
 ) -> Result<Reply, Problem> {
     let word: WordBody = body::read(bytes)?;
     exists(admin, id)?;
-    if word.dry_run {
-        return Ok(acts::would(&json!({ "approve": id })));
-    }
+    let dry_run = word.dry_run;
+    let given = word.given(id, caller)?;
+    let (event, name) = match verdict {
+        Verdict::Approve => (Event::Given(given), "approve"),
+        Verdict::Refuse => (Event::Refused(given), "reject"),
+    };
     let governance = &admin.chancery.governance;
-    governance.record(Event::Given(word.given(id, caller)?)).await?;
-    // Whoever completes the quorum carries it out; two who come at once find it done.
-    match governance.act(|state, _| complete(state, id)).await {
-        Ok(_) => admin.lifecycle.carry_out(id).await?,
-        Err(crate::governance::GovernanceError::Fault(Fault::NoQuorum { .. } | Fault::NotOpen(_))) => {}
-        Err(error) => return Err(error.into()),
+    if dry_run {
+        governance.check(&event).map_err(GovernanceError::from)?;
+        return Ok(acts::would(&json!({ name: id })));
     }
-    one(admin, id)
-}
-
-/// The entry that a complete quorum leads to.
-fn complete(state: &chancery_format::governance::State, id: &str) -> Result<Event, Fault> {
-    let open = state.proposals.get(id).filter(|it| it.status == ProposalStatus::Open);
-    let proposal = open.ok_or_else(|| Fault::NotOpen(id.to_owned()))?;
-    Ok(Event::Executed(Executed {
-        id: id.to_owned(),
-        act_sha256: proposal.requested.act_sha256.clone(),
-        approvals: state.counting(proposal),
-    }))
-}
-
-pub(super) async fn reject(
-    admin: &Admin,
-    caller: &Caller,
-    id: &str,
-    bytes: &Bytes,
-) -> Result<Reply, Problem> {
-    let word: WordBody = body::read(bytes)?;
-    exists(admin, id)?;
-    if word.dry_run {
-        return Ok(acts::would(&json!({ "reject": id })));
+    governance.record(event).await?;
+    if verdict == Verdict::Approve {
+        admin.lifecycle.complete(id).await?;
     }
-    admin.chancery.governance.record(Event::Refused(word.given(id, caller)?)).await?;
     one(admin, id)
 }
 

@@ -15,6 +15,13 @@ pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     })
 }
 
+/// The same body, asking only what would happen: for `?simulate=true`.
+pub(super) fn simulated(body: &Bytes) -> Result<Bytes, Problem> {
+    let mut object: serde_json::Map<String, serde_json::Value> = read(body)?;
+    object.insert("dryRun".to_owned(), true.into());
+    Ok(serde_json::Value::Object(object).to_string().into())
+}
+
 /// A reason: people must say why, and not at length.
 pub(super) fn reason(text: &str) -> Result<String, Problem> {
     let text = text.trim();

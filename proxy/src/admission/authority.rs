@@ -81,9 +81,10 @@ impl Authority {
         self.world.load().key(kid)
     }
 
-    /// Decides one question.
-    pub fn decide(&self, question: &Question) -> Decision {
-        self.set.load().decide(question)
+    /// Decides one question; gives also the hash of the policies that decided, which may be others a moment later.
+    pub fn decide(&self, question: &Question) -> (Decision, Hash) {
+        let set = self.set.load();
+        (set.decide(question), set.sha256())
     }
 
     /// Decides one question and says why.
@@ -198,5 +199,116 @@ pub fn approvals(conditions: &[Condition], has_roster: bool) -> u32 {
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authority").field("sha256", &self.sha256().to_hex()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    use std::collections::HashSet;
+
+    use chancery_format::{PrincipalName, SignatureAlgorithm, StreamName};
+    use chancery_policy::{Act, Circumstances, Moment, What, Who};
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+
+    use super::*;
+    use crate::admission::rate_limit::Rate;
+
+    const NAMES: [&str; 6] =
+        ["spiffe://a.example/x", "spiffe://a.example/xy", "b.example", "b.example2", "a/x", "it\"s"];
+    const KIDS: [&str; 4] = ["orders", "orders2", "order", "tags"];
+    const STREAMS: [&str; 5] = ["*", "b.example/*", "a/x/y", "a/*", "b.example"];
+
+    fn grants() -> impl Strategy<Value = Vec<Grant>> {
+        let names = NAMES.iter().filter_map(|name| name.parse::<PrincipalName>().ok()).collect::<Vec<_>>();
+        let grant = (
+            select(names),
+            subsequence(KIDS.to_vec(), 0..KIDS.len()),
+            subsequence(Operation::ALL.to_vec(), 0..Operation::ALL.len()),
+            subsequence(STREAMS.to_vec(), 0..STREAMS.len()),
+        );
+        let grant = grant.prop_map(|(principal, kids, operations, streams)| Grant {
+            principal,
+            kids: kids.iter().map(|kid| kid.parse().unwrap()).collect(),
+            operations,
+            streams: streams.iter().map(|stream| stream.parse().unwrap()).collect(),
+            read_payloads: false,
+            rate: Rate { per_second: 1, burst: 1 },
+            groups: Vec::new(),
+            daily_quota: None,
+        });
+        // One for each name, as a configuration has it.
+        proptest::collection::vec(grant, 0..6).prop_map(|mut grants| {
+            let mut seen = HashSet::new();
+            grants.retain(|grant| seen.insert(grant.principal.clone()));
+            grants
+        })
+    }
+
+    /// Everything a principal may do, as decided.
+    fn rights(authority: &Authority, name: &PrincipalName) -> Vec<bool> {
+        let facts = |kid: &str| {
+            let (purpose, backend) = ("test".to_owned(), "hsm".to_owned());
+            let algorithm = SignatureAlgorithm::Ed25519;
+            (kid.parse().unwrap(), KeyFacts { algorithm, purpose, backend, is_ledger_key: false })
+        };
+        authority.set_keys(KIDS.map(facts));
+        let ask = |act, what, stream: Option<&str>| {
+            let circumstances = Circumstances {
+                moment: Moment::from_unix_seconds(1_790_000_000),
+                environment: "development".to_owned(),
+                source: None,
+                purpose: None,
+                dialect: Some("native".to_owned()),
+                algorithm: None,
+                stream: stream.map(str::to_owned),
+            };
+            let who = Who::Service { name: name.clone(), groups: Vec::new() };
+            let (decision, _) = authority.decide(&Question { who, act, what, circumstances });
+            matches!(decision, Decision::Allow { .. })
+        };
+        let mut rights = Vec::new();
+        for kid in KIDS {
+            let key = authority.key(&kid.parse().unwrap()).unwrap();
+            let acts = [Act::Sign, Act::Anchor, Act::Mac, Act::Verify];
+            rights.extend(acts.map(|act| ask(act, What::Key(Arc::clone(&key)), None)));
+        }
+        for stream in ["a/x", "a/x/y", "b.example", "b.example/1", "b.example2"] {
+            let name: StreamName = stream.parse().unwrap();
+            rights.push(ask(Act::Append, What::Stream(name), Some(stream)));
+        }
+        rights
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Whoever else is written down, one's own rights stay what they are, and they are those of one's grant.
+        #[test]
+        fn other_principals_widen_nobodys_rights(before in grants(), more in grants()) {
+            let folder = tempfile::tempdir().unwrap();
+            let known: HashSet<_> = before.iter().map(|grant| grant.principal.clone()).collect();
+            let others = more.into_iter().filter(|grant| !known.contains(&grant.principal));
+            let all: Vec<_> = before.iter().cloned().chain(others).collect();
+            let load = |grants: &[Grant]| {
+                Authority::load(Some(folder.path().to_owned()), "development", grants).unwrap()
+            };
+            let (first, second) = (load(&before), load(&all));
+            for grant in &before {
+                let rights = rights(&first, &grant.principal);
+                prop_assert_eq!(&rights, &super::tests::rights(&second, &grant.principal));
+                for (kid, acts) in KIDS.iter().zip(rights.chunks(4)) {
+                    let may = |operation| {
+                        grant.operations.contains(&operation)
+                            && grant.kids.iter().any(|granted| granted.as_str() == *kid)
+                    };
+                    let granted = [Operation::Sign, Operation::Sign, Operation::Mac, Operation::Verify].map(may);
+                    prop_assert_eq!(acts, &granted[..], "{} and {}", grant.principal, kid);
+                }
+            }
+            let stranger: PrincipalName = "nobody.example".parse().unwrap();
+            prop_assert!(rights(&second, &stranger).iter().all(|right| !right));
+        }
     }
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chancery_format::Kid;
 use chancery_proxy::config::{self, Config, LogLevel, Variables};
 use chancery_proxy::daemon::seclusion::seclude;
 use chancery_proxy::daemon::{self, Failure, production_guards};
 use chancery_proxy::init::dev::DevOptions;
-use chancery_proxy::init::{self, Made};
+use chancery_proxy::init::{self, Made, NewKey};
 use chancery_proxy::tls::Tls;
 use chancery_proxy::{openapi, telemetry};
 use clap::{Args, Parser, Subcommand};
@@ -51,6 +52,11 @@ enum Command {
     /// Serve until SIGTERM; SIGHUP reloads certificates, revocation lists and grants
     #[command(after_help = "Example:\n  chanceryd run --config /etc/chancery/chancery.toml")]
     Run(RunArgs),
+    /// Make a key in its device, for a rotation; the running daemon cannot, and gets to know it by the rotation
+    #[command(
+        after_help = "Example:\n  chanceryd generate-key --config /etc/chancery/chancery.toml --kid orders --label orders-2027\n  chancery keys rotate orders --to orders-2027 --reason \"yearly rotation\""
+    )]
+    GenerateKey(GenerateKeyArgs),
     /// Print the OpenAPI 3.1 document of the service
     #[command(after_help = "Example:\n  chanceryd openapi > openapi.json")]
     Openapi,
@@ -73,6 +79,21 @@ struct RunArgs {
     /// Write the base URL here, in one line, once requests are answered
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct GenerateKeyArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The name the key is for: it gets its algorithm
+    #[arg(long, value_name = "KID")]
+    kid: Kid,
+    /// What the device is to call it; a label that was never used
+    #[arg(long)]
+    label: String,
+    /// Another backend than the present key's
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +131,7 @@ fn main() -> ExitCode {
         Command::Init(args) => init(args, &variables),
         Command::Check(args) => check(&args.config, &variables),
         Command::Run(args) => run(args, variables),
+        Command::GenerateKey(args) => generate_key(args, &variables),
         Command::Pkcs11Worker => Ok(()),
         Command::Openapi => {
             println!("{}", openapi::document());
@@ -161,6 +183,16 @@ fn report(made: &Made) {
     if !made.generated.is_empty() {
         println!("keys made:  {}", listed(&made.generated));
     }
+}
+
+fn generate_key(args: GenerateKeyArgs, variables: &Variables) -> Result<(), Failure> {
+    let _log = telemetry::start_logging(LogLevel::Warn, 1_024);
+    let config = config::load(&args.config.config, variables)?;
+    let new = NewKey { kid: args.kid, label: args.label, backend: args.backend };
+    let (backend, algorithm) = init::generate_key(&config, variables, &new)?;
+    println!("made:       {} ({algorithm}) in {backend}", new.label);
+    println!("use it:     chancery keys rotate {} --to {} --reason TEXT", new.kid, new.label);
+    Ok(())
 }
 
 /// Everything that can be known without starting, all at once.

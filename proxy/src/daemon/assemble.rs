@@ -60,6 +60,11 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     let known = registry_publisher::last(&roll).await?;
     let decided = governance::read(&roll).await?;
     let succession = Succession::plan(&config.keys, &decided, known.as_ref().map(|(_, registry)| registry))?;
+    let ledger_key = succession.current.iter().find(|key| key.kid == config.ledger.signing_key);
+    if let Some(key) = ledger_key {
+        // A rotation may have brought another than the configuration names.
+        roll.set_signer(key.signer_kid.clone());
+    }
     let keeps_log = |backend: &BackendConfig| matches!(backend.kind, BackendKind::YubiHsm { .. });
     let last_records = match config.backends.iter().any(keeps_log) {
         true => LastRecords::find(&roll).await?,

@@ -78,7 +78,8 @@ pub fn open_all(
     opened.collect()
 }
 
-fn open(
+/// Opens one configured backend.
+pub fn open(
     backend: &BackendConfig,
     config: &Config,
     variables: &Variables,

@@ -151,15 +151,16 @@ impl Reloader {
         let sha256 = policy.sha256();
         let allowances = &self.chancery.allowances;
         let rules = Rules::compile(&grants(principals), &config.key_limits, Some(&allowances.rules()))?;
-        self.chancery.authority.set_grants(&grants(principals))?;
+        let policies = self.chancery.authority.set_grants(&grants(principals))?;
         allowances.adopt(&self.chancery.roll, rules, self.chancery.now()).await?;
         // Identities first: nobody may act for a moment under new grants and an old name.
         self.authenticator.replace_directory(directory(principals));
         self.chancery.admission.replace_policy(policy);
-        if sha256 != before.sha256() {
-            tracing::info!(policy = %sha256, principals = principals.len(), "grants reloaded");
-            if let Err(error) = self.chancery.roll.enrol_event(policy_loaded(&sha256), None).await {
-                tracing::error!(%error, "the reload of grants could not be enrolled");
+        let grants = (sha256 != before.sha256()).then_some(sha256);
+        for loaded in grants.into_iter().chain(policies) {
+            tracing::info!(policy = %loaded, principals = principals.len(), "grants or policies reloaded");
+            if let Err(error) = self.chancery.roll.enrol_event(policy_loaded(&loaded), None).await {
+                tracing::error!(%error, "the reload of grants or policies could not be enrolled");
             }
         }
         Ok(())

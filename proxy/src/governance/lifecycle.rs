@@ -20,7 +20,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chancery_format::governance::{Act, Closed, Event, Fault, Proposal, ProposalStatus, RotationStep};
+use chancery_format::governance::{
+    Act, Closed, Event, Executed, Fault, Proposal, ProposalStatus, RotationStep, State,
+};
+use chancery_format::note::NoteVerifier;
 use chancery_format::{Kid, Timestamp};
 use chancery_hsm::{KeyringError, Registered, SignerError};
 use tokio::sync::Mutex;
@@ -90,6 +93,8 @@ impl From<Fault> for LifecycleError {
 enum Step {
     /// A request nobody agreed to in time.
     Expire(String),
+    /// A request whose last voice was heard, and no more.
+    Complete(String),
     /// A request that was approved.
     CarryOut(String),
     /// A rotation that was begun.
@@ -102,6 +107,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Expire(id) => write!(f, "expire request {id}"),
+            Self::Complete(id) => write!(f, "execute request {id}"),
             Self::CarryOut(id) => write!(f, "carry out request {id}"),
             Self::Advance(id) => write!(f, "advance {id}"),
             Self::Retire(signer_kid) => write!(f, "retire {signer_kid}"),
@@ -166,7 +172,11 @@ impl Lifecycle {
         let expired = of(|it, now| it.status == ProposalStatus::Open && it.requested.expires_ts <= now);
         let approved = of(|it, _| it.status == ProposalStatus::Executed && !it.used);
         let halfway = state.rotations.iter().filter(|(_, it)| it.step < RotationStep::Applied);
-        let mut due: Vec<_> = expired.map(Step::Expire).chain(approved.map(Step::CarryOut)).collect();
+        let open = state.proposals.iter().filter(|(_, it)| it.status == ProposalStatus::Open);
+        let complete = open.filter(|(_, it)| state.has_quorum(it) && it.requested.expires_ts > now);
+        let complete = complete.map(|(id, _)| Step::Complete(id.clone()));
+        let mut due: Vec<_> = expired.map(Step::Expire).chain(complete).collect();
+        due.extend(approved.map(Step::CarryOut));
         due.extend(halfway.map(|(id, _)| Step::Advance(id.clone())));
         due.extend(self.overlaps_over(&state, now).map(Step::Retire));
         due
@@ -175,9 +185,29 @@ impl Lifecycle {
     async fn take(&self, step: &Step) -> Result<(), LifecycleError> {
         match step {
             Step::Expire(id) => self.expire(id).await,
+            Step::Complete(id) => self.complete(id).await,
             Step::CarryOut(id) => self.carry_out(id).await,
             Step::Advance(id) => self.advance_rotation(id).await,
             Step::Retire(signer_kid) => self.retire(signer_kid).await,
+        }
+    }
+
+    /// Executes a request whose quorum is complete, and does what it allows. Whoever completes it calls this; two who
+    /// come at once, or a crash before the second entry, find it done or do it.
+    pub async fn complete(&self, id: &str) -> Result<(), LifecycleError> {
+        let executed = |state: &State, _| {
+            let open = state.proposals.get(id).filter(|it| it.status == ProposalStatus::Open);
+            let proposal = open.ok_or_else(|| Fault::NotOpen(id.to_owned()))?;
+            Ok(Event::Executed(Executed {
+                id: id.to_owned(),
+                act_sha256: proposal.requested.act_sha256.clone(),
+                approvals: state.counting(proposal),
+            }))
+        };
+        match self.chancery.governance.act(executed).await {
+            Ok(_) => self.carry_out(id).await,
+            Err(GovernanceError::Fault(Fault::NoQuorum { .. } | Fault::NotOpen(_))) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -247,9 +277,18 @@ impl Lifecycle {
         &self,
         change: impl FnOnce(&mut Vec<chancery_format::registry::SignerRecord>),
     ) -> Result<chancery_format::LeafIndex, LifecycleError> {
+        self.republish_with(None, change).await
+    }
+
+    /// The same with another key that is to sign checkpoints.
+    async fn republish_with(
+        &self,
+        to_come: Option<NoteVerifier>,
+        change: impl FnOnce(&mut Vec<chancery_format::registry::SignerRecord>),
+    ) -> Result<chancery_format::LeafIndex, LifecycleError> {
         let chancery = &self.chancery;
         let file = &self.config.ledger.signers_file;
-        let revised = registry_publisher::revise(&chancery.roll, &chancery.keyring, file, change);
+        let revised = registry_publisher::revise(&chancery.roll, &chancery.keyring, file, to_come, change);
         let (published, index) = revised.await?;
         chancery.metrics.registry_published(published.version);
         chancery.registry.store(Arc::new(published));

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use chancery_format::governance::{Rotation, RotationStep, State};
+use chancery_format::governance::{Rotation, RotationRequested, RotationStep, State};
 use chancery_format::registry::KeyState;
 use chancery_format::{Kid, SignersRegistry};
 
@@ -55,11 +55,11 @@ impl Succession {
             let mut current = configured.clone();
             for rotation in rotations {
                 if rotation.step < RotationStep::Applied {
-                    plan.staged.push(successor(configured, rotation));
+                    plan.staged.push(successor(configured, &rotation.requested));
                     continue;
                 }
                 let before = if current.signer_kid == rotation.requested.from {
-                    std::mem::replace(&mut current, successor(configured, rotation))
+                    std::mem::replace(&mut current, successor(configured, &rotation.requested))
                 } else {
                     // The configuration is up to date with this rotation already.
                     predecessor(configured, rotation, state)
@@ -88,8 +88,7 @@ fn rotations_of<'a>(state: &'a State, kid: &Kid) -> Vec<&'a Rotation> {
 }
 
 /// The key pair a rotation brings.
-fn successor(configured: &KeyConfig, rotation: &Rotation) -> KeyConfig {
-    let asked = &rotation.requested;
+pub(super) fn successor(configured: &KeyConfig, asked: &RotationRequested) -> KeyConfig {
     KeyConfig {
         signer_kid: asked.to.clone(),
         backend: asked.backend.clone(),
@@ -104,7 +103,7 @@ fn successor(configured: &KeyConfig, rotation: &Rotation) -> KeyConfig {
 fn predecessor(configured: &KeyConfig, rotation: &Rotation, state: &State) -> KeyConfig {
     let from = &rotation.requested.from;
     match state.rotations.values().find(|it| it.requested.to == *from) {
-        Some(brought) => successor(configured, brought),
+        Some(brought) => successor(configured, &brought.requested),
         None => KeyConfig { signer_kid: from.clone(), label: from.as_str().to_owned(), ..configured.clone() },
     }
 }

@@ -94,6 +94,7 @@ impl Code {
             Self::Halted | Self::LedgerFull | Self::KeyDisabled => Some(30),
             Self::ArchiveLag => Some(10),
             Self::RateLimited
+            | Self::QuotaExceeded
             | Self::RequestInFlight
             | Self::BackendUnavailable
             | Self::ProviderUnavailable

@@ -13,13 +13,15 @@ use crate::strict_json::{Fields, JsonError, Place};
 pub struct EventRequest {
     /// The event.
     pub draft: EventDraft,
+    /// Whether to say what would happen and do nothing.
+    pub dry_run: bool,
     /// Hash over what is asked.
     pub hash: Hash,
 }
 
 /// Fields of `POST /v1/events`, and of an item of `/v1/events/batch`.
-pub const EVENT_FIELDS: [&str; 8] =
-    ["eventType", "payload", "stream", "id", "actor", "ts", "manifestSignatureId", "metadata"];
+pub const EVENT_FIELDS: [&str; 9] =
+    ["eventType", "payload", "stream", "id", "actor", "ts", "manifestSignatureId", "metadata", "dryRun"];
 
 impl EventRequest {
     /// Reads the body of `POST /v1/events`; `author` and `own_stream` are used where it is silent.
@@ -42,7 +44,7 @@ impl EventRequest {
     }
 
     fn from_fields(
-        fields: &Fields<'_, 8>,
+        fields: &Fields<'_, 9>,
         author: &PrincipalName,
         own_stream: &StreamName,
     ) -> Result<Self, RequestError> {
@@ -72,8 +74,8 @@ impl EventRequest {
             manifest_signature_id: fields.optional_parsed::<EventId>("manifestSignatureId")?,
             metadata: optional_object(fields, "metadata")?,
         };
-        let hash = hash_of_event(&draft);
-        Ok(Self { draft, hash })
+        let (dry_run, hash) = (fields.flag("dryRun")?, hash_of_event(&draft));
+        Ok(Self { draft, dry_run, hash })
     }
 }
 

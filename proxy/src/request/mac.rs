@@ -16,19 +16,23 @@ pub struct MacRequest {
     pub digest: Digest,
     /// The MAC to check, in `/v1/mac/verify`.
     pub mac: Option<Vec<u8>>,
+    /// Whether to say what would happen and do nothing.
+    pub dry_run: bool,
     /// Hash over what is asked.
     pub hash: Hash,
 }
 
 /// Fields of `POST /v1/mac`.
-pub const MAC_FIELDS: [&str; 4] = ["kid", "message", "digest", "digestAlgorithm"];
+pub const MAC_FIELDS: [&str; 5] = ["kid", "message", "digest", "digestAlgorithm", "dryRun"];
 /// Fields of `POST /v1/mac/verify`.
 pub const MAC_VERIFY_FIELDS: [&str; 5] = ["kid", "message", "digest", "digestAlgorithm", "mac"];
 
 impl MacRequest {
     /// Reads the body of `POST /v1/mac`.
     pub fn read(body: &[u8]) -> Result<Self, RequestError> {
-        Self::from_fields(&Fields::read_body(body, &MAC_FIELDS)?, None)
+        let fields = Fields::read_body(body, &MAC_FIELDS)?;
+        let dry_run = fields.flag("dryRun")?;
+        Ok(Self { dry_run, ..Self::from_fields(&fields, None)? })
     }
 
     /// Reads the body of `POST /v1/mac/verify`.
@@ -54,7 +58,7 @@ impl MacRequest {
         };
         let recorded = Hash::of(&[&message]);
         let hash = Hash::of(&[b"chancery/mac\0", kid.as_str().as_bytes(), b"\0", &recorded.0]);
-        Ok(Self { kid, message, digest: Digest::Sha256(recorded.0), mac, hash })
+        Ok(Self { kid, message, digest: Digest::Sha256(recorded.0), mac, dry_run: false, hash })
     }
 }
 

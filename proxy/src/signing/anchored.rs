@@ -68,7 +68,7 @@ pub(super) fn admit(
         principal: caller.grants.principal().clone(),
         stream: caller.grants.own_stream().clone(),
     };
-    let looked = Looked { act: Act::Anchor, purpose: request.purpose.as_ref() };
+    let looked = Looked { act: Act::Anchor, purpose: request.purpose.as_ref(), dry_run: request.dry_run };
     let permit = policy::clear_at_once(chancery, caller, key, Operation::Sign, looked)?;
     permit.anchors()?;
     let taken = chancery.allowances.take_anchored(&permit, chancery.monotonic_ns(), chancery.now())?;

@@ -46,6 +46,7 @@ pub async fn sign_batch(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8
     for outcome in outcomes {
         let item = match outcome {
             Ok(Done::Outcome(outcome)) => release(chancery, &outcome, response::signed).await,
+            Ok(Done::Would(outcome)) => Ok(response::would(outcome)),
             Ok(Done::Anchored(event, rung)) => anchored::release(chancery, &event, rung).await,
             Err(problem) => Err(problem),
         };
@@ -61,23 +62,35 @@ pub async fn sign_batch(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8
 enum Admitted {
     Use(KeyUse, Lanes),
     Anchor(Anchoring),
+    /// To be tried and no more.
+    Would(&'static str),
 }
 
 /// An item that is on the ledger.
 enum Done {
     Outcome(Committed<OutcomeKind>),
     Anchored(Committed<EventKind>, Rung),
+    /// Nothing: it was only tried.
+    Would(&'static str),
 }
 
 fn admit_item(chancery: &Chancery, caller: &Caller<'_>, item: &RawValue, position: usize) -> Item<Admitted> {
-    let request = SignRequest::read_item(item, position)?;
+    let mut request = SignRequest::read_item(item, position)?;
+    request.dry_run |= caller.simulate;
+    let dry_run = request.dry_run;
     let lanes = chancery.key(&request.kid).map_or(Lanes::Cores, |key| key.lanes);
     let key = caller.idempotency_key.as_ref().and_then(|batch| item_key(batch, position));
     let replay = key.map(|key| ReplayKey { key, request_hash: request.hash });
     if request.mode == Mode::Anchored {
-        return anchored::admit(chancery, caller, request, replay).map(Admitted::Anchor);
+        let anchoring = anchored::admit(chancery, caller, request, replay)?;
+        if dry_run {
+            chancery.allowances.give_back(anchoring.taken);
+            return Ok(Admitted::Would("anchored"));
+        }
+        return Ok(Admitted::Anchor(anchoring));
     }
-    Ok(Admitted::Use(admit_sign(chancery, caller, request, replay)?, lanes))
+    let admitted = admit_sign(chancery, caller, request, replay)?;
+    Ok(admitted.map_or(Admitted::Would("signed"), |one| Admitted::Use(one, lanes)))
 }
 
 /// The plot for many: announce all, seal all, enrol all. Runs detached.
@@ -95,6 +108,7 @@ async fn run(chancery: Arc<Chancery>, slot: Slot, admitted: Vec<Item<Admitted>>)
                 taken.insert(position, one);
                 uses.push((position, intent, intents, lanes));
             }
+            Ok(Admitted::Would(outcome)) => settle(&mut done, position, Ok(Done::Would(outcome))),
             Ok(Admitted::Anchor(anchoring)) => anchors.push((position, anchoring)),
             Err(problem) => settle(&mut done, position, Err(problem)),
         }

@@ -19,7 +19,8 @@ use crate::routes::Caller;
 
 /// `POST /v1/sign`. With `dryRun`, nothing happens and the answer says what would.
 pub async fn sign(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> Result<Reply, Problem> {
-    let request = SignRequest::read(body)?;
+    let mut request = SignRequest::read(body)?;
+    request.dry_run |= caller.simulate;
     let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
     if request.mode == Mode::Anchored {
         let dry_run = request.dry_run;
@@ -34,9 +35,10 @@ pub async fn sign(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> 
         return Ok(Reply::json(anchored::release(chancery, &event, rung).await?));
     }
     let key = ready(chancery, &caller, &request.kid)?;
-    let looked = Looked { act: Act::Sign, purpose: request.purpose.as_ref() };
+    let looked = Looked { act: Act::Sign, purpose: request.purpose.as_ref(), dry_run: request.dry_run };
     let permit = match policy::clear(chancery, &caller, key, Operation::Sign, looked).await? {
         Cleared::Now(permit) => permit,
+        Cleared::Service => return Ok(would("policy_service")),
         Cleared::Quorum(..) if request.dry_run => return Ok(would("pending_multisig")),
         Cleared::Quorum(approvals, policy) => {
             return pending::ask(chancery, &caller, request, approvals, policy).await;
@@ -53,8 +55,8 @@ pub async fn sign(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> 
 }
 
 /// What a dry run answers: nothing was enrolled, no key was used.
-fn would(outcome: &str) -> Reply {
-    Reply::json(format!(r#"{{"dryRun":true,"allowed":true,"outcome":"{outcome}"}}"#))
+pub(super) fn would(outcome: &str) -> Reply {
+    Reply::json(response::would(outcome))
 }
 
 /// `POST /v1/mac`.
@@ -62,8 +64,12 @@ pub async fn mac(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> R
     let request = MacRequest::read(body)?;
     let replay = caller.idempotency_key.clone().map(|key| ReplayKey { key, request_hash: request.hash });
     let key = ready(chancery, &caller, &request.kid)?;
-    let looked = Looked { act: Act::Mac, purpose: None };
+    let looked = Looked { act: Act::Mac, purpose: None, dry_run: request.dry_run || caller.simulate };
     let permit = policy::clear_at_once(chancery, &caller, key, Operation::Mac, looked)?;
+    if request.dry_run || caller.simulate {
+        chancery.allowances.look(&permit, chancery.now())?;
+        return Ok(would("authenticated"));
+    }
     let taken = chancery.allowances.take(&permit, chancery.monotonic_ns(), chancery.now())?;
     let intents = permit.intents();
     let intent = permit.into_intent(KeyUseRequest {
@@ -78,18 +84,22 @@ pub async fn mac(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> R
     Ok(Reply::json(release(chancery, &outcome, response::authenticated).await?))
 }
 
-/// Admits one digest of a batch: the permit is used up here.
+/// Admits one digest of a batch: the permit is used up here. `None` if it was only to be tried.
 pub(super) fn admit_sign(
     chancery: &Chancery,
     caller: &Caller<'_>,
     request: SignRequest,
     replay: Option<ReplayKey>,
-) -> Result<KeyUse, Problem> {
+) -> Result<Option<KeyUse>, Problem> {
     let key = ready(chancery, caller, &request.kid)?;
-    let looked = Looked { act: Act::Sign, purpose: request.purpose.as_ref() };
+    let looked = Looked { act: Act::Sign, purpose: request.purpose.as_ref(), dry_run: request.dry_run };
     let permit = policy::clear_at_once(chancery, caller, key, Operation::Sign, looked)?;
     permit.takes(&request.digest)?;
-    key_use(chancery, permit, caller, request, replay)
+    if request.dry_run {
+        chancery.allowances.look(&permit, chancery.now())?;
+        return Ok(None);
+    }
+    key_use(chancery, permit, caller, request, replay).map(Some)
 }
 
 fn key_use(

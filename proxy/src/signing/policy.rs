@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use chancery_format::StreamName;
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::{Operation, PolicyRef, policy_verdict};
 use chancery_format::names::Purpose;
+use chancery_format::{Hash, StreamName};
 use chancery_identity::{HookFailure, HookQuestion, HookVerdict, PolicyDetails};
 use chancery_policy::{
     Act, Circumstances, Condition, Decision, DenyReason, Lift, Moment, PolicyId, Question, Unreachable, What,
@@ -31,6 +31,8 @@ pub(super) enum Cleared<'a> {
     Now(Permit<'a>),
     /// People must agree first: how many, and for which policies.
     Quorum(u32, String),
+    /// A policy service is to be asked, which a dry run does not: its every word is recorded.
+    Service,
 }
 
 /// What is to be signed, as far as policies look at it.
@@ -38,6 +40,8 @@ pub(super) enum Cleared<'a> {
 pub(super) struct Looked<'r> {
     pub(super) act: Act,
     pub(super) purpose: Option<&'r Purpose>,
+    /// Whether nothing is to happen.
+    pub(super) dry_run: bool,
 }
 
 /// Asks policies, and whom they want asked.
@@ -63,6 +67,7 @@ pub(super) async fn clear<'a>(
                 approvals = approvals.max(u32::from(*count));
                 wanted.push(condition.policy.as_str());
             }
+            Lift::Hook { .. } if looked.dry_run => return Ok(Cleared::Service),
             Lift::Hook { name, when_unreachable } => {
                 let asked = Asked { chancery, caller, key: &key, looked, condition };
                 if ask(&asked, name, *when_unreachable).await? {
@@ -119,9 +124,9 @@ pub(crate) fn may_append(
         },
     };
     match chancery.authority.decide(&question) {
-        Decision::Allow { .. } => Ok(()),
-        Decision::AllowIf { conditions, .. } => Err(asks(&conditions)),
-        Decision::Deny { policies, reason } => Err(denied(chancery, &policies, &reason)),
+        (Decision::Allow { .. }, _) => Ok(()),
+        (Decision::AllowIf { conditions, .. }, _) => Err(asks(&conditions)),
+        (Decision::Deny { policies, reason }, sha256) => Err(denied(&policies, &reason, sha256)),
     }
 }
 
@@ -143,9 +148,9 @@ fn circumstances(chancery: &Chancery, caller: &Caller<'_>) -> Circumstances {
     }
 }
 
-fn denied(chancery: &Chancery, policies: &[PolicyId], reason: &DenyReason) -> Problem {
+fn denied(policies: &[PolicyId], reason: &DenyReason, sha256: Hash) -> Problem {
     let by = if policies.is_empty() { "no policy".to_owned() } else { rule(policies) };
-    Problem::new(Code::PolicyDenied, format!("{by}: {reason}; policy {}", chancery.authority.sha256()))
+    Problem::new(Code::PolicyDenied, format!("{by}: {reason}; policy {sha256}"))
 }
 
 fn asks(conditions: &[Condition]) -> Problem {
@@ -179,13 +184,13 @@ fn decide(
             ..circumstances(chancery, caller)
         },
     };
-    let sha256 = authority.sha256();
-    match authority.decide(&question) {
+    let (decision, sha256) = authority.decide(&question);
+    match decision {
         Decision::Allow { policies } => Ok(Some((PolicyRef { rule: rule(&policies), sha256 }, Vec::new()))),
         Decision::AllowIf { policies, conditions } => {
             Ok(Some((PolicyRef { rule: rule(&policies), sha256 }, conditions)))
         }
-        Decision::Deny { policies, reason } => Err(denied(chancery, &policies, &reason)),
+        Decision::Deny { policies, reason } => Err(denied(&policies, &reason, sha256)),
     }
 }
 

@@ -21,6 +21,7 @@ mod ceilings;
 mod custody;
 mod fairness;
 mod load;
+mod policies;
 mod service;
 mod table;
 mod verification;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use table::Table;
 
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     "cryptography",
     "ledger",
     "echo",
@@ -39,6 +40,7 @@ const PARTS: [&str; 12] = [
     "backends",
     "isolation",
     "fairness",
+    "policies",
     "keys",
     "verification",
     "memory",
@@ -77,6 +79,7 @@ fn main() {
             "backends" => custody::backends(&runtime, &mut table, seconds),
             "isolation" => custody::isolation(&runtime, &mut table, seconds),
             "fairness" => fairness::fairness(&runtime, &mut table, seconds),
+            "policies" => policies::policies(&mut table),
             "keys" => custody::ten_thousand_keys(&mut table),
             "verification" => {
                 verification::million(&runtime, &mut table, number("CHANCERY_BENCH_ENTRIES", 1_000_000));

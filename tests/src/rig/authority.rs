@@ -68,7 +68,12 @@ impl Authority {
 
     /// A server certificate for `localhost` and 127.0.0.1.
     pub fn server(&self, folder: &Path) -> Identity {
-        self.issue(folder, "server", 1, |params| {
+        self.server_as(folder, "server", 1)
+    }
+
+    /// The same under another file name and serial number.
+    pub fn server_as(&self, folder: &Path, file: &str, serial: u64) -> Identity {
+        self.issue(folder, file, serial, |params| {
             let names = ["localhost", "127.0.0.1"].map(String::from);
             params.subject_alt_names = CertificateParams::new(names).unwrap().subject_alt_names;
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

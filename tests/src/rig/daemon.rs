@@ -48,6 +48,11 @@ impl Daemon {
         Self { child, ops_port: world.ops_port, log }
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

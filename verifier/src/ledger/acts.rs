@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 use chancery_format::Timestamp;
-use chancery_format::governance::{Act, Event, Fault, HaltState, ProposalStatus, Scope, State};
+use chancery_format::governance::{
+    Act, Event, Fault, HaltState, ProposalStatus, RotationApplied, Scope, State,
+};
 use serde_json::{Value, json};
 
 use super::event::Asked;
@@ -44,7 +46,13 @@ impl Acts {
     }
 
     /// Takes up one act.
-    pub(crate) fn take(&mut self, event: &Event, index: u64, ts: Timestamp, findings: &mut Findings) {
+    pub(crate) fn take(
+        &mut self,
+        event: &Event,
+        (index, ts): (u64, Timestamp),
+        trust: &Trust,
+        findings: &mut Findings,
+    ) {
         self.count += 1;
         if self.told.len() < TOLD_MAX {
             let text = self.describe(event);
@@ -53,6 +61,27 @@ impl Acts {
         if let Err(fault) = self.state.apply(event, index, ts) {
             let finding = Finding::entry(kind(&fault), index, fault.to_string());
             findings.push(finding.missing_if(self.incomplete));
+        } else if let Event::RotationApplied(applied) = event
+            && let Err(message) = self.continues(applied, trust)
+        {
+            let finding = Finding::entry(Kind::GovernanceInvalid, index, message);
+            findings.push(finding.missing_if(self.incomplete));
+        }
+    }
+
+    /// The ledger's key follows another only with the word of both, and both are keys of the registry.
+    fn continues(&self, applied: &RotationApplied, trust: &Trust) -> Result<(), String> {
+        let is_ledger_key = |name: &str| trust.find(name).is_some_and(|id| trust.signer(id).is_ledger_key);
+        if !is_ledger_key(applied.to.as_str()) {
+            return Ok(());
+        }
+        let rotation = self.state.rotations.get(&applied.rotation);
+        let Some((old, new)) = rotation.and_then(|it| it.continued.as_ref()) else {
+            return Err(format!("{} signs checkpoints without a continuity note", applied.to));
+        };
+        match [old, new].into_iter().find(|vkey| !trust.has_vkey(vkey)) {
+            None => Ok(()),
+            Some(vkey) => Err(format!("its continuity note is by {vkey}, which is no key of the registry")),
         }
     }
 
@@ -124,6 +153,9 @@ impl Acts {
                 format!("{}: done, approved by {}", it.id, names.join(", "))
             }
             Event::Done(it) => format!("{}: its outcome is entry {}", it.id, it.index),
+            Event::Continued(it) => {
+                format!("{}: the old and the new ledger key say so together", it.rotation)
+            }
             Event::KillSwitch(it) => {
                 let word = if it.state == HaltState::Halted { "halted" } else { "goes on" };
                 let by = it.by.as_deref().unwrap_or(&it.source);

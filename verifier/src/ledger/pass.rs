@@ -349,7 +349,9 @@ impl<'a> Pass<'a> {
             Some(Act::Published { version, sha256 }) => {
                 self.registries.publish(self.trust, self.at, version, sha256, &mut self.findings);
             }
-            Some(Act::Governed(event, ts)) => self.acts.take(&event, self.at, ts, &mut self.findings),
+            Some(Act::Governed(event, ts)) => {
+                self.acts.take(&event, (self.at, ts), self.trust, &mut self.findings);
+            }
             Some(Act::Issued(uses, asked)) => {
                 if let Err(finding) = self.acts.redeem(self.at, &asked) {
                     self.findings.push(finding);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::approval::{ApprovalError, Approver, Verdict};
 use super::{
-    Act, Configured, Done, Event, Executed, Given, HaltState, KillSwitchChanged, Requested, RotationApplied,
-    RotationRequested, Scope, Tested, Testing,
+    Act, Configured, Continued, Done, Event, Executed, Given, HaltState, KillSwitchChanged, Requested,
+    RotationApplied, RotationRequested, Scope, Tested, Testing, continuity_keys,
 };
 use crate::names::{Kid, Origin};
 use crate::timestamp::Timestamp;
@@ -177,6 +177,8 @@ pub struct Rotation {
     pub indices: Vec<u64>,
     /// When the old key is to be retired; set by the switch.
     pub retire_ts: Option<Timestamp>,
+    /// Verifier keys, old and new, of the ledger's key that continues under another.
+    pub continued: Option<(String, String)>,
 }
 
 /// Everything the governance events say, up to one of them.
@@ -222,6 +224,7 @@ impl State {
             Event::RotationRequested(requested) => self.begin_rotation(requested, index),
             Event::Testing(testing) => self.trying(testing),
             Event::Tested(tested) => self.test(tested, index),
+            Event::Continued(continued) => self.continue_ledger(continued),
             Event::RotationApplied(applied) => self.rotate(applied, index),
             Event::Compromised(compromised) => {
                 let since = self.compromised.entry(compromised.signer_kid.clone());
@@ -348,12 +351,23 @@ impl State {
         indices
     }
 
+    /// Approvals a request needs now.
+    fn required(&self, proposal: &Proposal) -> u32 {
+        let wanted = self.roster.as_ref().map_or(u32::MAX, |roster| roster.approvals_required);
+        proposal.requested.required.max(wanted)
+    }
+
+    /// Whether enough approvals of a request count now.
+    pub fn has_quorum(&self, proposal: &Proposal) -> bool {
+        self.counting(proposal).len() >= self.required(proposal) as usize
+    }
+
     fn execute(&mut self, executed: &Executed, index: u64, ts: Timestamp) -> Result<(), Fault> {
         let id = &executed.id;
+        self.roster()?;
         let proposal = self.open(id, &executed.act_sha256, ts)?;
         let counting = self.counting(proposal);
-        let wanted = self.roster()?.approvals_required;
-        let required = proposal.requested.required.max(wanted);
+        let required = self.required(proposal);
         if counting.len() < required as usize {
             return Err(Fault::NoQuorum { id: id.clone(), have: counting.len(), required });
         }
@@ -435,6 +449,7 @@ impl State {
             step: RotationStep::Requested,
             indices: vec![index],
             retire_ts: None,
+            continued: None,
         };
         self.rotations.insert(id.clone(), rotation);
         Ok(())
@@ -474,6 +489,18 @@ impl State {
         let fits = |it: &RotationRequested| it.to == tested.signer_kid;
         let steps = (RotationStep::Requested, RotationStep::Tested);
         self.advance(&tested.rotation, steps.0, steps.1, fits, index).map(|_| ())
+    }
+
+    fn continue_ledger(&mut self, continued: &Continued) -> Result<(), Fault> {
+        let fault = |what| Fault::Rotation { id: continued.rotation.clone(), what };
+        let rotation = self.rotations.get_mut(&continued.rotation).ok_or_else(|| fault("there is none"))?;
+        if rotation.step != RotationStep::Tested {
+            return Err(fault("its steps are out of order"));
+        }
+        let keys = continuity_keys(&self.origin, &rotation.requested, &continued.note);
+        let (old, new) = keys.ok_or_else(|| fault("its continuity note is not one of both keys"))?;
+        rotation.continued = Some((old.vkey(), new.vkey()));
+        Ok(())
     }
 
     fn rotate(&mut self, applied: &RotationApplied, index: u64) -> Result<(), Fault> {

@@ -289,6 +289,47 @@ fn a_rotation_goes_step_by_step_once_and_only_as_approved() {
     assert_eq!(roll.0.rotations["k1"].indices.len(), 3);
 }
 
+/// A key's note verifier and its signature over a text.
+fn note_signature(seed: u8, text: &str) -> (crate::note::NoteVerifier, [u8; 64]) {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+    let key = pair.public_key().as_ref().try_into().unwrap();
+    let verifier = crate::note::NoteVerifier::new("log.example/test", &key).unwrap();
+    (verifier, pair.sign(text.as_bytes()).as_ref().try_into().unwrap())
+}
+
+#[test]
+fn a_ledgers_key_continues_by_the_word_of_both_keys_and_no_other() {
+    let verifier = |seed| note_signature(seed, "").0;
+    let raw = verifier(2).public_key();
+    let asked = RotationRequested {
+        public_key_pem: Some(PublicKey::from_ed25519_raw(&raw).unwrap().to_pem()),
+        ..rotation("k1", None)
+    };
+    let mut state = State::new(origin());
+    state.apply(&Event::RotationRequested(asked.clone()), 0, ts(NOW)).unwrap();
+    let continued = |text: &str, seeds: &[u8]| {
+        let signed: Vec<_> = seeds.iter().map(|seed| note_signature(*seed, text)).collect();
+        let signed: Vec<_> = signed.iter().map(|(key, signature)| (key, signature)).collect();
+        let note = crate::note::assemble_all(text, &signed).unwrap();
+        Event::Continued(Continued { rotation: "k1".into(), note })
+    };
+    let text = continuity_text(&origin(), &asked, &verifier(1), &verifier(2));
+    let fits = continued(&text, &[1, 2]);
+    assert!(state.apply(&fits, 1, ts(NOW)).is_err(), "before the new key was tried");
+    let signer_kid = asked.to.clone();
+    let tested = Tested { rotation: "k1".into(), signer_kid, digest: String::new(), signature: None };
+    state.apply(&Event::Tested(tested), 1, ts(NOW)).unwrap();
+    let other = continuity_text(&"log.example/other".parse().unwrap(), &asked, &verifier(1), &verifier(2));
+    let strange = continuity_text(&origin(), &asked, &verifier(1), &verifier(3));
+    let bad = [continued(&text, &[1]), continued(&text, &[2]), continued(&text, &[1, 3])];
+    for event in bad.iter().chain([&continued(&other, &[1, 2]), &continued(&strange, &[1, 3])]) {
+        assert!(matches!(state.apply(event, 2, ts(NOW)), Err(Fault::Rotation { .. })), "{event:?}");
+    }
+    assert_eq!(state.rotations["k1"].continued, None);
+    state.apply(&fits, 2, ts(NOW)).unwrap();
+    assert_eq!(state.rotations["k1"].continued, Some((verifier(1).vkey(), verifier(2).vkey())));
+}
+
 #[test]
 fn a_compromised_pair_stays_halted_whatever_is_approved() {
     let mut state = State::new(origin());

@@ -6,12 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chancery_format::entry::Operation;
 use chancery_format::governance::{
-    Act, Event, RotationApplied, RotationRequested, RotationStep, State, Tested, Testing, hand_over_text,
-    test_text,
+    Act, Continued, Event, RotationApplied, RotationRequested, RotationStep, State, Tested, Testing,
+    continuity_text, hand_over_text, test_text,
 };
 use chancery_format::registry::{KeyState, SignerRecord};
 use chancery_format::{Digest, Hash, HashAlgorithm, Kid, SignatureAlgorithm, Timestamp};
 
+use super::super::succession::successor;
 use super::{ARCHIVE_WAIT, Lifecycle, LifecycleError};
 use crate::admission::{KeyUseRequest, Permit, policy::Grants};
 use crate::chancery::KeyEntry;
@@ -48,10 +49,6 @@ impl Lifecycle {
     pub async fn rotation_asked(&self, ask: &RotateAsk) -> Result<Act, LifecycleError> {
         let current =
             self.chancery.key(&ask.kid).ok_or_else(|| LifecycleError::UnknownKey(ask.kid.clone()))?;
-        if current.is_ledger_key {
-            let words = "the ledger's own key is rotated with a restart, under its runbook";
-            return Err(LifecycleError::WrongState(words.to_owned()));
-        }
         let configured = self.configured(&ask.kid)?;
         let published = self.chancery.registry.load_full();
         if published.registry.signer(ask.to.as_str()).is_some() {
@@ -123,24 +120,13 @@ impl Lifecycle {
         let state = self.chancery.governance.state();
         let halfway = state.rotations.get(id).filter(|rotation| rotation.step < RotationStep::Applied);
         let Some(rotation) = halfway else { return Ok(()) };
-        let key = self.successor(&rotation.requested)?;
+        let key = successor(self.configured(&rotation.requested.kid)?, &rotation.requested);
         self.open(&key).await?;
         if rotation.step == RotationStep::Requested {
             self.stage(&key, &rotation.requested).await?;
             self.try_out(&key, &rotation.requested).await?;
         }
         self.switch(&key, &rotation.requested).await
-    }
-
-    fn successor(&self, requested: &RotationRequested) -> Result<KeyConfig, LifecycleError> {
-        Ok(KeyConfig {
-            signer_kid: requested.to.clone(),
-            backend: requested.backend.clone(),
-            label: requested.label.clone(),
-            algorithm: requested.algorithm,
-            requested_by: Some(requested.by.clone()),
-            ..self.configured(&requested.kid)?.clone()
-        })
     }
 
     /// Publishes the new key, before anybody uses it.
@@ -160,8 +146,12 @@ impl Lifecycle {
             compromised_since: None,
             description: key.description.clone(),
         };
+        let to_come = match self.is_ledgers(&key.kid) {
+            true => self.chancery.keyring.note_verifier_of(&key.signer_kid, self.chancery.roll.origin()),
+            false => None,
+        };
         let index = self
-            .republish(|records| {
+            .republish_with(to_come, |records| {
                 if !records.iter().any(|record| record.signer_kid == staged.signer_kid) {
                     records.push(staged);
                 }
@@ -197,7 +187,10 @@ impl Lifecycle {
     /// The name goes over.
     async fn switch(&self, key: &KeyConfig, requested: &RotationRequested) -> Result<(), LifecycleError> {
         let chancery = &self.chancery;
-        let hand_over = self.hand_over(requested).await;
+        let hand_over = match self.is_ledgers(&key.kid) {
+            true => Some(self.continue_ledger(requested).await?),
+            false => self.hand_over(requested).await,
+        };
         let info = chancery.keyring.lookup_signer(&requested.to);
         let info = info.ok_or_else(|| LifecycleError::UnknownKey(requested.to.clone()))?;
         let (ts, index) = registry_publisher::activate(&chancery.roll, new_key(key, &info)).await?;
@@ -225,6 +218,9 @@ impl Lifecycle {
         };
         chancery.governance.record(Event::RotationApplied(applied)).await?;
         chancery.keyring.promote(&requested.to);
+        if self.is_ledgers(&key.kid) {
+            chancery.roll.set_signer(requested.to.clone());
+        }
         chancery.replace_key(entry);
         chancery.halts.halt_new_keys(&chancery.keyring);
         tracing::warn!(
@@ -232,6 +228,25 @@ impl Lifecycle {
             "the name answers to another key pair"
         );
         Ok(())
+    }
+
+    fn is_ledgers(&self, kid: &Kid) -> bool {
+        *kid == self.config.ledger.signing_key
+    }
+
+    /// Both keys' word that the ledger goes on under the new one: the index where it stands. Without it the new
+    /// key does not sign.
+    async fn continue_ledger(&self, requested: &RotationRequested) -> Result<u64, LifecycleError> {
+        let chancery = &self.chancery;
+        let origin = chancery.roll.origin();
+        let no_note = || LifecycleError::HandOver("checkpoints are signed with ed25519 alone".to_owned());
+        let verifier = |signer_kid| chancery.keyring.note_verifier_of(signer_kid, origin).ok_or_else(no_note);
+        let text = continuity_text(origin, requested, &verifier(&requested.from)?, &verifier(&requested.to)?);
+        let deadline = Instant::now() + chancery.limits.sign_timeout;
+        let note = chancery.keyring.sign_continuity(&requested.to, &text, origin, deadline).await?;
+        let continued = Continued { rotation: requested.id.clone(), note };
+        let committed = chancery.governance.record(Event::Continued(continued)).await?;
+        Ok(committed.index().0)
     }
 
     /// The old key's word that the new one may take its name, if it can give it: the index where it stands.
