@@ -77,6 +77,7 @@ impl Authority {
             let names = ["localhost", "127.0.0.1"].map(String::from);
             params.subject_alt_names = CertificateParams::new(names).unwrap().subject_alt_names;
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            params.not_after = (SystemTime::now() + 30 * 24 * HOUR).into();
         })
     }
 
