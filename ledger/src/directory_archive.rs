@@ -69,11 +69,25 @@ impl DirectoryArchive {
     }
 
     /// What is there already decides: the same bytes are no error.
-    fn compare(path: &Path, name: &str, bytes: &[u8]) -> Result<Put, ArchiveError> {
+    fn compare(&self, path: &Path, name: &str, bytes: &[u8]) -> Result<Put, ArchiveError> {
         match fs::read(path) {
             Ok(there) if there == bytes => Ok(Put::AlreadyThere),
             Ok(_) => Err(ArchiveError::Conflict(name.to_owned())),
-            Err(error) => Err(said(name, &error)),
+            Err(error) => Err(self.said(name, &error)),
+        }
+    }
+
+    /// What an error of the file system means. Objects of a folder that is not there, because its disk is away, are
+    /// not lost.
+    fn said(&self, name: &str, error: &io::Error) -> ArchiveError {
+        match error.kind() {
+            io::ErrorKind::NotFound if !self.root.is_dir() => {
+                ArchiveError::Unavailable(format!("{} is not there", self.root.display()))
+            }
+            io::ErrorKind::NotFound => ArchiveError::NotFound(name.to_owned()),
+            io::ErrorKind::PermissionDenied => ArchiveError::Refused(format!("{name}: {error}")),
+            // Also a full disk: room may be made without telling us.
+            _ => ArchiveError::Unavailable(format!("{name}: {error}")),
         }
     }
 }
@@ -85,28 +99,28 @@ impl Archive for DirectoryArchive {
             return Err(missing());
         }
         let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        rustix::fs::access(&self.root, access).map_err(|error| said("its directory", &error.into()))
+        rustix::fs::access(&self.root, access).map_err(|error| self.said("its directory", &error.into()))
     }
 
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Put, ArchiveError> {
         let path = self.path(name)?;
         if path.exists() {
-            return Self::compare(&path, name, bytes);
+            return self.compare(&path, name, bytes);
         }
         match self.store(&path, bytes) {
             Ok(()) => Ok(Put::Stored),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::compare(&path, name, bytes),
-            Err(error) => Err(said(name, &error)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.compare(&path, name, bytes),
+            Err(error) => Err(self.said(name, &error)),
         }
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>, ArchiveError> {
-        fs::read(self.path(name)?).map_err(|error| said(name, &error))
+        fs::read(self.path(name)?).map_err(|error| self.said(name, &error))
     }
 
     fn list_after(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<String>, ArchiveError> {
         let mut names = Smallest { after, prefix, max, kept: BTreeSet::new() };
-        walk(&self.root, "", &mut names).map_err(|error| said(prefix, &error))?;
+        walk(&self.root, "", &mut names).map_err(|error| self.said(prefix, &error))?;
         Ok(names.kept.into_iter().collect())
     }
 }
@@ -148,15 +162,6 @@ fn walk(root: &Path, folder: &str, names: &mut Smallest<'_>) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn said(name: &str, error: &io::Error) -> ArchiveError {
-    match error.kind() {
-        io::ErrorKind::NotFound => ArchiveError::NotFound(name.to_owned()),
-        io::ErrorKind::PermissionDenied => ArchiveError::Refused(format!("{name}: {error}")),
-        // Also a full disk: room may be made without telling us.
-        _ => ArchiveError::Unavailable(format!("{name}: {error}")),
-    }
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
@@ -243,7 +248,9 @@ mod tests {
         assert_eq!(archive.get(NAME), Err(ArchiveError::NotFound(NAME.into())));
         let missing = DirectoryArchive::new(dir.path().join("missing"));
         assert!(matches!(missing.check_at_start(), Err(ArchiveError::Refused(_))));
-        assert!(missing.put_new(NAME, b"").is_err());
+        // Its disk is away: nothing is lost, and it may come back.
+        assert!(matches!(missing.put_new(NAME, b""), Err(ArchiveError::Unavailable(_))));
+        assert!(matches!(missing.get(NAME), Err(ArchiveError::Unavailable(_))));
         assert!(!dir.path().join("missing").exists());
     }
 

@@ -8,3 +8,4 @@ mod reconciling;
 mod refusals;
 mod rig;
 mod signing;
+mod trying;

@@ -79,7 +79,7 @@ impl Office {
         let mut ledger = WorldOptions::default().ledger;
         if page == "incident_ledger" {
             // What is free now, less a little, is the reserve: a file of twice that fills the disk.
-            let disk = rustix::fs::statvfs(&std::env::temp_dir()).unwrap();
+            let disk = rustix::fs::statvfs(std::env::temp_dir()).unwrap();
             let reserve = disk.f_bavail * disk.f_frsize - ROOM;
             ledger = ledger.replace("reserve_bytes = 1048576", &format!("reserve_bytes = {reserve}"));
         }
