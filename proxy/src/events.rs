@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chancery_format::entry::ReplayKey;
 use chancery_format::names::IdempotencyKey;
 use chancery_format::{EventDraft, PrincipalName};
+use chancery_policy::{Act, What};
 use serde_json::value::RawValue;
 
 use crate::admission::check_stream;
@@ -17,7 +18,7 @@ use crate::problem::Problem;
 use crate::request::{EventRequest, RequestError, item_key, read_items};
 use crate::response::{self, Reply};
 use crate::routes::Caller;
-use crate::signing::may_append;
+use crate::signing::may;
 
 /// What a dry run says that would have happened.
 const APPENDED: &str = "appended";
@@ -98,7 +99,7 @@ fn admit(
 ) -> Result<Appending, Problem> {
     let principal = caller.grants.principal();
     check_stream(&caller.grants, request.draft.stream.as_str())?;
-    may_append(chancery, caller, &request.draft.stream)?;
+    may(chancery, caller, Act::Append, What::Stream(request.draft.stream.clone()), None)?;
     let actor = &request.draft.actor;
     if actor != principal && chancery.admission.policy().grants(actor).is_some() {
         let error = RequestError::Reserved { field: "actor".to_owned(), name: actor.as_str().to_owned() };

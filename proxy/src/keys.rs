@@ -11,6 +11,7 @@ use chancery_format::Kid;
 use chancery_format::entry::{CheckingParts, Operation, PolicyRef, mac_checking};
 use chancery_format::registry::{KeyState, SignerRecord};
 use chancery_hsm::MacMessage;
+use chancery_policy::{Act, What};
 use serde_json::{Map, Value};
 
 use crate::admission::{Refusal, check_key};
@@ -20,9 +21,11 @@ use crate::problem::{Code, Problem};
 use crate::request::{MacRequest, RequestError, VerifyRequest};
 use crate::response::{Caching, JSON, PEM, Reply, TEXT};
 use crate::routes::Caller;
+use crate::signing::{may, may_with_key};
 
 /// `GET /v1/keys`.
-pub fn list(chancery: &Chancery) -> Result<Reply, Problem> {
+pub fn list(chancery: &Chancery, caller: &Caller<'_>) -> Result<Reply, Problem> {
+    may(chancery, caller, Act::ListKeys, What::Appliance, None)?;
     let published = chancery.registry.load();
     let describe = |key: Arc<KeyEntry>| describe(&key, published.registry.signer(signer_of(&key)));
     let keys: Vec<_> = chancery.keys().into_iter().map(describe).collect();
@@ -30,14 +33,16 @@ pub fn list(chancery: &Chancery) -> Result<Reply, Problem> {
 }
 
 /// `GET /v1/keys/{kid}`.
-pub fn detail(chancery: &Chancery, kid: &str) -> Result<Reply, Problem> {
+pub fn detail(chancery: &Chancery, caller: &Caller<'_>, kid: &str) -> Result<Reply, Problem> {
+    may(chancery, caller, Act::ListKeys, What::Appliance, None)?;
     let key = find(chancery, kid)?;
     let published = chancery.registry.load();
     Ok(Reply::json(describe(&key, published.registry.signer(signer_of(&key))).to_string()))
 }
 
 /// `GET /v1/keys/{kid}/public`.
-pub fn public(chancery: &Chancery, kid: &str) -> Result<Reply, Problem> {
+pub fn public(chancery: &Chancery, caller: &Caller<'_>, kid: &str) -> Result<Reply, Problem> {
+    may(chancery, caller, Act::ListKeys, What::Appliance, None)?;
     let key = find(chancery, kid)?;
     let pem = key.public_key_pem.clone().ok_or_else(|| {
         Problem::new(Code::NotFound, format!("key {} makes MACs and has no public half", key.kid))
@@ -70,6 +75,7 @@ pub fn verify(chancery: &Chancery, caller: &Caller<'_>, body: &[u8]) -> Result<R
             let (kid, algorithm) = (request.kid.clone(), key.algorithm);
             return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Sign }.into());
         }
+        may_with_key(chancery, caller, Act::Verify, &key.kid, key.algorithm)?;
         let _ = caller.kid.set(key.kid.clone());
         let valid = chancery.keyring.verify(&key.kid, &request.digest, &request.signature)?;
         return Ok(verified(valid, &request.kid, published.registry.signer(signer_of(&key))));
@@ -77,9 +83,10 @@ pub fn verify(chancery: &Chancery, caller: &Caller<'_>, body: &[u8]) -> Result<R
     // Not in use under this name: perhaps the name of one key pair, in use or not.
     let record = published.registry.signer(request.kid.as_str());
     let logical = record.and_then(|record| record.kid.as_ref()).filter(|kid| caller.grants.allows_kid(kid));
-    let (Some(record), Some(_)) = (record, logical) else {
+    let (Some(record), Some(logical)) = (record, logical) else {
         return Err(Refusal::UnknownKid { kid: request.kid }.into());
     };
+    may_with_key(chancery, caller, Act::Verify, logical, record.algorithm)?;
     let key = record.public_key().map_err(Problem::internal)?;
     let Some(key) = key else {
         let (kid, algorithm) = (request.kid, record.algorithm);
@@ -109,6 +116,7 @@ pub async fn mac_verify(
         let (kid, algorithm) = (request.kid, key.algorithm);
         return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Mac }.into());
     }
+    may_with_key(chancery, caller, Act::Mac, &key.kid, key.algorithm)?;
     let _ = caller.kid.set(key.kid.clone());
     let principal = caller.grants.principal();
     chancery.keyring.available_to(principal, &key.kid)?;

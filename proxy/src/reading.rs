@@ -11,6 +11,7 @@ use chancery_format::checkpoint::VerifiedCheckpoint;
 use chancery_format::tile::TilePath;
 use chancery_format::{AuditEvent, Checkpoint, EventId, LeafIndex, Receipt, Rung, StreamName};
 use chancery_ledger::StoredLeaf;
+use chancery_policy::{Act, What};
 
 use crate::admission::policy::Grants;
 use crate::admission::{check_payloads, check_stream};
@@ -19,6 +20,7 @@ use crate::problem::{Code, Problem};
 use crate::request::RequestError;
 use crate::response::{self, BYTES, Caching, Reply, TEXT, TLOG_PROOF};
 use crate::routes::Caller;
+use crate::signing::may;
 
 /// Events of a page when the caller does not say.
 const PAGE_DEFAULT: usize = 100;
@@ -105,7 +107,10 @@ async fn recorded_checkpoint(chancery: &Chancery, index: LeafIndex) -> Result<Ve
 pub async fn event(chancery: &Chancery, caller: &Caller<'_>, id: &str) -> Result<Reply, Problem> {
     let id: EventId = id.parse().map_err(|_| not_found("event"))?;
     let leaf = chancery.roll.find_event(id).await?.ok_or_else(|| not_found("event"))?;
-    check_stream(&caller.grants, read_event(&leaf.bytes)?.stream)?;
+    let stream = read_event(&leaf.bytes)?.stream;
+    check_stream(&caller.grants, stream)?;
+    let what = What::Stream(stream.parse().map_err(Problem::internal)?);
+    may(chancery, caller, Act::Read, what, None)?;
     Ok(Reply::json(show(&caller.grants, &leaf)?))
 }
 
@@ -118,6 +123,7 @@ pub async fn stream(
 ) -> Result<Reply, Problem> {
     let stream: StreamName = stream.parse().map_err(|_| not_found("stream"))?;
     check_stream(&caller.grants, stream.as_str())?;
+    may(chancery, caller, Act::Read, What::Stream(stream.clone()), None)?;
     let Page { from, limit } = Page::read(query, chancery.limits.stream_page_max)?;
     let found = chancery.roll.stream_page(stream.clone(), from, limit).await?;
     let head = chancery.roll.stream_head(stream.clone()).await?;

@@ -166,9 +166,9 @@ async fn read(chancery: &Arc<Chancery>, caller: Caller<'_>, asked: &Asked<'_>) -
         }
         Call::Checkpoint => reading::checkpoint(chancery),
         Call::Tile => reading::tile(chancery, &caller, parameter).await,
-        Call::Keys => keys::list(chancery),
-        Call::Key => keys::detail(chancery, parameter),
-        Call::KeyPublic => keys::public(chancery, parameter),
+        Call::Keys => keys::list(chancery, &caller),
+        Call::Key => keys::detail(chancery, &caller, parameter),
+        Call::KeyPublic => keys::public(chancery, &caller, parameter),
         Call::Registry => keys::registry(chancery, parts.uri.query()),
         Call::RegistryNote => Ok(keys::registry_note(chancery)),
         Call::OpenApi => Ok(Reply::other(JSON, Caching::Briefly, openapi::document_text())),

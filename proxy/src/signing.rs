@@ -23,7 +23,7 @@ use chancery_ledger::{Enrolled, RollError};
 
 pub use self::batch::sign_batch;
 pub use self::calls::{mac, sign};
-pub(crate) use self::policy::may_append;
+pub(crate) use self::policy::{may, may_with_key};
 use crate::admission::allowance::Taken;
 use crate::admission::{KeyUseRequest, Permit};
 use crate::chancery::{Chancery, Slot};

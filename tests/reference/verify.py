@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 MEMBERS = {*"actor eventType hash id payload prevHash seq signer_kid stream ts version".split()}
 MORE, HALF = {"manifestSignatureId", "metadata"}, 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0
 OUTCOME = re.compile(r"signing\.signature\.(issued|failed|abandoned|anchored|checking)")
-ACT = re.compile(r"(governance|kill_switch|signer\.rotation)\..*|signer\.(testing|tested|compromise)|ledger\.reverified")
+ACT = re.compile(r"(governance|kill_switch|signer\.rotation)\..*|signer\.(testing|tested|compromise)|ledger\.(reverified|key\.continued)")
 OWN = re.compile(r"(signing|signer|ledger|kill_switch|governance)\..*|registry\.published|request\.refused|policy\.(loaded|verdict)")
 TILE = re.compile(r"tile/(entries|[0-7])/((?:x\d{3}/)*\d{3})(?:\.p/([1-9]\d{0,2}))?")
 WRONG = (UnsupportedAlgorithm, ValueError, KeyError, TypeError, AttributeError, InvalidSignature, RecursionError)

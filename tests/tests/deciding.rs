@@ -123,6 +123,32 @@ fn grants_allow_policies_forbid_and_a_bad_policy_never_replaces_a_good_one() {
         "{}",
         told.body
     );
+    // What uses no key is decided as well.
+    let verify =
+        json!({ "kid": "k1", "digest": "7".repeat(64), "digestAlgorithm": "sha256", "signature": "AA==" });
+    let (verify, event) = (verify.to_string(), json!({ "eventType": "a.b", "payload": {} }).to_string());
+    let own = format!("/v1/streams/{}", chancery_tests::rig::world::ORDERS);
+    let asks = || {
+        let asks = [
+            Ask::post("/v1/verify", verify.as_str()),
+            Ask::post("/v1/events", event.as_str()),
+            Ask::get(&own),
+            Ask::get("/v1/keys"),
+        ];
+        asks.map(|ask| call(&office.world, Some(&office.world.orders), &ask).unwrap())
+    };
+    assert_eq!(asks().map(|reply| reply.status), [200, 201, 200, 200]);
+    std::fs::write(
+        &file,
+        "@id(\"no-looking\") forbid (principal, action in [Action::\"verify\", Action::\"append\", \
+         Action::\"read\", Action::\"list-keys\"], resource);",
+    )
+    .unwrap();
+    assert_eq!(reload().json()["changed"], true);
+    for reply in asks() {
+        assert_eq!((reply.status, reply.code().as_str()), (403, "policy-denied"), "{}", reply.body);
+        assert!(reply.body.contains("no-looking"), "{}", reply.body);
+    }
     office.end(daemon);
     let leaves = office.leaves();
     let rules: Vec<_> = leaves

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chancery_proxy::admin::table::ROUTES;
 use chancery_tests::rig::wire::{Ask, Reply, call, call_at};
-use chancery_tests::rig::{Daemon, People, World, WorldOptions, evidence, wait_for};
+use chancery_tests::rig::{Daemon, People, World, WorldOptions, binary, evidence, wait_for};
 use serde_json::{Value, json};
 
 const FIVE: [&str; 5] = ["ann", "bob", "cyd", "dan", "eve"];
@@ -21,8 +21,12 @@ fn world(people: &People, required: usize, approvers: &[&str]) -> World {
 }
 
 fn sign(world: &World, kid: &str, number: usize) -> Reply {
+    try_to_sign(world, kid, number).unwrap()
+}
+
+fn try_to_sign(world: &World, kid: &str, number: usize) -> Result<Reply, String> {
     let body = format!("{{\"kid\":\"{kid}\",\"digest\":\"{number:064x}\",\"digestAlgorithm\":\"sha256\"}}");
-    call(world, Some(&world.orders), &Ask::post("/v1/sign", body)).unwrap()
+    call(world, Some(&world.orders), &Ask::post("/v1/sign", body))
 }
 
 fn archive(world: &World) -> String {
@@ -190,9 +194,16 @@ fn enough_noes_end_a_request_and_a_dry_run_does_nothing() {
     verified(&world);
 }
 
+/// Waits for a daemon that is not ready because it is halted.
+fn serves(world: &World) {
+    wait_for("the service", || {
+        call(world, Some(&world.orders), &Ask::get("/v1/keys")).ok().filter(|reply| reply.status == 200)
+    });
+}
+
 /// 64 callers while `pull` halts `kid`'s scope: how long until the last signature that came out, and that none
 /// stands behind the entry.
-fn no_signature_after(world: &World, pull: impl FnOnce()) -> Duration {
+fn no_signature_after(world: &World, goes_away: bool, pull: impl FnOnce()) -> Duration {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let callers: Vec<_> = (0..64usize)
@@ -204,7 +215,18 @@ fn no_signature_after(world: &World, pull: impl FnOnce()) -> Duration {
                         if stop.load(Ordering::Relaxed) {
                             break;
                         }
-                        let reply = sign(world, "hsm-p256", caller << 32 | turn);
+                        let reply = match try_to_sign(world, "hsm-p256", caller << 32 | turn) {
+                            Ok(reply) => reply,
+                            // The daemon is being started again.
+                            Err(_) if goes_away => {
+                                std::thread::sleep(Duration::from_millis(20));
+                                continue;
+                            }
+                            Err(error) => panic!("{error}"),
+                        };
+                        if goes_away && reply.code() == "draining" {
+                            continue;
+                        }
                         if reply.status == 200 {
                             last = Some(Instant::now());
                         } else {
@@ -228,13 +250,25 @@ fn no_signature_after(world: &World, pull: impl FnOnce()) -> Duration {
 
 #[test]
 fn each_means_halts_64_callers_within_a_second_and_nothing_is_signed_behind_the_entry() {
-    for means in ["file", "admin", "key", "principal"] {
+    for means in ["environment", "file", "admin", "cli", "key", "principal"] {
         let people = People::new();
         let options =
             WorldOptions { more: LIMITS.to_owned() + &people.tables(2, &FIVE), ..WorldOptions::default() };
         let world = World::with_softhsm(&options);
-        let daemon = Daemon::start(&world);
-        let after = no_signature_after(&world, || match means {
+        let mut daemon = Daemon::start(&world);
+        let after = no_signature_after(&world, means == "environment", || match means {
+            // A process cannot be given another environment: it ends, and the next one has it.
+            "environment" => {
+                daemon.signal(rustix::process::Signal::TERM);
+                assert!(daemon.wait().success());
+                daemon = Daemon::spawn_with(&world, &[("CHANCERY_ENABLE", "off")]);
+                serves(&world);
+            }
+            "cli" => {
+                let mut halt = std::process::Command::new(binary("chancery"));
+                halt.args(["halt", "--reason", "drill"]).envs(people.shell(&world, "eve", &["operator"]));
+                assert!(halt.status().unwrap().success());
+            }
             "file" => std::fs::write(world.path("halt"), "drill").unwrap(),
             "admin" => drop(halt(&people, &world, "global")),
             "key" => drop(halt(&people, &world, "key:hsm-p256")),
@@ -254,9 +288,7 @@ fn each_means_halts_64_callers_within_a_second_and_nothing_is_signed_behind_the_
         }
         daemon.kill();
         let daemon = Daemon::spawn(&world);
-        wait_for("the service", || {
-            call(&world, Some(&world.orders), &Ask::get("/v1/keys")).ok().filter(|reply| reply.status == 200)
-        });
+        serves(&world);
         assert_eq!(sign(&world, "hsm-p256", 10).code(), "halted", "{means}: restarted");
         assert!(daemon.stop().success());
         // The verifier knows of any signature between the halt and the end.
@@ -284,7 +316,7 @@ fn a_sentinel_that_cannot_be_looked_at_halts_and_the_variable_does_too() {
     std::fs::write(world.config_file(), &config).unwrap();
     world.set_variable("CHANCERY_ENABLE", "off");
     let daemon = Daemon::spawn(&world);
-    wait_for("the service", || call(&world, Some(&world.orders), &Ask::get("/v1/keys")).ok());
+    serves(&world);
     assert_eq!(sign(&world, "ed", 2).code(), "halted");
     assert!(daemon.stop().success());
     verified(&world);

@@ -146,10 +146,15 @@ fn as_policies(grants: &[Grant]) -> String {
                 Operation::Verify => &["verify"],
                 Operation::Mac => &["mac"],
                 Operation::Events => &["append"],
-                Operation::Read | Operation::Keys => &[],
+                Operation::Read => &["read"],
+                Operation::Keys => &["list-keys"],
             };
             for act in acts {
-                if *operation != Operation::Events {
+                if *operation == Operation::Keys {
+                    permit(act, " == Appliance::\"chancery\"", "");
+                    continue;
+                }
+                if !matches!(operation, Operation::Events | Operation::Read) {
                     for kid in &grant.kids {
                         permit(act, &format!(" == Key::{}", quoted(kid.as_str())), "");
                     }
@@ -276,8 +281,10 @@ mod tests {
         }
         for stream in ["a/x", "a/x/y", "b.example", "b.example/1", "b.example2"] {
             let name: StreamName = stream.parse().unwrap();
-            rights.push(ask(Act::Append, What::Stream(name), Some(stream)));
+            let acts = [Act::Append, Act::Read];
+            rights.extend(acts.map(|act| ask(act, What::Stream(name.clone()), Some(stream))));
         }
+        rights.push(ask(Act::ListKeys, What::Appliance, None));
         rights
     }
 

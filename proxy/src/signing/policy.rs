@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::{Operation, PolicyRef, policy_verdict};
 use chancery_format::names::Purpose;
-use chancery_format::{Hash, StreamName};
+use chancery_format::{Hash, Kid, SignatureAlgorithm};
 use chancery_identity::{HookFailure, HookQuestion, HookVerdict, PolicyDetails};
 use chancery_policy::{
     Act, Circumstances, Condition, Decision, DenyReason, Lift, Moment, PolicyId, Question, Unreachable, What,
@@ -103,30 +103,43 @@ pub(super) fn clear_at_once<'a>(
     }
 }
 
-/// Whether policies let an event into a stream that was granted. What wants somebody asked is a no here.
-pub(crate) fn may_append(
+/// Whether policies let a caller do what its grant allows, where nobody can be waited for: append, read, verify,
+/// list. What wants somebody asked is a no here.
+pub(crate) fn may(
     chancery: &Chancery,
     caller: &Caller<'_>,
-    stream: &StreamName,
+    act: Act,
+    what: What,
+    algorithm: Option<SignatureAlgorithm>,
 ) -> Result<(), Problem> {
     if !chancery.authority.has_folder() {
         return Ok(());
     }
-    let question = Question {
-        who: who(caller),
-        act: Act::Append,
-        what: What::Stream(stream.clone()),
-        circumstances: Circumstances {
-            purpose: None,
-            algorithm: None,
-            stream: Some(stream.as_str().to_owned()),
-            ..circumstances(chancery, caller)
-        },
+    let everyday = circumstances(chancery, caller);
+    let stream = match &what {
+        What::Stream(name) => Some(name.as_str().to_owned()),
+        _ => everyday.stream.clone(),
     };
-    match chancery.authority.decide(&question) {
+    let algorithm = algorithm.map(|algorithm| algorithm.as_str().to_owned());
+    let circumstances = Circumstances { algorithm, stream, ..everyday };
+    match chancery.authority.decide(&Question { who: who(caller), act, what, circumstances }) {
         (Decision::Allow { .. }, _) => Ok(()),
         (Decision::AllowIf { conditions, .. }, _) => Err(asks(&conditions)),
         (Decision::Deny { policies, reason }, sha256) => Err(denied(&policies, &reason, sha256)),
+    }
+}
+
+/// [`may`] for a key that is only looked at or checked against.
+pub(crate) fn may_with_key(
+    chancery: &Chancery,
+    caller: &Caller<'_>,
+    act: Act,
+    kid: &Kid,
+    algorithm: SignatureAlgorithm,
+) -> Result<(), Problem> {
+    match chancery.authority.key(kid) {
+        Some(key) => may(chancery, caller, act, What::Key(key), Some(algorithm)),
+        None => Err(Refusal::UnknownKid { kid: kid.clone() }.into()),
     }
 }
 

@@ -34,12 +34,18 @@ impl Daemon {
 
     /// Starts the daemon without waiting.
     pub fn spawn(world: &World) -> Self {
+        Self::spawn_with(world, &[])
+    }
+
+    /// The same with more variables.
+    pub fn spawn_with(world: &World, variables: &[(&str, &str)]) -> Self {
         let log = world.path("daemon.log");
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let child = Command::new(binary("chanceryd"))
             .args(["run", "--config"])
             .arg(world.config_file())
             .envs(world.environment())
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file)

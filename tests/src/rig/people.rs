@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::wire::{Ask, Reply, call_at};
-use super::{World, free_port};
+use super::{World, free_port, write_secret};
 use crate::servers::OpenIdProvider;
 
 /// A provider and the port of the admin listener.
@@ -55,6 +55,26 @@ impl People {
     pub fn call_with(&self, world: &World, token: &str, ask: Ask<'_>) -> Reply {
         let ask = ask.header("authorization", &format!("Bearer {token}"));
         call_at(world, self.port, None, &ask).unwrap()
+    }
+
+    /// The variables under which `chancery` acts for `user`, who logged in with these roles.
+    pub fn shell(&self, world: &World, user: &str, roles: &[&str]) -> Vec<(&'static str, String)> {
+        let token = world.path(&format!("{user}.token"));
+        let login = json!({
+            "issuer": self.openid.issuer(), "clientId": "chancery-cli", "scope": "openid",
+            "accessToken": self.openid.token(user, roles), "expiresAt": "2999-01-01T00:00:00.000Z",
+        });
+        let _before = std::fs::remove_file(&token);
+        write_secret(&token, &login.to_string());
+        let text = |path: &std::path::Path| path.display().to_string();
+        vec![
+            ("CHANCERY_URL", world.url()),
+            ("CHANCERY_CA", text(&world.path("ca.crt"))),
+            ("CHANCERY_CERT", text(&world.orders.certificate)),
+            ("CHANCERY_KEY", text(&world.orders.key)),
+            ("CHANCERY_ADMIN_URL", format!("https://localhost:{}", self.port)),
+            ("CHANCERY_TOKEN_FILE", text(&token)),
+        ]
     }
 
     /// A POST of a superadmin called `user`, which must succeed.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use chancery_format::SignatureAlgorithm;
 use chancery_tests::rig::wire::{Ask, call};
-use chancery_tests::rig::{Daemon, Identity, KmsAccount, People, World, WorldOptions, binary, write_secret};
+use chancery_tests::rig::{Daemon, Identity, KmsAccount, People, World, WorldOptions, binary};
 use chancery_tests::servers::{Answer, Fault, FaultProxy, ObjectStore, PolicyServiceDouble};
 use serde_json::json;
 
@@ -277,20 +277,11 @@ impl Office {
 
     /// One shell of one person on the host.
     fn run(&self, person: &str, roles: &[&str], script: &str) -> Output {
-        let (world, token) = (&self.world, self.world.path(&format!("{person}.token")));
-        let login = json!({
-            "issuer": self.people.openid.issuer(), "clientId": "chancery-cli", "scope": "openid",
-            "accessToken": self.people.openid.token(person, roles), "expiresAt": "2999-01-01T00:00:00.000Z",
-        });
-        let _new = std::fs::remove_file(&token);
-        write_secret(&token, &login.to_string());
+        let world = &self.world;
         let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap());
         let mut shell = Command::new("bash");
         shell.args(["-euo", "pipefail", "-c", script]).envs(world.environment()).env("PATH", path);
-        shell.env("CHANCERY_URL", world.url()).env("CHANCERY_CA", world.path("ca.crt"));
-        shell.env("CHANCERY_CERT", &world.orders.certificate).env("CHANCERY_KEY", &world.orders.key);
-        shell.env("CHANCERY_ADMIN_URL", format!("https://localhost:{}", self.people.port));
-        shell.env("CHANCERY_TOKEN_FILE", &token);
+        shell.envs(self.people.shell(world, person, roles));
         std::thread::scope(|scope| {
             let typed = scope.spawn(move || shell.output().unwrap());
             while !typed.is_finished() {

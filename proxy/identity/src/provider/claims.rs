@@ -247,8 +247,8 @@ mod tests {
             "scope": "openid superadmin", "https://corp.example/roles": ["c"],
         });
         let claims = Claims::read(claims.as_object().unwrap()).unwrap();
-        let mut config = ProviderConfig::new("i", "a", vec![]);
-        assert_eq!(claims.values_at(&config.roles_claims), ["auditor", "g1", "g2", "r", "x1", "y1"]);
+        let mut config = ProviderConfig::new("i", "a", vec!["x".into(), "y.z".into()]);
+        assert_eq!(claims.values_at(&config.roles_claims), ["auditor", "g1", "g2", "r", "x1"]);
         config.roles_claims = vec!["https://corp.example/roles".into(), "resource_access.y.roles".into()];
         assert_eq!(claims.values_at(&config.roles_claims), ["c", "y1"]);
     }

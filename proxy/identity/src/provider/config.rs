@@ -75,9 +75,8 @@ pub struct ProviderConfig {
     /// PEM file of the authorities that may vouch for the provider; `None`: the machine's own.
     pub ca_file: Option<PathBuf>,
     /// Where tokens name roles: members joined by dots, `*` for any one; a path that starts with `https://` is
-    /// one member. Default `roles`, `groups`, `realm_access.roles`, `resource_access.*.roles`. The last reads the
-    /// roles a person has in *any* client of a Keycloak realm: where other teams name roles there, write
-    /// `resource_access.<our client>.roles` instead.
+    /// one member. Default `roles`, `groups`, `realm_access.roles`, and of `resource_access` what is under our own
+    /// audience and clients: a role that somebody has in another team's client gives nothing here.
     pub roles_claims: Vec<String>,
     /// Claim values that give a role, exactly as written; before any built-in name (see [`Role::parse`]). A value
     /// such as `admin` gives superadmin only here: in most companies it is the administrator of something else.
@@ -87,10 +86,15 @@ pub struct ProviderConfig {
 impl ProviderConfig {
     /// The defaults.
     pub fn new(issuer: impl Into<String>, audience: impl Into<String>, client_ids: Vec<String>) -> Self {
-        let roles_claims = ["roles", "groups", "realm_access.roles", "resource_access.*.roles"];
+        let audience = audience.into();
+        // A dot would lead elsewhere.
+        let ours = client_ids.iter().chain([&audience]).filter(|name| !name.contains(['.', '*']));
+        let ours = ours.map(|name| format!("resource_access.{name}.roles"));
+        let everywhere = ["roles", "groups", "realm_access.roles"].map(str::to_owned);
+        let roles_claims = everywhere.into_iter().chain(ours).collect();
         Self {
             issuer: issuer.into(),
-            audience: audience.into(),
+            audience,
             client_ids,
             algorithms: vec![TokenAlgorithm::Rs256, TokenAlgorithm::Es256, TokenAlgorithm::EdDsa],
             clock_skew: limits::CLOCK_SKEW,
@@ -99,7 +103,7 @@ impl ProviderConfig {
             keys_refresh_min: limits::KEYS_REFRESH_MIN,
             keys_stale_max: limits::KEYS_STALE_MAX,
             ca_file: None,
-            roles_claims: roles_claims.map(str::to_owned).to_vec(),
+            roles_claims,
             role_map: BTreeMap::new(),
         }
     }
