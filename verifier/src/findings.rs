@@ -136,6 +136,28 @@ kinds! {
     ReceiptInvalid "receipt-invalid" Bad,
     /// A receipt's inclusion proof does not lead to its checkpoint.
     InclusionInvalid "inclusion-proof-invalid" Bad,
+    /// A row of another writer's chain that cannot be read.
+    RowInvalid "row-invalid" Bad,
+    /// A row's content has another hash than it says.
+    HashMismatch "hash-mismatch" Bad,
+    /// A row is followed by several.
+    Fork "fork" Bad,
+    /// The row before is not there.
+    Gap "gap" Bad,
+    /// The rows do not end with the head that is known.
+    Truncated "truncated" Bad,
+    /// A row without signature.
+    Unsigned "unsigned" Bad,
+    /// Whose signature it is said to be is not among the given keys.
+    UnknownSigner "unknown-signer" Missing,
+    /// A signature by a key that was not in use at the row's time.
+    KeyNotValidThen "key-not-valid-then" Bad,
+    /// An object names a member twice.
+    DuplicateJsonKey "duplicate-json-key" Warning,
+    /// Columns that the writer's hash does not bind.
+    UnboundField "unbound-field" Warning,
+    /// Authentication codes, which outsiders cannot verify.
+    MacNotVerifiable "mac-not-verifiable" Warning,
     /// A proof of consistency fails, or cannot exist.
     ConsistencyInvalid "consistency-proof-invalid" Bad,
 }

@@ -14,6 +14,7 @@
 //! | `ledger.rs`, `ledger/` | a whole archive: one pass in order, everything else in parallel |
 //! | `receipt.rs` | one receipt |
 //! | `consistency.rs` | two checkpoints |
+//! | `events.rs`, `events/` | chains that other writers made, from their exports |
 //! | `findings.rs`, `report.rs` | what was found, as text and as JSON |
 //! | `progress.rs` | a line for people at a terminal |
 //!
@@ -21,6 +22,7 @@
 //! cannot read are said, never skipped.
 
 pub mod consistency;
+pub mod events;
 pub mod evidence;
 pub mod findings;
 mod inventory;

@@ -223,6 +223,19 @@ impl PublicKey {
         }
     }
 
+    /// Whether `signature` is one over a whole message, which algorithms that take digests hash first.
+    pub fn verify_message(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.key {
+            Key::Ed25519(key) if self.algorithm == SignatureAlgorithm::Ed25519 => {
+                ed25519_batch::verify_one(key, message, signature)
+            }
+            _ => {
+                let hash = self.algorithm.digest().unwrap_or(HashAlgorithm::Sha256);
+                self.verify(&Digest::of(hash, message), signature)
+            }
+        }
+    }
+
     fn verify_rsa(&self, key: &RsaPublicKey, digest: &Digest, signature: &[u8]) -> bool {
         let (bytes, hash) = (digest.as_bytes(), digest.hash());
         let salt = hash.bytes();
