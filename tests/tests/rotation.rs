@@ -36,6 +36,18 @@ fn sign(world: &World, kid: &str, caller: usize, turn: u64) -> Result<Reply, Str
     call(world, Some(&world.orders), &Ask::post("/v1/sign", body))
 }
 
+/// Signs with `ed` until told to stop; every answer must be a signature.
+fn keep_signing(world: &World, caller: usize, stop: &AtomicBool, check: impl Fn(&Reply)) {
+    for turn in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let reply = sign(world, "ed", caller, turn).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        check(&reply);
+    }
+}
+
 fn archive(world: &World) -> String {
     world.path("archive").display().to_string()
 }
@@ -78,12 +90,7 @@ fn sixty_four_callers_sign_through_a_rotation_and_none_notices() {
         for caller in 0..CALLERS {
             let (world, stop, signed) = (&world, &stop, &signed);
             scope.spawn(move || {
-                for turn in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let reply = sign(world, "ed", caller, turn).unwrap();
-                    assert_eq!(reply.status, 200, "{}", reply.body);
+                keep_signing(world, caller, stop, |reply| {
                     // Whatever key it was, the registry published by now knows it as one that may sign.
                     if caller == 0 {
                         let signer_kid = reply.json()["signer_kid"].as_str().unwrap().to_owned();
@@ -91,7 +98,7 @@ fn sixty_four_callers_sign_through_a_rotation_and_none_notices() {
                         assert!(record.activated_index.is_some(), "{signer_kid}: {record:?}");
                     }
                     signed.fetch_add(1, Ordering::Relaxed);
-                }
+                });
             });
         }
         std::thread::sleep(Duration::from_millis(500));
@@ -306,15 +313,7 @@ fn the_ledgers_own_key_changes_while_everybody_signs_and_both_keys_say_so() {
     std::thread::scope(|scope| {
         for caller in 0..8 {
             let (world, stop) = (&world, &stop);
-            scope.spawn(move || {
-                for turn in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let reply = sign(world, "ed", caller, turn).unwrap();
-                    assert_eq!(reply.status, 200, "{}", reply.body);
-                }
-            });
+            scope.spawn(move || keep_signing(world, caller, stop, |_| ()));
         }
         rotate_key(&people, &world, ("ledger", "ledger-2"), 0);
         people.wait_rotated(&world, "ledger", "ledger-2");

@@ -3,25 +3,11 @@
 // follows the row before the last one, as happens to these writers under load.
 import { createHash, createHmac, generateKeyPairSync, randomUUID, sign } from "node:crypto";
 import { writeFileSync } from "node:fs";
+import { concatenated, rebuilt } from "./canonical.mjs";
 
 const [dialect, count, dir] = [process.argv[2], Number(process.argv[3]), process.argv[4]];
 const fork = Number(process.argv[5] ?? -1);
 const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
-
-// Keys in the order of UTF-16 units, written one after the other.
-function concatenated(value) {
-  if (Array.isArray(value)) return `[${value.map(concatenated).join(",")}]`;
-  if (value === null || typeof value !== "object") return JSON.stringify(value);
-  const members = Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${concatenated(value[key])}`);
-  return `{${members.join(",")}}`;
-}
-
-// An object built anew in that order: the engine then puts array indices first.
-function rebuilt(value) {
-  if (Array.isArray(value)) return value.map(rebuilt);
-  if (value === null || typeof value !== "object") return value;
-  return Object.keys(value).sort().reduce((all, key) => ({ ...all, [key]: rebuilt(value[key]) }), {});
-}
 
 const pair = dialect === "agent-manager"
   ? generateKeyPairSync("rsa", { modulusLength: 2048 })

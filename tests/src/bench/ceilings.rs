@@ -15,7 +15,7 @@ use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::SlowDevice;
 use chancery_hsm::{KeyShape, KeySpec, Keyring, Registered};
 use chancery_ledger::Roll;
-use chancery_tests::rig::{Identity, World, WorldOptions, roll_options, wire};
+use chancery_tests::rig::{Identity, World, WorldOptions, cpu_of, roll_options, wire};
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -26,7 +26,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::load::{drive, own_cpu};
+use crate::load::drive;
 use crate::table::Table;
 
 /// Microseconds of one call, over half a second.
@@ -138,7 +138,7 @@ pub(crate) async fn ledger_alone(table: &mut Table, seconds: Duration) {
     }
     let folder = tempfile::tempdir_in("target").unwrap();
     let roll = roll(folder.path());
-    let (started, before, mut entries) = (Instant::now(), own_cpu(), 0u64);
+    let (started, before, mut entries) = (Instant::now(), cpu_of(std::process::id()), 0u64);
     while started.elapsed() < seconds {
         let signed =
             |number| Outcome::signed(intent("ed", entries + number), SignatureBytes::new(vec![7; 64]), None);
@@ -147,7 +147,7 @@ pub(crate) async fn ledger_alone(table: &mut Table, seconds: Duration) {
         }
         entries += 64;
     }
-    let cpu = (own_cpu() - before).as_secs_f64() * 1e6 / entries as f64;
+    let cpu = (cpu_of(std::process::id()) - before).as_secs_f64() * 1e6 / entries as f64;
     table.add("ledger CPU per outcome", cpu, "µs");
     roll.close().await;
 }
@@ -192,7 +192,7 @@ pub(crate) async fn echo(table: &mut Table, seconds: Duration) {
             });
         }
     });
-    let before = own_cpu();
+    let before = cpu_of(std::process::id());
     let tls = wire::tls(&world, Some(&world.orders));
     let body = Arc::new(|_, _| {
         "{\"kid\":\"ed\",\"digest\":\"0000000000000000000000000000000000000000000000000000000000000000\"}"
@@ -201,7 +201,7 @@ pub(crate) async fn echo(table: &mut Table, seconds: Duration) {
     let load = drive(port, tls, "/", 128, seconds, body).await;
     // The warm-up's share of CPU counts as requests too.
     let share = seconds.as_secs_f64() / (seconds.as_secs_f64() + 0.3);
-    let cpu = (own_cpu() - before).as_secs_f64() * share * 1e6 / load.requests as f64;
+    let cpu = (cpu_of(std::process::id()) - before).as_secs_f64() * share * 1e6 / load.requests as f64;
     table.add("mTLS echo, 128 callers, rate", load.rate(), "requests/s");
     table.add("echo CPU per request", cpu, "µs");
     server.abort();

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use crate::bare;
 use crate::load::{drive, drive_beside};
 use crate::service::{Bench, options, single};
-use crate::table::Table;
+use crate::table::{Table, median};
 
 /// Callers that keep every session of a device busy.
 const SATURATING: u64 = 32;
@@ -137,10 +137,6 @@ pub(crate) fn isolation(runtime: &Runtime, table: &mut Table, seconds: Duration)
         let load =
             drive_beside(world.service_port, tls, "/v1/sign", 16, seconds, single("ed"), single("yubi"));
         runtime.block_on(load).percentile(0.99)
-    };
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
     };
     let (mut working, mut stuck) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

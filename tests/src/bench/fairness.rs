@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::load::Paced;
 use crate::service::{options, single};
-use crate::table::Table;
+use crate::table::{Table, median};
 
 const NOISY: &str = "spiffe://test.example/service/noisy";
 /// What the noisy service may ask for in a second.
@@ -48,10 +48,6 @@ pub(crate) fn fairness(runtime: &Runtime, table: &mut Table, seconds: Duration) 
         above.push(p99);
         served.push(rate);
     }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
     let (at_rate, above) = (median(at_rate), median(above));
     table.add("a service beside one at its rate, p99", at_rate, "ms");
     table.add("a service beside one at ten times its rate, p99", above, "ms");

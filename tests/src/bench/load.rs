@@ -249,11 +249,3 @@ async fn call(
     connection.abort();
     seen
 }
-
-/// CPU time of this process so far.
-pub(crate) fn own_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second())
-}

@@ -2,6 +2,12 @@
 
 use std::collections::BTreeMap;
 
+/// The one in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 /// Figures by name, in the order they were measured.
 pub(crate) struct Table {
     rows: Vec<(String, f64, &'static str)>,

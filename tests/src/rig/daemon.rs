@@ -138,7 +138,8 @@ impl Daemon {
     }
 }
 
-fn cpu_of(pid: u32) -> Duration {
+/// CPU time a process used so far, user and system; proc(5).
+pub fn cpu_of(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();

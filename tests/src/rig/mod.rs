@@ -9,7 +9,7 @@ pub mod wire;
 pub mod world;
 
 pub use authority::{Authority, Identity, write_secret};
-pub use daemon::Daemon;
+pub use daemon::{Daemon, cpu_of};
 pub use kms::{KmsAccount, kms_credentials};
 pub use people::People;
 pub use world::{World, WorldOptions};

@@ -42,9 +42,7 @@ pub struct JsonError {
 impl<'t> Value<'t> {
     /// Reads one value and nothing after it.
     pub fn parse(text: &'t str) -> Result<Self, JsonError> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut reader = Reader { text, at: 0 };
-        reader.skip();
+        let mut reader = Reader::at_start(text);
         let value = reader.value(0)?;
         reader.end()?;
         Ok(value)
@@ -84,47 +82,22 @@ impl<'t> Value<'t> {
 
 /// The texts of an array's elements, in order.
 pub fn elements(text: &str) -> Result<Vec<&str>, JsonError> {
-    let mut reader = Reader { text: text.strip_prefix('\u{feff}').unwrap_or(text), at: 0 };
-    let mut elements = Vec::new();
-    reader.skip();
-    if !reader.take(b'[') {
+    let mut reader = Reader::at_start(text);
+    if reader.peek() != Some(b'[') {
         return Err(reader.wrong("not an array"));
     }
-    reader.skip();
-    let mut open = !reader.take(b']');
-    while open {
-        reader.skip();
-        elements.push(reader.slice()?);
-        reader.skip();
-        open = !reader.take(b']');
-        if open && !reader.take(b',') {
-            return Err(reader.wrong("neither , nor ]"));
-        }
-    }
+    let elements = reader.list(b']', Reader::slice)?;
     reader.end()?;
     Ok(elements)
 }
 
 /// The texts of an object's members, in order.
 pub fn members(text: &str) -> Result<Vec<(Text<'_>, &str)>, JsonError> {
-    let mut reader = Reader { text: text.strip_prefix('\u{feff}').unwrap_or(text), at: 0 };
-    let mut members = Vec::new();
-    reader.skip();
-    if !reader.take(b'{') {
+    let mut reader = Reader::at_start(text);
+    if reader.peek() != Some(b'{') {
         return Err(reader.wrong("not an object"));
     }
-    reader.skip();
-    let mut open = !reader.take(b'}');
-    while open {
-        reader.skip();
-        let name = reader.name()?;
-        members.push((name, reader.slice()?));
-        reader.skip();
-        open = !reader.take(b'}');
-        if open && !reader.take(b',') {
-            return Err(reader.wrong("neither , nor }"));
-        }
-    }
+    let members = reader.list(b'}', |reader| Ok((reader.name()?, reader.slice()?)))?;
     reader.end()?;
     Ok(members)
 }
@@ -135,6 +108,13 @@ struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
+    /// Behind a byte order mark and white space.
+    fn at_start(text: &'t str) -> Self {
+        let mut reader = Self { text: text.strip_prefix('\u{feff}').unwrap_or(text), at: 0 };
+        reader.skip();
+        reader
+    }
+
     const fn wrong(&self, what: &'static str) -> JsonError {
         JsonError { what, at: self.at }
     }
@@ -206,42 +186,34 @@ impl<'t> Reader<'t> {
     }
 
     fn array(&mut self, depth: usize) -> Result<Value<'t>, JsonError> {
-        self.at += 1;
-        let mut items = Vec::new();
-        self.skip();
-        if self.take(b']') {
-            return Ok(Value::Array(items));
-        }
-        loop {
-            self.skip();
-            items.push(self.value(depth + 1)?);
-            self.skip();
-            if self.take(b']') {
-                return Ok(Value::Array(items));
-            }
-            if !self.take(b',') {
-                return Err(self.wrong("neither , nor ]"));
-            }
-        }
+        self.list(b']', |reader| reader.value(depth + 1)).map(Value::Array)
     }
 
     fn object(&mut self, depth: usize) -> Result<Value<'t>, JsonError> {
+        self.list(b'}', |reader| Ok((reader.name()?, reader.value(depth + 1)?))).map(Value::Object)
+    }
+
+    /// From the opening bracket, which stands here, past the closing one.
+    fn list<T>(
+        &mut self,
+        close: u8,
+        mut item: impl FnMut(&mut Self) -> Result<T, JsonError>,
+    ) -> Result<Vec<T>, JsonError> {
         self.at += 1;
-        let mut members = Vec::new();
+        let mut items = Vec::new();
         self.skip();
-        if self.take(b'}') {
-            return Ok(Value::Object(members));
+        if self.take(close) {
+            return Ok(items);
         }
         loop {
             self.skip();
-            let name = self.name()?;
-            members.push((name, self.value(depth + 1)?));
+            items.push(item(self)?);
             self.skip();
-            if self.take(b'}') {
-                return Ok(Value::Object(members));
+            if self.take(close) {
+                return Ok(items);
             }
             if !self.take(b',') {
-                return Err(self.wrong("neither , nor }"));
+                return Err(self.wrong(if close == b']' { "neither , nor ]" } else { "neither , nor }" }));
             }
         }
     }
