@@ -241,8 +241,8 @@ impl Keyring {
     /// Uses the key an intent names, once. Always returns an outcome, at the latest a little after
     /// `deadline`.
     ///
-    /// `message` is what a MAC key authenticates; its SHA-256 must be the intent's digest. Without one a
-    /// MAC key authenticates the digest's bytes. Other keys take none. Dropping the future takes back
+    /// `message` is what a MAC key authenticates, or what is signed where the intent says so; its SHA-256 must be
+    /// the intent's digest. Without one a MAC key authenticates the digest's bytes. Dropping the future takes back
     /// what no device thread has begun. Principals take turns at a device, each in order of arrival.
     pub async fn seal(&self, intent: DurableIntent, message: Option<Vec<u8>>, deadline: Instant) -> Outcome {
         let intent = intent.into_intent();
@@ -305,8 +305,8 @@ impl Keyring {
         let key = self.key_of(&parts.kid, &parts.signer_kid, parts.algorithm, parts.operation)?;
         let input = input_of(intent, message)?;
         let second = match &parts.co_signer {
-            Some(second) if parts.operation == Operation::Sign => {
-                let operation = Operation::Sign;
+            Some(second) if parts.operation != Operation::Mac => {
+                let operation = parts.operation;
                 let key = self.key_of(&second.kid, &second.signer_kid, second.algorithm, operation)?;
                 Some((key, input.duplicate()))
             }
@@ -332,7 +332,7 @@ impl Keyring {
         if shelf.ledger.as_ref().is_some_and(|ledger| ledger.info.kid == key.info.kid) {
             return Err(SignerError::LedgerKey);
         }
-        if key.info.algorithm != algorithm || key.info.operation() != operation {
+        if key.info.algorithm != algorithm || !operation.is_by(algorithm) {
             return Err(SignerError::WrongInput);
         }
         Ok(Arc::clone(key))
@@ -548,8 +548,8 @@ fn input_of(intent: &Intent, message: Option<Vec<u8>>) -> Result<OwnedInput, Sig
     let parts = intent.parts();
     match (parts.operation, message) {
         (Operation::Sign | Operation::Mac, None) => Ok(OwnedInput::Digest(parts.digest)),
-        (Operation::Sign, Some(_)) => Err(SignerError::WrongInput),
-        (Operation::Mac, Some(message)) => {
+        (Operation::Sign, Some(_)) | (Operation::SignMessage, None) => Err(SignerError::WrongInput),
+        (Operation::SignMessage | Operation::Mac, Some(message)) => {
             // What the ledger recorded must be what the key is applied to.
             let recorded = Hash::of(&[&message]).0.as_slice() == parts.digest.as_bytes();
             recorded.then(|| OwnedInput::Message(message.into())).ok_or(SignerError::WrongInput)

@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use chancery_format::canonical::CanonicalJson;
-use chancery_format::entry::{AnchoredParts, IntentParts, Operation, PolicyRef, ReplayKey, digest_anchored};
+use chancery_format::entry::{
+    AnchoredParts, Asked, IntentParts, Operation, PolicyRef, ReplayKey, digest_anchored,
+};
 use chancery_format::governance::Scope;
 use chancery_format::names::Purpose;
 use chancery_format::{Digest, EventDraft, Hash, Intent, Kid, PrincipalName, RequestId, StreamName};
@@ -29,6 +31,7 @@ pub use self::refusal::Refusal;
 use crate::admission::policy::{Grants, Policy};
 use crate::chancery::KeyEntry;
 use crate::config::Intents;
+use crate::dialects::Dialect;
 
 /// What a call needs before its body is worth reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +190,19 @@ fn named(grants: &Grants) -> (String, Hash) {
     (grants.rule().to_owned(), grants.policy())
 }
 
+/// Whether the principal may speak this language, and, if it is known, use this key by it. A key that is meant for some
+/// languages signs nothing by another, so that no message of one can be taken for one of the other.
+pub fn check_dialect(grants: &Grants, dialect: Dialect, key: Option<&KeyEntry>) -> Result<(), Refusal> {
+    let (rule, policy) = named(grants);
+    if !grants.speaks(dialect) {
+        return Err(Refusal::DialectNotGranted { dialect, rule, policy });
+    }
+    match key.filter(|key| !key.dialects.is_empty() && !key.dialects.contains(&dialect)) {
+        Some(key) => Err(Refusal::DialectNotGranted { dialect, rule: format!("key {}", key.kid), policy }),
+        None => Ok(()),
+    }
+}
+
 /// Whether the principal may write and read `stream`.
 pub fn check_stream(grants: &Grants, stream: &str) -> Result<(), Refusal> {
     if grants.allows_stream(stream) {
@@ -238,6 +254,8 @@ pub struct KeyUseRequest {
     pub request_id: RequestId,
     /// Set if the caller sent an `Idempotency-Key`.
     pub replay: Option<ReplayKey>,
+    /// How it was asked for, if not by the native API.
+    pub asked: Option<Asked>,
 }
 
 impl<'a> Permit<'a> {
@@ -274,7 +292,9 @@ impl<'a> Permit<'a> {
         operation: Operation,
         policy: PolicyRef,
     ) -> Result<Self, Refusal> {
-        if key.algorithm.is_mac() != (operation == Operation::Mac) {
+        let second = key.co_signer.as_ref();
+        if !operation.is_by(key.algorithm) || second.is_some_and(|second| !operation.is_by(second.algorithm))
+        {
             let (kid, algorithm) = (key.kid.clone(), key.algorithm);
             return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation });
         }
@@ -348,6 +368,7 @@ impl<'a> Permit<'a> {
             signer_kid: self.key.signer_kid.clone(),
             algorithm: self.key.algorithm,
             co_signer: self.key.co_signer.clone(),
+            asked: request.asked,
             operation: self.operation,
             digest: request.digest,
             principal: self.grants.principal().clone(),
@@ -382,6 +403,8 @@ mod tests {
             rate: Rate { per_second: 1, burst: 2 },
             groups: Vec::new(),
             daily_quota: None,
+            dialects: crate::dialects::Dialect::ALL.to_vec(),
+            default_kid: None,
         };
         Admission::new(Policy::compile(&[grant], None).unwrap())
     }
@@ -400,6 +423,8 @@ mod tests {
             public_key_pem: None,
             co_signer: None,
             anchored: false,
+            dialects: Vec::new(),
+            aliases: Vec::new(),
         })
     }
 

@@ -12,6 +12,9 @@
 //! 3. *Common name*: only against a principal whose `common_name` says so.
 //!
 //! All comparisons are of bytes: no case folding, no trailing dot, no wildcard on either side.
+//!
+//! Where there is no certificate at all, a bearer token that the operator wrote down (as its hash) stands for one
+//! principal. A certificate that was shown always decides, whatever tokens come with it.
 
 mod certificate;
 mod directory;
@@ -21,10 +24,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chancery_format::{Hash, PrincipalName};
+use hyper::header::{AUTHORIZATION, HeaderMap};
 
 pub use certificate::ClientCertificate;
 pub use directory::{Directory, NameShape, is_spiffe_id};
 pub use session::{Authenticator, Session};
+
+/// Characters of a bearer token: fewer can be guessed, more are none of ours.
+const TOKEN_CHARS_MIN: usize = 32;
+const TOKEN_CHARS_MAX: usize = 512;
 
 /// Who is at the other end of a connection, as of this request.
 #[derive(Debug, Clone)]
@@ -44,12 +52,40 @@ impl Peer {
         self.identity.as_ref().map_err(|error| *error)
     }
 
+    /// The same peer, or, if it showed no certificate, the principal its bearer token stands for.
+    #[must_use]
+    pub fn or_bearer(self, authenticator: &Authenticator, headers: &HeaderMap) -> Self {
+        if !matches!(self.identity, Err(IdentityError::NoCertificate)) {
+            return self;
+        }
+        let Some(token) = bearer_token(headers) else { return self };
+        let identity = authenticator.resolve_token(token).map(Arc::new);
+        Self { identity, ..self }
+    }
+
     pub(crate) const fn new(remote: SocketAddr, identity: Result<Arc<Principal>, IdentityError>) -> Self {
         Self { remote, identity }
     }
 }
 
-/// A configured principal that showed a certificate. Made only by [`Directory::resolve`].
+/// The token of a request, wherever clients put theirs: `Authorization: Bearer`, `X-Vault-Token` or `x-illuvrse-token`.
+/// `None` for none, for several, and for one that cannot be a token.
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let authorization = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let named = ["x-vault-token", "x-illuvrse-token"].into_iter();
+    let named = named.flat_map(|name| headers.get_all(name)).filter_map(|value| value.to_str().ok());
+    let mut tokens = authorization.chain(named);
+    match (tokens.next(), tokens.next()) {
+        (Some(token), None) if (TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) => Some(token),
+        _ => None,
+    }
+}
+
+/// A configured principal that showed a certificate, or a token. Made only by [`Directory::resolve`] and
+/// [`Directory::resolve_token`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     name: PrincipalName,
@@ -63,7 +99,7 @@ impl Principal {
         &self.name
     }
 
-    /// SHA-256 of the certificate's DER.
+    /// SHA-256 of the certificate's DER, or of the token.
     pub const fn certificate(&self) -> &Hash {
         &self.certificate
     }
@@ -90,6 +126,8 @@ pub enum IdentitySource {
     DnsSan,
     /// The subject's common name, for a principal configured with `common_name`.
     CommonName,
+    /// No certificate: a bearer token.
+    BearerToken,
 }
 
 impl IdentitySource {
@@ -99,6 +137,7 @@ impl IdentitySource {
             Self::UriSan => "uri-san",
             Self::DnsSan => "dns-san",
             Self::CommonName => "common-name",
+            Self::BearerToken => "bearer-token",
         }
     }
 }
@@ -134,6 +173,9 @@ pub enum IdentityError {
     /// DNS names of two principals in one certificate.
     #[error("the client certificate names more than one principal")]
     ManyPrincipals,
+    /// No certificate, and a bearer token that stands for nobody.
+    #[error("there is no client certificate, and the bearer token stands for nobody")]
+    UnknownToken,
     /// Names that can be read, but none of a configured principal.
     #[error("the client certificate names no configured principal")]
     Unknown,
@@ -152,6 +194,7 @@ impl IdentityError {
             Self::Wildcard => "wildcard",
             Self::ManyCommonNames => "many-common-names",
             Self::ManyPrincipals => "many-principals",
+            Self::UnknownToken => "unknown-token",
             Self::Unknown => "unknown",
         }
     }

@@ -34,6 +34,7 @@ use crate::admission::allowance::Allowances;
 use crate::admission::authority::Authority;
 use crate::admission::policy::Policy;
 use crate::config::{BackendKind, Intents, KeyConfig};
+use crate::dialects::{Dialect, Names};
 use crate::governance::Governance;
 use crate::halts::Halts;
 use crate::limits::Limits;
@@ -68,6 +69,10 @@ pub struct KeyEntry {
     pub co_signer: Option<CoSigner>,
     /// Whether digests may be anchored in its name.
     pub anchored: bool,
+    /// The languages it may be used by; empty: all.
+    pub dialects: Vec<Dialect>,
+    /// What else dialects call it.
+    pub aliases: Vec<String>,
 }
 
 /// How many key uses of one batch run at once, and where.
@@ -121,6 +126,8 @@ impl KeyEntry {
                 algorithm: second.algorithm,
             }),
             anchored: config.anchored,
+            dialects: config.dialects.clone(),
+            aliases: config.aliases.clone(),
         }
     }
 }
@@ -212,6 +219,8 @@ pub struct Chancery {
     pub metrics: Arc<Metrics>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
+    /// What dialects call the keys.
+    pub(crate) names: Names,
     keys: ArcSwap<BTreeMap<Kid, Arc<KeyEntry>>>,
     slots: Arc<Semaphore>,
     started: Instant,
@@ -219,9 +228,9 @@ pub struct Chancery {
     request_ids: AtomicU64,
 }
 
-/// A place among the requests under way; given back when dropped.
-#[derive(Debug)]
-pub struct Slot(#[expect(dead_code, reason = "held for its Drop")] OwnedSemaphorePermit);
+/// A place among the requests under way; given back when its last copy is dropped.
+#[derive(Debug, Clone)]
+pub struct Slot(#[expect(dead_code, reason = "held for its Drop")] Arc<OwnedSemaphorePermit>);
 
 impl Chancery {
     /// The service, open for requests.
@@ -243,6 +252,7 @@ impl Chancery {
             registry: ArcSwap::from_pointee(parts.registry),
             metrics: parts.metrics,
             clock: parts.clock,
+            names: Names::of(parts.keys.iter()),
             keys: ArcSwap::from_pointee(
                 parts.keys.into_iter().map(|key| (key.kid.clone(), Arc::new(key))).collect(),
             ),
@@ -277,7 +287,7 @@ impl Chancery {
 
     /// A place among the requests under way; `None` if all are taken.
     pub fn slot(&self) -> Option<Slot> {
-        Arc::clone(&self.slots).try_acquire_owned().ok().map(Slot)
+        Arc::clone(&self.slots).try_acquire_owned().ok().map(|permit| Slot(Arc::new(permit)))
     }
 
     /// Waits until no request is under way; `false` if some still is after `at_most`. For the drain,

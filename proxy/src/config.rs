@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chancery_format::names::Purpose;
-use chancery_format::{Kid, Origin, Rung, SignatureAlgorithm};
+use chancery_format::{Hash, Kid, Origin, Rung, SignatureAlgorithm};
 use chancery_identity::ProviderConfig;
 use chancery_pkcs11::TokenSelector;
 use chancery_yubihsm::{Connector, ForceAudit};
@@ -34,6 +34,7 @@ pub use reader::{Mistake, Mistakes};
 
 use crate::admission::allowance::KeyLimit;
 use crate::admission::policy::Grant;
+use crate::dialects::Dialect;
 use crate::limits::Limits;
 
 /// A whole configuration without mistakes.
@@ -91,6 +92,8 @@ pub struct ServiceListener {
     pub client_ca_file: PathBuf,
     /// Revocation lists, PEM, one for each of those authorities; no file, no revocation.
     pub crl_file: Option<PathBuf>,
+    /// Whether production may start with bearer tokens configured; default no.
+    pub allow_bearer_tokens_in_production: bool,
 }
 
 /// `[ledger]`
@@ -292,10 +295,15 @@ pub struct KeyConfig {
     pub anchored: bool,
     /// Who asked for it to be registered; recorded when it is.
     pub requested_by: Option<String>,
+    /// The dialects it may be used by; empty: all.
+    pub dialects: Vec<Dialect>,
+    /// What else clients of dialects call it: a signer id, an alias, an ARN.
+    pub aliases: Vec<String>,
 }
 
 /// `[[principals]]`: fields `name`, `kids`, `operations`, `streams`, `read_payloads`, `rate_per_second`
-/// (1 to 1,000,000, default 1,000), `burst` (default one second's worth), `daily_quota` and `common_name`.
+/// (1 to 1,000,000, default 1,000), `burst` (default one second's worth), `daily_quota`, `dialects` (default
+/// `native`), `default_kid`, `common_name` and `token_sha256`.
 #[derive(Debug, Clone)]
 pub struct PrincipalConfig {
     /// Whom it is for, which must be a SPIFFE id, another URI or a DNS name unless `common_name` is set,
@@ -303,6 +311,8 @@ pub struct PrincipalConfig {
     pub grant: Grant,
     /// Also accept certificates with exactly this common name and no URI name.
     pub common_name: Option<String>,
+    /// SHA-256 of each bearer token that stands for it where there is no certificate; two while one is replaced.
+    pub token_sha256: Vec<Hash>,
 }
 
 /// How much is logged.

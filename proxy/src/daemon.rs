@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{Admin, AdminHandler};
 use crate::archiving::Archiving;
+use crate::authenticate::Authenticator;
 use crate::chancery::Chancery;
 use crate::checkpointer::Checkpointer;
 use crate::config::{Config, Variables};
@@ -99,7 +100,7 @@ struct Daemon {
 
 /// Hands requests to the routes.
 #[derive(Clone)]
-struct Service(Arc<Chancery>);
+struct Service(Arc<Chancery>, Arc<Authenticator>);
 
 impl listener::Handler for Service {
     async fn handle(
@@ -107,6 +108,7 @@ impl listener::Handler for Service {
         peer: crate::authenticate::Peer,
         request: hyper::Request<hyper::body::Incoming>,
     ) -> hyper::Response<http_body_util::Full<bytes::Bytes>> {
+        let peer = peer.or_bearer(&self.1, request.headers());
         crate::routes::handle(Arc::clone(&self.0), peer, request).await
     }
 }
@@ -143,7 +145,7 @@ impl Daemon {
         let service = Listener::bind(
             config.service.address,
             Arc::clone(&assembled.authenticator),
-            Service(Arc::clone(chancery)),
+            Service(Arc::clone(chancery), Arc::clone(&assembled.authenticator)),
             config.limits.clone(),
             Arc::clone(&chancery.metrics),
         );

@@ -45,8 +45,21 @@ pub fn reasons(config: &Config, variables: &Variables, facts: &Facts) -> Vec<Str
         reasons.extend(secrets(facts));
         reasons.extend(exposure(config));
         reasons.extend(people(config));
+        reasons.extend(tokens(config));
     }
     reasons
+}
+
+/// Whoever reads a bearer token has it, so production wants to be told that this is meant.
+fn tokens(config: &Config) -> Option<String> {
+    let some = config.principals.iter().find(|principal| !principal.token_sha256.is_empty())?;
+    (!config.service.allow_bearer_tokens_in_production).then(|| {
+        format!(
+            "principal {:?} may come with a bearer token: give it a certificate (`chancery agent` adds one), or set \
+             listeners.service.allow_bearer_tokens_in_production",
+            some.grant.principal
+        )
+    })
 }
 
 fn mtls(variables: &Variables) -> Vec<String> {

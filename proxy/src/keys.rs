@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use chancery_format::Kid;
 use chancery_format::entry::{CheckingParts, Operation, PolicyRef, mac_checking};
 use chancery_format::registry::{KeyState, SignerRecord};
+use chancery_format::{Digest, HashAlgorithm, Kid};
 use chancery_hsm::MacMessage;
 use chancery_policy::{Act, What};
 use serde_json::{Map, Value};
@@ -111,24 +111,37 @@ pub async fn mac_verify(
     body: &[u8],
 ) -> Result<Reply, Problem> {
     let request = MacRequest::read_verify(body)?;
-    let key = check_key(&caller.grants, &request.kid, chancery.key(&request.kid))?;
+    let (kid, mac) = (request.kid, request.mac.unwrap_or_default());
+    let valid = mac_holds(chancery, caller, &kid, request.message, mac).await?;
+    let signer_kid = chancery.key(&kid).map_or_else(|| kid.clone(), |key| key.signer_kid.clone());
+    Ok(Reply::json(format!(r#"{{"valid":{valid},"kid":"{kid}","signer_kid":"{signer_kid}"}}"#)))
+}
+
+/// Whether a MAC is the key's over the message, for this caller.
+pub(crate) async fn mac_holds(
+    chancery: &Arc<Chancery>,
+    caller: &Caller<'_>,
+    kid: &Kid,
+    message: Vec<u8>,
+    mac: Vec<u8>,
+) -> Result<bool, Problem> {
+    let key = check_key(&caller.grants, kid, chancery.key(kid))?;
     if !key.algorithm.is_mac() {
-        let (kid, algorithm) = (request.kid, key.algorithm);
+        let (kid, algorithm) = (kid.clone(), key.algorithm);
         return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Mac }.into());
     }
     may_with_key(chancery, caller, Act::Mac, &key.kid, key.algorithm)?;
     let _ = caller.kid.set(key.kid.clone());
     let principal = caller.grants.principal();
     chancery.keyring.available_to(principal, &key.kid)?;
-    let mac = request.mac.unwrap_or_default();
-    let message = MacMessage::Message(request.message);
+    let digest = Digest::of(HashAlgorithm::Sha256, &message);
     if key.intents == Intents::Always && matches!(key.lanes, Lanes::Sessions(_)) {
         // Its device records every use, so the ledger does first.
         let checking = mac_checking(CheckingParts {
             kid: key.kid.clone(),
             signer_kid: key.signer_kid.clone(),
             algorithm: key.algorithm,
-            digest: request.digest,
+            digest,
             principal: principal.clone(),
             request_id: caller.request_id.clone(),
             stream: caller.grants.own_stream().clone(),
@@ -137,8 +150,8 @@ pub async fn mac_verify(
         chancery.roll.enrol_event(checking, None).await?;
     }
     let deadline = Instant::now() + chancery.limits.sign_timeout;
-    let valid = chancery.keyring.mac_verify_for(principal, &key.kid, message, &mac, deadline).await?;
-    Ok(Reply::json(format!(r#"{{"valid":{valid},"kid":"{}","signer_kid":"{}"}}"#, key.kid, key.signer_kid)))
+    let message = MacMessage::Message(message);
+    Ok(chancery.keyring.mac_verify_for(principal, &key.kid, message, &mac, deadline).await?)
 }
 
 fn find(chancery: &Chancery, kid: &str) -> Result<Arc<KeyEntry>, Problem> {

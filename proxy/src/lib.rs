@@ -13,6 +13,7 @@
 //! | `authenticate.rs` | the verified certificate becomes a [`authenticate::Principal`] |
 //! | `routes.rs`, `request.rs`, `reading.rs`, `keys.rs` | bounded read, strict parse, dispatch |
 //! | `admission.rs`, `admission/` | kill switch, rate limit, grants: a permit or a refusal |
+//! | `dialects.rs`, `dialects/` | the languages services speak already |
 //! | `signing.rs`, `events.rs` | the plot: enrol, seal, enrol, release |
 //! | `response.rs`, `problem.rs`, `refusals.rs` | replies, and the one place that knows status codes |
 //!
@@ -37,6 +38,7 @@ pub mod chancery;
 pub mod checkpointer;
 pub mod config;
 pub mod daemon;
+pub mod dialects;
 pub mod events;
 pub mod governance;
 pub mod guards;

@@ -90,6 +90,7 @@ limits! {
         idle_timeout / "idle_timeout_ms" = 60000, 100..=3600000, "A connection without a request under way is closed after this.";
         connection_age_max / "connection_age_max_ms" = 3600000, 1000..=86400000, "A connection is asked to go away after this, so that certificates are shown again.";
         sign_timeout / "sign_timeout_ms" = 10000, 50..=120000, "From admission to the device's answer.";
+        dialect_patience / "dialect_patience_ms" = 2500, 50..=60000, "How long a call of a foreign dialect is tried again while what stands against it may pass: its clients wait 3 s and then use a key of their own.";
         release_timeout / "release_timeout_ms" = 30000, 50..=300000, "How long a reply waits for its release rung (checkpointed, archived).";
         drain_timeout / "drain_timeout_ms" = 30000, 100..=600000, "On SIGTERM: how long requests under way may take to finish.";
         archive_flush_timeout / "archive_flush_timeout_ms" = 10000, 0..=600000, "On SIGTERM: how long the last epoch may take to reach the archive.";

@@ -180,9 +180,10 @@ impl From<RequestError> for Problem {
 
 impl From<IdentityError> for Problem {
     fn from(error: IdentityError) -> Self {
-        let code = match error.wants_certificate() {
-            true => Code::ClientCertificateRequired,
-            false => Code::UnknownPrincipal,
+        let code = match error {
+            IdentityError::UnknownToken => Code::BearerTokenRefused,
+            error if error.wants_certificate() => Code::ClientCertificateRequired,
+            _ => Code::UnknownPrincipal,
         };
         Self::new(code, error.to_string())
     }
@@ -209,6 +210,7 @@ impl From<Refusal> for Problem {
             Refusal::OperationNotGranted { .. } => Code::OperationNotGranted,
             Refusal::UnknownKid { .. } => Code::UnknownKid,
             Refusal::KidNotGranted { .. } => Code::KidNotGranted,
+            Refusal::DialectNotGranted { .. } => Code::DialectNotGranted,
             Refusal::StreamNotGranted { .. } => Code::StreamNotGranted,
             Refusal::PayloadNotGranted { .. } => Code::PayloadNotGranted,
             Refusal::NotAnchored { .. } => Code::UnsupportedMode,

@@ -17,7 +17,7 @@ use chancery_format::names::Purpose;
 use chancery_format::{Digest, Hash, Kid};
 use serde_json::value::RawValue;
 
-pub use self::body::{idempotency_key, item_key, read_json, request_id};
+pub use self::body::{idempotency_key, item_key, peer_uid, read_any, read_json, request_id};
 pub use self::event::{EVENT_FIELDS, EventRequest};
 pub use self::mac::{MAC_FIELDS, MAC_VERIFY_FIELDS, MacRequest};
 use crate::strict_json::{Fields, JsonError, Place};

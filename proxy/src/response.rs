@@ -57,6 +57,8 @@ pub struct Reply {
     pub media_type: &'static str,
     /// `Cache-Control`.
     pub caching: Caching,
+    /// Header fields of its own.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
 }
@@ -64,7 +66,7 @@ pub struct Reply {
 impl Reply {
     /// 200 with JSON that is not kept.
     pub fn json(body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, media_type: JSON, caching: Caching::Never, body: body.into() }
+        Self::other(JSON, Caching::Never, body)
     }
 
     /// 201 with JSON.
@@ -72,9 +74,17 @@ impl Reply {
         Self { status: StatusCode::CREATED, ..Self::json(body) }
     }
 
+    /// With the header fields that go with a refusal: when to try again, and how.
+    #[must_use]
+    pub fn with_retry(mut self, problem: &crate::problem::Problem) -> Self {
+        self.headers.extend(problem.retry_after_s().map(|seconds| ("retry-after", seconds.to_string())));
+        self.headers.extend(problem.allow().map(|methods| ("allow", methods.to_owned())));
+        self
+    }
+
     /// 200 with another media type.
     pub fn other(media_type: &'static str, caching: Caching, body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, media_type, caching, body: body.into() }
+        Self { status: StatusCode::OK, media_type, caching, headers: Vec::new(), body: body.into() }
     }
 }
 

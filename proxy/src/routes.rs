@@ -24,19 +24,21 @@ use hyper::header::{
 use hyper::http::request;
 use hyper::{Method, Request, Response};
 
+use crate::admission::check_dialect;
 use crate::admission::policy::Grants;
 use crate::authenticate::Peer;
 use crate::chancery::{Chancery, Slot};
+use crate::dialects::{self, Dialect};
 use crate::problem::{Code, MEDIA_TYPE, Problem};
 use crate::reading::ReceiptForm;
-use crate::request::{idempotency_key, read_json, request_id};
+use crate::request::{idempotency_key, peer_uid, read_json, request_id};
 use crate::response::{Caching, JSON, Reply};
 use crate::routes::table::{Access, Call, Route, Takes};
 use crate::telemetry::RequestLine;
 use crate::{events, keys, openapi, reading, signing};
 
 /// An admitted caller and what its request brought along.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Caller<'r> {
     /// What it was granted.
     pub grants: Arc<Grants>,
@@ -52,6 +54,10 @@ pub struct Caller<'r> {
     pub simulate: bool,
     /// The key it asked for and was granted, for the log line.
     pub kid: &'r OnceLock<Kid>,
+    /// The language it speaks.
+    pub dialect: Dialect,
+    /// The local user behind an agent, as the agent says.
+    pub peer_uid: Option<u32>,
 }
 
 /// Label of requests that found no route.
@@ -67,17 +73,32 @@ where
     let (parts, body) = request.into_parts();
     let request_id = request_id(&parts.headers).unwrap_or_else(|| chancery.new_request_id());
     let kid = OnceLock::new();
-    let found = table::find(parts.uri.path());
-    let answer = match &found {
-        Some((route, parameter)) => {
-            let asked = Asked { route, parameter, parts: &parts, request_id: &request_id, kid: &kid };
-            serve(&chancery, &peer, &asked, body).await
+    let head = parts.method == Method::HEAD;
+    let (answer, route, response) = match dialects::find(&parts.method, parts.uri.path(), &parts.headers) {
+        Some(found) => {
+            let asked = (&parts, &request_id, &kid);
+            let answer = dialects::answer(&chancery, &peer, &found, asked, body).await;
+            let told =
+                answer.as_ref().map_or_else(|problem| found.refusal(problem, &request_id), Reply::clone);
+            let response = write(&Ok(told), &request_id, head);
+            (answer, found.call.name(), response)
         }
-        None => Err(Problem::plain(Code::NotFound)),
+        None => {
+            let found = table::find(parts.uri.path());
+            let answer = match &found {
+                Some((route, parameter)) => {
+                    let asked = Asked { route, parameter, parts: &parts, request_id: &request_id, kid: &kid };
+                    serve(&chancery, &peer, &asked, body).await
+                }
+                None => Err(Problem::plain(Code::NotFound)),
+            };
+            let response = write(&answer, &request_id, head);
+            (answer, found.map_or(NO_ROUTE, |(route, _)| route.name), response)
+        }
     };
-    let route = found.map_or(NO_ROUTE, |(route, _)| route.name);
-    let response = write(&answer, &request_id, parts.method == Method::HEAD);
-    conclude(&chancery, &peer, &answer, &Told { request_id: &request_id, route, kid: kid.get(), started });
+    let status = response.status().as_u16();
+    let told = Told { request_id: &request_id, route, status, kid: kid.get(), started };
+    conclude(&chancery, &peer, &answer, &told);
     response
 }
 
@@ -110,7 +131,12 @@ where
         source: peer.remote().ip(),
         simulate: route.takes != Takes::Nothing && simulates(parts.uri.query())?,
         kid: asked.kid,
+        dialect: Dialect::Native,
+        peer_uid: peer_uid(&parts.headers)?,
     };
+    if matches!(route.access, Access::Granted(needs) if needs.uses_key || needs.writes) {
+        check_dialect(&caller.grants, Dialect::Native, None)?;
+    }
     let bytes_max = match route.takes {
         Takes::Nothing => return read(chancery, caller, asked).await,
         Takes::One => chancery.limits.body_bytes_max,
@@ -231,6 +257,11 @@ pub(crate) fn write(
     if let Ok(id) = HeaderValue::from_str(request_id.as_str()) {
         headers.insert("x-request-id", id);
     }
+    for (name, value) in answer.iter().flat_map(|reply| &reply.headers) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(*name, value);
+        }
+    }
     if let Err(problem) = answer {
         if let Some(seconds) = problem.retry_after_s() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -246,19 +277,17 @@ pub(crate) fn write(
 struct Told<'r> {
     request_id: &'r RequestId,
     route: &'static str,
+    status: u16,
     kid: Option<&'r Kid>,
     started: Instant,
 }
 
 /// The one place where a request is counted, its refusal noted and its line written.
 fn conclude(chancery: &Chancery, peer: &Peer, answer: &Result<Reply, Problem>, told: &Told<'_>) {
-    let Told { request_id, route, kid, started } = told;
+    let Told { request_id, route, status, kid, started } = told;
+    let status = *status;
     let request_id = request_id.as_str();
     let principal = peer.principal().ok().map(|principal| principal.name());
-    let status = match answer {
-        Ok(reply) => reply.status.as_u16(),
-        Err(problem) => problem.status().as_u16(),
-    };
     if let Err(problem) = answer {
         chancery.note_refusal(problem, principal);
         if let Some(cause) = problem.cause() {

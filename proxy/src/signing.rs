@@ -9,6 +9,7 @@
 mod anchored;
 mod batch;
 mod calls;
+mod dialect;
 pub mod pending;
 mod policy;
 
@@ -22,7 +23,9 @@ use chancery_format::{DurableIntent, Intent, Outcome, OutcomeResult, Rung, Signa
 use chancery_ledger::{Enrolled, RollError};
 
 pub use self::batch::sign_batch;
+pub(crate) use self::calls::not_halted;
 pub use self::calls::{mac, sign};
+pub(crate) use self::dialect::{Content, Made, Wanted, make, passes};
 pub(crate) use self::policy::{may, may_with_key};
 use crate::admission::allowance::Taken;
 use crate::admission::{KeyUseRequest, Permit};
@@ -36,11 +39,13 @@ use crate::{reading, response};
 #[derive(Debug)]
 struct KeyUse {
     intent: Intent,
-    /// What a MAC is over; `None` for signatures.
+    /// What a MAC, or a signature over a message, is over; `None` for signatures over digests.
     message: Option<Vec<u8>>,
     intents: Intents,
     /// What it took of the limits; given back if no key is used.
     taken: Taken,
+    /// When nobody waits for it any more, if that is before `sign_timeout`.
+    until: Option<Instant>,
 }
 
 /// Why a key use has no outcome.
@@ -57,7 +62,8 @@ pub enum SigningError {
 /// The plot.
 async fn key_use(chancery: &Chancery, request: KeyUse) -> Result<Committed<OutcomeKind>, RollError> {
     let started = Instant::now();
-    let deadline = started + chancery.limits.sign_timeout;
+    let latest = started + chancery.limits.sign_timeout;
+    let deadline = request.until.map_or(latest, |until| until.min(latest));
     let intent = match announce(chancery, request.intent, request.intents).await {
         Ok(Enrolled::New(intent)) => intent,
         // Same Idempotency-Key, same request: the outcome it had, or will have had, is the answer.
@@ -101,7 +107,7 @@ pub async fn once(
     permit.takes(&request.digest)?;
     let intents = permit.intents();
     let taken = chancery.allowances.count(&permit, chancery.now());
-    let use_once = KeyUse { intent: permit.into_intent(request), message: None, intents, taken };
+    let use_once = KeyUse { intent: permit.into_intent(request), message: None, intents, taken, until: None };
     let outcome = key_use(chancery, use_once).await.map_err(SigningError::from)?;
     match response::release(&outcome) {
         Some(response::Released::Issued(_)) => Ok(outcome),

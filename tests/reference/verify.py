@@ -13,6 +13,7 @@ ACT = re.compile(r"(governance|kill_switch|signer\.rotation)\..*|signer\.(testin
 OWN = re.compile(r"(signing|signer|ledger|kill_switch|governance)\..*|registry\.published|request\.refused|policy\.(loaded|verdict)")
 TILE = re.compile(r"tile/(entries|[0-7])/((?:x\d{3}/)*\d{3})(?:\.p/([1-9]\d{0,2}))?")
 WRONG = (UnsupportedAlgorithm, ValueError, KeyError, TypeError, AttributeError, InvalidSignature, RecursionError)
+MESSAGES = ("ed25519", "ml-dsa-44", "ml-dsa-65")  # those that hash nothing beforehand
 HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 sha256 = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
 pem_key = lambda pem: serialization.load_pem_public_key(pem.encode())
@@ -169,8 +170,9 @@ class Verifier:
             need(payload["algorithm"] == algorithm and (mac or HASHES.keys() & {algorithm[-6:]} <= {hashed}), "algorithm")
             digest, signature = bytes.fromhex(payload["digest"]), b64(payload["signature"])
             need(payload["digest"] == digest.hex() and len(digest) == HASHES[hashed].digest_size, "digest")
-            need(payload["operation"] == ("mac" if mac else "sign"), "use")
-            mac or check(signer, digest, signature)
+            message = not mac and payload["operation"] == "sign-message" and algorithm in MESSAGES  # not on the ledger
+            need(payload["operation"] == ("mac" if mac else "sign") or message, "use")
+            mac or message or check(signer, digest, signature)
     def registries(self):
         found = [int(name[9:17]) for name in self.found if re.fullmatch(r"registry/\d{8}\.json(\.sig)?", name)]
         for version in sorted({*found, *self.published}):

@@ -19,6 +19,8 @@ use clap::{Args, Parser, Subcommand};
 
 /// Largest checkpoint or proof read from the command line.
 const NOTE_BYTES_MAX: usize = 1024 * 1024;
+/// Largest message read: what dialects take is smaller.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 valid · 1 checked and found bad · 2 usage or configuration · 3 evidence missing or unreadable.
@@ -43,8 +45,10 @@ Examples:
 const RECEIPT_HELP: &str = "\
 Checks one receipt offline: checkpoint signature, inclusion proof, event hash, and the signature inside.
 
-Example:
-  chancery-verify receipt receipt.json --signers signers.json";
+Examples:
+  chancery-verify receipt receipt.json --signers signers.json
+  A signature over a message itself (AWS KMS RAW, Vault, kernel manifests, with Ed25519 or ML-DSA):
+    chancery-verify receipt receipt.json --message manifest.txt --signers signers.json";
 
 const CONSISTENCY_HELP: &str = "\
 Checks that NEW continues OLD: same ledger, nothing below OLD's size changed. The proof is derived from an
@@ -145,6 +149,9 @@ enum Command {
     Receipt {
         /// The receipt, JSON
         file: PathBuf,
+        /// What was signed: it must be the message whose digest the receipt holds
+        #[arg(long, value_name = "FILE")]
+        message: Option<PathBuf>,
         #[command(flatten)]
         common: Common,
     },
@@ -233,9 +240,10 @@ fn run(command: Command) -> Result<Report, Stop> {
                 Err(error) => Err(Stop::Unreadable(Finding::new(Kind::UnreadableFile, error.to_string()))),
             }
         }
-        Command::Receipt { file, common } => {
+        Command::Receipt { file, message, common } => {
             let trust = trust(&common)?;
-            Ok(receipt::verify(&read(&file, RECEIPT_BYTES_MAX)?, &trust))
+            let message = message.map(|path| read(&path, MESSAGE_BYTES_MAX)).transpose()?;
+            Ok(receipt::verify(&read(&file, RECEIPT_BYTES_MAX)?, message.as_deref(), &trust))
         }
         Command::Consistency { old, new, common, archive, proof } => {
             let trust = trust(&common)?;

@@ -5,6 +5,8 @@
     reason = "serde_json's objects insert what is assigned to a missing member"
 )]
 
+use chancery_format::committed::IssuedPayload;
+use chancery_format::entry::Operation;
 use chancery_format::receipt::ReceiptError;
 use chancery_format::{AuditEvent, Receipt};
 use serde_json::{Value, json};
@@ -14,10 +16,11 @@ use crate::ledger::verify_head;
 use crate::report::{Report, head_json};
 use crate::trust::Trust;
 
-/// Verifies a receipt's JSON form.
-pub fn verify(json: &[u8], trust: &Trust) -> Report {
+/// Verifies a receipt's JSON form. `message` is what was signed, if it is at hand: a signature over a message itself
+/// can be verified with it alone.
+pub fn verify(json: &[u8], message: Option<&[u8]>, trust: &Trust) -> Report {
     let mut findings = Findings::default();
-    let (checked, text) = match check(json, trust) {
+    let (checked, text) = match check(json, message, trust) {
         Ok(told) => told,
         Err(finding) => {
             findings.push(finding);
@@ -27,10 +30,11 @@ pub fn verify(json: &[u8], trust: &Trust) -> Report {
     Report::of(findings, checked, text)
 }
 
-fn check(json: &[u8], trust: &Trust) -> Result<(Value, String), Finding> {
+fn check(json: &[u8], message: Option<&[u8]>, trust: &Trust) -> Result<(Value, String), Finding> {
     let receipt = Receipt::parse(json).map_err(|error| finding(None, &error))?;
     let index = receipt.index().0;
-    let verified = receipt.verify(trust.registry()).map_err(|error| finding(Some(index), &error))?;
+    let verified =
+        receipt.verify_with(trust.registry(), message).map_err(|error| finding(Some(index), &error))?;
     let signed = verify_head(trust, verified.checkpoint.note().as_bytes())?;
     check_ledger_key(&verified.event, index, trust)?;
     let event = &verified.event;
@@ -49,7 +53,13 @@ fn check(json: &[u8], trust: &Trust) -> Result<(Value, String), Finding> {
             anchored.digest_algorithm, anchored.digest, anchored.kid, event.signer_kid
         );
     } else if signature.is_empty() {
-        "it holds no signature that outsiders can verify\n".clone_into(&mut signature);
+        let over_message = IssuedPayload::parse(event.payload)
+            .is_some_and(|payload| payload.operation == Operation::SignMessage.as_str());
+        let said = match over_message {
+            true => "its signature is over the message itself: give it with --message to verify it\n",
+            false => "it holds no signature that outsiders can verify\n",
+        };
+        said.clone_into(&mut signature);
     }
     let text = format!(
         "entry {index}, {} {}, by {} at {}\nis under the checkpoint of {} entries, root {}\n{signature}",
@@ -74,7 +84,7 @@ fn finding(index: Option<u64>, error: &ReceiptError) -> Finding {
         ReceiptError::Proof(_) => Kind::InclusionInvalid,
         ReceiptError::UnknownSigner(_) => Kind::SignerUnknown,
         ReceiptError::SignerNotActive(_) => Kind::SignerNotActive,
-        ReceiptError::Signature(_) => Kind::SignatureInvalid,
+        ReceiptError::Signature(_) | ReceiptError::Message => Kind::SignatureInvalid,
     };
     Finding { index, ..Finding::new(kind, error.to_string()) }
 }

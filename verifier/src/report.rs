@@ -38,6 +38,8 @@ pub struct Checked {
     pub signatures: u64,
     /// MACs: recorded, but only who holds the key can verify them.
     pub macs: u64,
+    /// Signatures over messages of which the ledger keeps the hash alone.
+    pub over_messages: u64,
     /// Digests whose signature is their receipt.
     pub anchored: u64,
     /// Whether signatures were verified one by one.
@@ -62,6 +64,7 @@ impl Checked {
             "registryVersions": self.registry_versions,
             "signatures": self.signatures,
             "macsNotVerifiable": self.macs,
+            "signaturesOverMessages": self.over_messages,
             "anchored": self.anchored,
             "signatureMode": self.mode(),
         });
@@ -96,6 +99,13 @@ impl Checked {
             if self.strict { "one by one" } else { "Ed25519 in batches; --strict: one by one" },
             self.macs,
         );
+        if self.over_messages > 0 {
+            let _ = writeln!(
+                text,
+                "{} signatures over messages themselves: whoever has one verifies it by its receipt, with --message",
+                self.over_messages
+            );
+        }
         if self.anchored > 0 {
             let _ = writeln!(text, "{} digests anchored: their receipts are their signatures", self.anchored);
         }

@@ -229,6 +229,7 @@ fn intent(kid: &str, algorithm: SignatureAlgorithm, digest: Digest) -> DurableIn
         kid: kid.parse().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         algorithm,
+        asked: None,
         operation: Operation::Sign,
         digest,
         principal: "tester".parse().unwrap(),

@@ -99,6 +99,7 @@ pub(crate) fn intent_by(
         kid: kid.parse().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         algorithm,
+        asked: None,
         operation,
         digest,
         principal: principal.parse().unwrap(),

@@ -173,6 +173,9 @@ pub struct IssuedPayload<'a> {
     /// The second key's signature, if the key has a co-signer.
     #[serde(default, borrow)]
     pub co_signer: Option<CoSignerPayload<'a>>,
+    /// How it was asked for, if not by the native API.
+    #[serde(default, borrow)]
+    pub dialect: Option<&'a serde_json::value::RawValue>,
     /// Lower-case hex.
     pub digest: &'a str,
     /// `sha256`, `sha384` or `sha512`.
@@ -185,7 +188,7 @@ pub struct IssuedPayload<'a> {
     /// The caller's context.
     #[serde(default, borrow)]
     pub metadata: Option<&'a serde_json::value::RawValue>,
-    /// `sign` or `mac`.
+    /// `sign`, `sign-message` or `mac`.
     pub operation: &'a str,
     /// Which rule allowed it.
     #[serde(borrow)]
@@ -310,6 +313,9 @@ pub struct FailedPayload<'a> {
     /// The second key, if the key has a co-signer; without signature.
     #[serde(default, borrow)]
     pub co_signer: Option<CoSignerPayload<'a>>,
+    /// How it was asked for, if not by the native API.
+    #[serde(default, borrow)]
+    pub dialect: Option<&'a serde_json::value::RawValue>,
     /// Lower-case hex.
     pub digest: &'a str,
     /// `sha256`, `sha384` or `sha512`.
@@ -324,7 +330,7 @@ pub struct FailedPayload<'a> {
     /// The caller's context.
     #[serde(default, borrow)]
     pub metadata: Option<&'a serde_json::value::RawValue>,
-    /// `sign` or `mac`.
+    /// `sign`, `sign-message` or `mac`.
     pub operation: &'a str,
     /// Which rule allowed it.
     #[serde(borrow)]

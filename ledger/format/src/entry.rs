@@ -12,7 +12,8 @@ use crate::digest::Digest;
 use crate::event::EventDraft;
 use crate::hash::Hash;
 use crate::names::{
-    EventType, FailureCode, IdempotencyKey, Kid, Origin, PrincipalName, Purpose, RequestId, StreamName,
+    DialectName, EventType, FailureCode, IdempotencyKey, Kid, Origin, PrincipalName, Purpose, RequestId,
+    StreamName,
 };
 use crate::timestamp::Timestamp;
 
@@ -100,6 +101,9 @@ impl Rung {
 pub enum Operation {
     /// A signature over a digest.
     Sign,
+    /// A signature over a message itself, by an algorithm that hashes none beforehand; the digest recorded is the
+    /// message's SHA-256, and only whoever has the message can verify the signature.
+    SignMessage,
     /// A message authentication code over a message; the digest recorded is the message's SHA-256.
     Mac,
 }
@@ -109,7 +113,22 @@ impl Operation {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sign => "sign",
+            Self::SignMessage => "sign-message",
             Self::Mac => "mac",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Sign, Self::SignMessage, Self::Mac].into_iter().find(|operation| operation.as_str() == text)
+    }
+
+    /// Whether a key of this algorithm does this.
+    pub const fn is_by(self, algorithm: SignatureAlgorithm) -> bool {
+        match self {
+            Self::Sign => !algorithm.is_mac(),
+            Self::SignMessage => !algorithm.is_mac() && algorithm.takes_messages(),
+            Self::Mac => algorithm.is_mac(),
         }
     }
 }
@@ -149,6 +168,28 @@ pub struct CoSigner {
     pub algorithm: SignatureAlgorithm,
 }
 
+/// In which of the languages the proxy speaks a key use was asked for, and what that language leaves unrecorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The dialect.
+    pub dialect: DialectName,
+    /// The local user behind an agent, as the agent says.
+    pub peer_uid: Option<u32>,
+    /// The time inside the signed bytes, where the dialect's clients keep another one.
+    pub signed_ts: Option<Timestamp>,
+}
+
+impl Asked {
+    fn to_json(&self) -> CanonicalJson {
+        let writer = ObjectWriter::new().string("name", self.dialect.as_str());
+        let writer = match self.peer_uid {
+            Some(uid) => writer.integer("peerUid", u64::from(uid)),
+            None => writer,
+        };
+        writer.string_if("ts", self.signed_ts.map(|ts| ts.to_string()).as_deref()).finish()
+    }
+}
+
 /// Everything known about a key use before it happens.
 #[derive(Debug, Clone)]
 pub struct IntentParts {
@@ -160,6 +201,8 @@ pub struct IntentParts {
     pub algorithm: SignatureAlgorithm,
     /// The key that signs the same digest beside it; both or neither is released.
     pub co_signer: Option<CoSigner>,
+    /// How it was asked for; `None`: by the native API, by nobody behind an agent.
+    pub asked: Option<Asked>,
     /// Signature or MAC.
     pub operation: Operation,
     /// What is signed; for a MAC, SHA-256 of the message.
@@ -230,14 +273,18 @@ impl Intent {
         };
         Some(Self(IntentParts {
             co_signer,
+            asked: match record.dialect {
+                Some(record) => Some(Asked {
+                    dialect: record.name.parse().ok()?,
+                    peer_uid: record.peer_uid,
+                    signed_ts: record.ts.map(|text| text.parse()).transpose().ok()?,
+                }),
+                None => None,
+            },
             kid: record.kid.parse().ok()?,
             signer_kid: record.signer_kid.parse().ok()?,
             algorithm: record.algorithm.parse().ok()?,
-            operation: match record.operation.as_str() {
-                "sign" => Operation::Sign,
-                "mac" => Operation::Mac,
-                _ => return None,
-            },
+            operation: Operation::parse(&record.operation)?,
             digest: Digest::parse(&record.digest_algorithm, &record.digest).ok()?,
             principal: record.actor.parse().ok()?,
             request_id: record.request_id.parse().ok()?,
@@ -274,6 +321,7 @@ impl Intent {
         writer
             .json_if("coSigner", co_signer.as_ref())
             .string_if("code", failure.map(|(code, _)| code.as_str()))
+            .json_if("dialect", parts.asked.as_ref().map(Asked::to_json).as_ref())
             .string("digest", &parts.digest.to_hex())
             .string("digestAlgorithm", parts.digest.algorithm())
             .string_if("idempotencyKey", replay.map(|replay| replay.key.as_str()))
@@ -295,6 +343,7 @@ struct IntentRecord {
     actor: String,
     algorithm: String,
     co_signer: Option<CoSignerRecord>,
+    dialect: Option<AskedRecord>,
     digest: String,
     digest_algorithm: String,
     idempotency_key: Option<String>,
@@ -317,6 +366,14 @@ struct CoSignerRecord {
     algorithm: String,
     kid: String,
     signer_kid: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AskedRecord {
+    name: String,
+    peer_uid: Option<u32>,
+    ts: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -672,6 +729,11 @@ mod tests {
                 kid: "orders-pq".parse().unwrap(),
                 signer_kid: "orders-pq-v1".parse().unwrap(),
                 algorithm: SignatureAlgorithm::MlDsa65,
+            }),
+            asked: replay.then(|| Asked {
+                dialect: DialectName::known("kernel"),
+                peer_uid: Some(1_000),
+                signed_ts: Some(Timestamp::from_unix_ms(1).unwrap()),
             }),
             operation: Operation::Sign,
             digest: Digest::Sha256([7; 32]),

@@ -120,6 +120,10 @@ name!(
     FailureCode, "failure code", 64, is_slug, "1 to 64 characters of a-z 0-9 . _ -"
 );
 name!(
+    /// One of the languages the proxy speaks, such as `aws-kms`.
+    DialectName, "dialect", 64, is_slug, "1 to 64 characters of a-z 0-9 . _ -"
+);
+name!(
     /// What a caller says a signature is for; recorded, never interpreted.
     Purpose, "purpose", 128, is_plain, "1 to 128 printable ASCII characters without space, \" and \\"
 );
@@ -150,6 +154,14 @@ impl PrincipalName {
 
 impl FailureCode {
     /// A code named in our source; text from outside goes through `parse`.
+    pub fn known(text: &'static str) -> Self {
+        debug_assert!(Self::check(text).is_ok());
+        Self(text.into())
+    }
+}
+
+impl DialectName {
+    /// A dialect named in our source; text from outside goes through `parse`.
     pub fn known(text: &'static str) -> Self {
         debug_assert!(Self::check(text).is_ok());
         Self(text.into())

@@ -214,20 +214,21 @@ impl PublicKey {
             }),
             Key::Secp256k1(key) => verify_secp256k1(key, bytes, signature),
             Key::Rsa(key) => signature.len() == key.size() && self.verify_rsa(key, digest, signature),
-            Key::MlDsa44(key) => {
-                signature.try_into().is_ok_and(|parsed| key.verify_with_context(bytes, &[], &parsed))
-            }
-            Key::MlDsa65(key) => {
-                signature.try_into().is_ok_and(|parsed| key.verify_with_context(bytes, &[], &parsed))
-            }
+            Key::MlDsa44(_) | Key::MlDsa65(_) => self.verify_message(bytes, signature),
         }
     }
 
-    /// Whether `signature` is one over a whole message, which algorithms that take digests hash first.
+    /// Whether `signature` is one over a whole message, which algorithms that take digests of one kind hash first.
     pub fn verify_message(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.key {
             Key::Ed25519(key) if self.algorithm == SignatureAlgorithm::Ed25519 => {
                 ed25519_batch::verify_one(key, message, signature)
+            }
+            Key::MlDsa44(key) => {
+                signature.try_into().is_ok_and(|parsed| key.verify_with_context(message, &[], &parsed))
+            }
+            Key::MlDsa65(key) => {
+                signature.try_into().is_ok_and(|parsed| key.verify_with_context(message, &[], &parsed))
             }
             _ => {
                 let hash = self.algorithm.digest().unwrap_or(HashAlgorithm::Sha256);

@@ -9,7 +9,7 @@ use crate::canonical::{CanonicalError, CanonicalJson};
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifiedCheckpoint};
 use crate::committed::{AnchoredPayload, IssuedPayload};
 use crate::digest::Digest;
-use crate::entry::{Rung, event_type};
+use crate::entry::{Operation, Rung, event_type};
 use crate::event::{AuditEvent, EventError};
 use crate::hash::{Hash, LeafIndex, TreeSize};
 use crate::merkle::{self, ProofError};
@@ -74,6 +74,9 @@ pub enum ReceiptError {
     /// The key was not active at this index.
     #[error("signer {0} was not active at this index")]
     SignerNotActive(String),
+    /// The message given is not the one whose digest was recorded.
+    #[error("the message is not the one that was signed")]
+    Message,
     /// The individual signature does not verify.
     #[error("signature of {0} does not verify")]
     Signature(String),
@@ -162,8 +165,18 @@ impl Receipt {
     }
 
     /// Checks everything: checkpoint signature, inclusion, the event's own hash, and, if the event is
-    /// an issued signature, that signature and its key's state at the index.
+    /// an issued signature, that signature and its key's state at the index. A signature over a message cannot be
+    /// checked without it: see [`Receipt::verify_with`].
     pub fn verify<'a>(&'a self, registry: &SignersRegistry) -> Result<VerifiedReceipt<'a>, ReceiptError> {
+        self.verify_with(registry, None)
+    }
+
+    /// [`Receipt::verify`], with the message that was signed or hashed: it must be the one whose digest was recorded.
+    pub fn verify_with<'a>(
+        &'a self,
+        registry: &SignersRegistry,
+        message: Option<&[u8]>,
+    ) -> Result<VerifiedReceipt<'a>, ReceiptError> {
         let keys = registry.checkpoint_keys()?;
         let checkpoint = Checkpoint::verify(&self.checkpoint, &registry.ledger.origin, &keys)?;
         if checkpoint.head().size != self.size {
@@ -174,7 +187,9 @@ impl Receipt {
         let event = AuditEvent::parse(&self.leaf)?;
         let (mut verified_signers, mut anchors) = (Vec::new(), None);
         match event.event_type {
-            event_type::ISSUED => verified_signers = verify_issued(event.payload, self.index, registry)?,
+            event_type::ISSUED => {
+                verified_signers = verify_issued(event.payload, self.index, registry, message)?;
+            }
             event_type::ANCHORED => anchors = Some(read_anchored(event.payload)?),
             _ => {}
         }
@@ -194,10 +209,15 @@ fn verify_issued<'a>(
     payload: &'a str,
     index: LeafIndex,
     registry: &SignersRegistry,
+    message: Option<&[u8]>,
 ) -> Result<Vec<&'a str>, ReceiptError> {
     let bad = || ReceiptError::Shape("payload of signing.signature.issued".into());
     let payload = IssuedPayload::parse(payload).ok_or_else(bad)?;
     let digest = Digest::parse(payload.digest_algorithm, payload.digest).map_err(|_| bad())?;
+    if message.is_some_and(|message| Digest::of(digest.hash(), message) != digest) {
+        return Err(ReceiptError::Message);
+    }
+    let operation = Operation::parse(payload.operation).ok_or_else(bad)?;
     let signature = payload.signature_bytes().ok_or_else(bad)?;
     let mut uses = vec![(payload.signer_kid, payload.algorithm, signature)];
     if let Some(second) = &payload.co_signer {
@@ -206,17 +226,22 @@ fn verify_issued<'a>(
     let mut verified = Vec::with_capacity(uses.len());
     for (name, algorithm, signature) in uses {
         let signer = registry.signer(name).ok_or_else(|| ReceiptError::UnknownSigner(name.to_owned()))?;
-        if signer.algorithm.as_str() != algorithm {
+        if signer.algorithm.as_str() != algorithm || !operation.is_by(signer.algorithm) {
             return Err(ReceiptError::Signature(name.to_owned()));
         }
         if !signer.valid_at(index) {
             return Err(ReceiptError::SignerNotActive(name.to_owned()));
         }
-        match signer.public_key()? {
-            None => {}
-            Some(key) if key.verify(&digest, &signature) => verified.push(name),
-            Some(_) => return Err(ReceiptError::Signature(name.to_owned())),
+        let Some(key) = signer.public_key()? else { continue };
+        let holds = match (operation, message) {
+            (Operation::SignMessage, None) => continue,
+            (Operation::SignMessage, Some(message)) => key.verify_message(message, &signature),
+            _ => key.verify(&digest, &signature),
+        };
+        if !holds {
+            return Err(ReceiptError::Signature(name.to_owned()));
         }
+        verified.push(name);
     }
     Ok(verified)
 }

@@ -243,6 +243,7 @@ pub(crate) fn intent(request_id: &str, replay: Option<ReplayKey>) -> Intent {
         kid: "orders".parse().unwrap(),
         signer_kid: "orders-v1".parse().unwrap(),
         algorithm: SignatureAlgorithm::Ed25519,
+        asked: None,
         operation: Operation::Sign,
         digest: Digest::Sha256([7; 32]),
         principal: principal("writer"),

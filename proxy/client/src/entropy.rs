@@ -27,6 +27,12 @@ pub fn random_idempotency_key() -> Result<IdempotencyKey, EntropyError> {
     format!("key-{bits:032x}").parse().map_err(|_| EntropyError)
 }
 
+/// A bearer token of 256 random bits, as `chancery_` and 64 hexadecimal digits.
+pub fn random_token() -> Result<String, EntropyError> {
+    let digits: String = random_bytes::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("chancery_{digits}"))
+}
+
 /// A share of `whole` between a half and all of it. Without randomness: all of it.
 pub(crate) fn jittered(whole: std::time::Duration) -> std::time::Duration {
     let share = random_bytes::<1>().map_or(255, |[byte]| byte);

@@ -21,6 +21,7 @@
 //! | `problem.rs`, `error.rs` | what can go wrong, whose fault it is, whether to retry |
 //! | `login.rs`, `login/` | logs a person in, keeps the token, gives it to whoever calls the service |
 //! | `people.rs`, `people/` | [`people::People`]: acts of people, with the token of their login; approvals that are checked and signed here |
+//! | `agent.rs`, `agent/` | [`agent::Agent`]: a door on this machine for programs without a certificate |
 //! | `entropy.rs` | idempotency keys, secrets of logins, jitter |
 //!
 //! ```no_run
@@ -37,6 +38,7 @@
 //! # }
 //! ```
 
+pub mod agent;
 mod api;
 mod client;
 mod connection;
@@ -57,7 +59,7 @@ pub use api::{
     SignRequest, VerifyReply,
 };
 pub use client::{Client, ConnectError};
-pub use entropy::{EntropyError, random_idempotency_key};
+pub use entropy::{EntropyError, random_idempotency_key, random_token};
 pub use error::ClientError;
 pub use ops::{Readiness, readiness};
 pub use options::{HttpVersion, Options, OptionsError};

@@ -47,3 +47,24 @@ pub const WAIT_SECONDS: u64 = 900;
 
 /// Most pages of the audit trail one command reads; each has 200 events. The next position is told.
 pub const AUDIT_PAGES_MAX: usize = 500;
+
+/// Local connections an agent serves at once.
+pub const AGENT_CONNECTIONS_MAX: usize = 1_024;
+
+/// Largest body an agent hands on, in bytes: the service takes no larger batch.
+pub const AGENT_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long a local connection may take for the head of its next request, and for its body, in milliseconds.
+pub const AGENT_IDLE_MS: u64 = 60_000;
+
+/// How long an agent tries one request unless told otherwise, in milliseconds: a service restarts within seconds.
+pub const AGENT_PATIENCE_MS: u64 = 15_000;
+
+/// Longest pause between two of its attempts, in milliseconds: callers wait meanwhile.
+pub const AGENT_BACKOFF_MAX_MS: u64 = 500;
+
+/// How long an agent that was told to stop answers what is under way, in milliseconds.
+pub const AGENT_DRAIN_MS: u64 = 10_000;
+
+/// Largest part read of the kernel's table of connections, in bytes: some 50,000 of them.
+pub const SOCKET_TABLE_BYTES_MAX: u64 = 8 * 1024 * 1024;

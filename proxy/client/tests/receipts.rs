@@ -34,6 +34,7 @@ fn world() -> World {
         kid: "orders".parse().unwrap(),
         signer_kid: "orders-v1".parse().unwrap(),
         algorithm: SignatureAlgorithm::Ed25519,
+        asked: None,
         operation: Operation::Sign,
         digest,
         principal: "spiffe://demo.example/orders".parse().unwrap(),

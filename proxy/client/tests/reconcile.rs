@@ -28,6 +28,7 @@ fn intent() -> Intent {
         kid: "orders".parse().unwrap(),
         signer_kid: "orders-v1".parse().unwrap(),
         algorithm: SignatureAlgorithm::EcdsaP256Sha256,
+        asked: None,
         operation: Operation::Sign,
         digest: Digest::Sha256([1; 32]),
         principal: "spiffe://demo.example/orders".parse().unwrap(),

@@ -242,6 +242,8 @@ mod tests {
             rate: Rate { per_second: 1, burst: 1 },
             groups: Vec::new(),
             daily_quota: None,
+            dialects: crate::dialects::Dialect::ALL.to_vec(),
+            default_kid: None,
         });
         // One for each name, as a configuration has it.
         proptest::collection::vec(grant, 0..6).prop_map(|mut grants| {

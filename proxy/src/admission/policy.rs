@@ -14,6 +14,7 @@ use chancery_format::{Hash, Kid, PrincipalName, StreamName};
 
 use crate::admission::rate_limit::{Bucket, Rate};
 pub use crate::admission::stream_pattern::StreamPattern;
+use crate::dialects::Dialect;
 
 /// What a principal may be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,6 +100,10 @@ pub struct Grant {
     pub groups: Vec<String>,
     /// Signatures and MACs it may ask for in one UTC day; `None`: as many as its rate allows.
     pub daily_quota: Option<u64>,
+    /// The languages it may speak.
+    pub dialects: Vec<Dialect>,
+    /// The key it means where it names none; `None`: the only one it was granted, if there is only one.
+    pub default_kid: Option<Kid>,
 }
 
 /// One principal's compiled grants.
@@ -114,6 +119,8 @@ pub struct Grants {
     read_payloads: bool,
     groups: Box<[String]>,
     bucket: Arc<Bucket>,
+    dialects: Box<[Dialect]>,
+    default_kid: Option<Kid>,
 }
 
 impl Grants {
@@ -133,6 +140,8 @@ impl Grants {
             rate: Rate { per_second: 1, burst: 1 },
             groups: Vec::new(),
             daily_quota: None,
+            dialects: vec![Dialect::Native],
+            default_kid: None,
         };
         compile_one(&grant, rule, act, None)
     }
@@ -180,6 +189,25 @@ impl Grants {
     /// Groups the principal is in.
     pub fn groups(&self) -> &[String] {
         &self.groups
+    }
+
+    /// Keys it may use.
+    pub fn kids(&self) -> &[Kid] {
+        &self.kids
+    }
+
+    /// Whether it may speak this language.
+    pub fn speaks(&self, dialect: Dialect) -> bool {
+        self.dialects.contains(&dialect)
+    }
+
+    /// The key it means where it names none.
+    pub fn default_kid(&self) -> Option<&Kid> {
+        match (&self.default_kid, &*self.kids) {
+            (Some(kid), _) => Some(kid),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
     }
 
     /// The principal's rate.
@@ -262,6 +290,8 @@ fn compile_one(
         read_payloads: grant.read_payloads,
         groups: grant.groups.clone().into(),
         bucket: carried.unwrap_or_else(|| Arc::new(Bucket::new(grant.rate))),
+        dialects: grant.dialects.clone().into(),
+        default_kid: grant.default_kid.clone(),
     })
 }
 
@@ -273,6 +303,8 @@ fn canonical(grants: &[Grant]) -> CanonicalJson {
             serde_json::json!({
                 "burst": grant.rate.burst,
                 "dailyQuota": grant.daily_quota,
+                "defaultKid": grant.default_kid,
+                "dialects": grant.dialects.iter().map(|dialect| dialect.as_str()).collect::<Vec<_>>(),
                 "groups": grant.groups,
                 "kids": grant.kids,
                 "name": grant.principal,
@@ -303,6 +335,8 @@ mod tests {
             rate: Rate { per_second: 10, burst: 1 },
             groups: Vec::new(),
             daily_quota: None,
+            dialects: crate::dialects::Dialect::ALL.to_vec(),
+            default_kid: None,
         }
     }
 

@@ -7,6 +7,7 @@ use chancery_format::{Hash, HashAlgorithm, Kid, SignatureAlgorithm};
 use super::policy;
 use super::quota::{KeyExhausted, QuotaExceeded};
 use super::rate_limit::RateLimited;
+use crate::dialects::Dialect;
 
 /// Why a request was not admitted. Nothing has happened but the refusal record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +86,16 @@ pub enum Refusal {
     #[error("reading payloads of others is not granted by {rule} of policy {policy}")]
     PayloadNotGranted {
         /// The rule that speaks of the principal.
+        rule: String,
+        /// The policy it is part of.
+        policy: Hash,
+    },
+    /// The principal, or the key, is not for this language. Ask the operator.
+    #[error("the dialect {} is not granted by {rule} of policy {policy}", dialect.as_str())]
+    DialectNotGranted {
+        /// The language spoken.
+        dialect: Dialect,
+        /// The rule that speaks of the principal, or the key that is not for it.
         rule: String,
         /// The policy it is part of.
         policy: Hash,

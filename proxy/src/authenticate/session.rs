@@ -35,6 +35,11 @@ impl Authenticator {
         self.directory_generation.fetch_add(1, Ordering::Release);
     }
 
+    /// For whom a bearer token stands now.
+    pub fn resolve_token(&self, token: &str) -> Result<Principal, IdentityError> {
+        self.directory.load().resolve_token(token)
+    }
+
     /// Changes whenever an identity might.
     fn generation(&self) -> (u64, u64) {
         (self.tls.generation(), self.directory_generation.load(Ordering::Acquire))

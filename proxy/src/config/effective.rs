@@ -98,6 +98,8 @@ fn listeners(config: &Config) -> Value {
         ("client_ca_file", path(&service.client_ca_file)),
     ]);
     let service_table = with(service_table, "crl_file", service.crl_file.as_deref().map(path));
+    let allowed = Value::Boolean(service.allow_bearer_tokens_in_production);
+    let service_table = with(service_table, "allow_bearer_tokens_in_production", Some(allowed));
     let at = |address: std::net::SocketAddr| table([("address", text(&address.to_string()))]);
     let both = table([("service", service_table), ("ops", at(config.ops_address))]);
     with(both, "admin", config.admin_address.map(at))
@@ -193,7 +195,10 @@ fn key(key: &KeyConfig) -> Value {
         ("anchored", Value::Boolean(key.anchored)),
     ]);
     let value = with(value, "co_signer", key.co_signer.as_ref().map(|kid| text(kid.as_str())));
-    with(value, "requested_by", key.requested_by.as_deref().map(text))
+    let value = with(value, "requested_by", key.requested_by.as_deref().map(text));
+    let dialects: Vec<&str> = key.dialects.iter().map(|dialect| dialect.as_str()).collect();
+    let value = with(value, "dialects", Some(texts(&dialects)));
+    with(value, "aliases", Some(texts(&key.aliases)))
 }
 
 fn principal(principal: &PrincipalConfig) -> Value {
@@ -211,6 +216,10 @@ fn principal(principal: &PrincipalConfig) -> Value {
         ("groups", texts(&grant.groups)),
     ]);
     let value = with(value, "daily_quota", grant.daily_quota.map(number));
+    let dialects: Vec<&str> = grant.dialects.iter().map(|dialect| dialect.as_str()).collect();
+    let value = with(value, "dialects", Some(texts(&dialects)));
+    let value = with(value, "default_kid", grant.default_kid.as_ref().map(|kid| text(kid.as_str())));
+    let value = with(value, "token_sha256", Some(texts(&principal.token_sha256)));
     with(value, "common_name", principal.common_name.as_deref().map(text))
 }
 

@@ -84,7 +84,9 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     check_backends(&backends);
     check_keys(&keys, &backends);
     check_release(&keys, archive_section.is_present());
+    check_aliases(&keys);
     check_principals(&principals, &keys, ledger.as_ref());
+    check_tokens(&principals);
     check_key_limits(&key_limits, &keys, &principals);
     if let Some(ledger) = &ledger {
         check_ledger_key(&ledger_section, ledger, &keys);
@@ -226,6 +228,9 @@ fn check_principals(
         if config.grant.principal == chancery_format::PrincipalName::appliance() {
             wrong("name", "\"chancery\" is the appliance's own name".to_owned());
         }
+        if let Some(kid) = config.grant.default_kid.as_ref().filter(|kid| !config.grant.kids.contains(kid)) {
+            wrong("default_kid", format!("{kid:?} is not one of its kids"));
+        }
         for kid in &config.grant.kids {
             if !known.contains(&kid.as_str()) {
                 wrong("kids", format!("there is no key {kid:?}; there are: {}", known.join(", ")));
@@ -237,6 +242,33 @@ fn check_principals(
             config.grant.operations.iter().any(|it| matches!(it, Operation::Sign | Operation::Mac));
         if uses_keys && config.grant.kids.is_empty() {
             wrong("kids", "is empty, but sign or mac is granted".to_owned());
+        }
+    }
+}
+
+/// A name means one key, whoever says it.
+fn check_aliases(keys: &[Element<'_, '_, KeyConfig>]) {
+    let names = keys.iter().filter_map(|element| element.value.as_ref());
+    let mut seen: HashSet<&str> = names.flat_map(|key| [key.kid.as_str(), key.signer_kid.as_str()]).collect();
+    for element in keys {
+        for alias in element.value.iter().flat_map(|key| &key.aliases) {
+            if !seen.insert(alias) {
+                element
+                    .section
+                    .wrong::<()>("aliases", format!("{alias:?} names another key, or this one, already"));
+            }
+        }
+    }
+}
+
+/// A token stands for one principal.
+fn check_tokens(principals: &[Element<'_, '_, PrincipalConfig>]) {
+    let mut seen = HashSet::new();
+    for element in principals {
+        for hash in element.value.iter().flat_map(|config| &config.token_sha256) {
+            if !seen.insert(*hash) {
+                element.section.wrong::<()>("token_sha256", format!("{hash} stands for somebody already"));
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chancery_format::names::Purpose;
-use chancery_format::{Kid, PrincipalName, Rung, SignatureAlgorithm};
+use chancery_format::{Hash, Kid, PrincipalName, Rung, SignatureAlgorithm};
 use chancery_hsm::SESSIONS_MAX;
 use chancery_yubihsm::ForceAudit;
 
@@ -19,6 +19,7 @@ use crate::admission::allowance::KeyLimit;
 use crate::admission::policy::{Grant, Operation, StreamPattern};
 use crate::admission::rate_limit::Rate;
 use crate::authenticate::NameShape;
+use crate::dialects::Dialect;
 use crate::limits::Limits;
 
 const GIB: u64 = 1 << 30;
@@ -49,6 +50,7 @@ pub(super) fn service(section: &Section<'_, '_>) -> Option<ServiceListener> {
     let client_ca_file = required_file(section, "client_ca_file", "\"ca.crt\"");
     let crl_given = section.path("crl_file");
     let crl_file = crl_given.clone().and_then(|path| file(section, "crl_file", Some(path)));
+    let tokens_allowed = section.flag("allow_bearer_tokens_in_production", false);
     section.finish();
     if crl_given.is_some() != crl_file.is_some() {
         return None;
@@ -59,6 +61,7 @@ pub(super) fn service(section: &Section<'_, '_>) -> Option<ServiceListener> {
         key_file: key_file?,
         client_ca_file: client_ca_file?,
         crl_file,
+        allow_bearer_tokens_in_production: tokens_allowed?,
     })
 }
 
@@ -227,6 +230,8 @@ pub(super) fn key(section: &Section<'_, '_>) -> Option<KeyConfig> {
     let co_signer = section.parsed("co_signer");
     let anchored = section.flag("anchored", false);
     let requested_by = section.text("requested_by");
+    let dialects = section.list::<Dialect>("dialects");
+    let aliases = section.list::<String>("aliases");
     section.finish();
     let signer_kid = signer_kid?;
     Some(KeyConfig {
@@ -241,6 +246,8 @@ pub(super) fn key(section: &Section<'_, '_>) -> Option<KeyConfig> {
         co_signer,
         anchored: anchored?,
         requested_by,
+        dialects: dialects?,
+        aliases: aliases?,
     })
 }
 
@@ -256,8 +263,12 @@ pub(super) fn principal(section: &Section<'_, '_>) -> Option<PrincipalConfig> {
     let burst = section.number("burst", rate.unwrap_or(1), 1, 1_000_000);
     let groups = section.list::<String>("groups");
     let daily_quota = section.optional_number("daily_quota", 1, USES_MAX);
+    let dialects = section.list::<Dialect>("dialects");
+    let default_kid = section.parsed("default_kid");
+    let tokens = section.list::<TokenHash>("token_sha256");
     section.finish();
-    let principal = named(section, principal?, common_name.is_some())?;
+    let token_sha256: Vec<Hash> = tokens?.into_iter().map(|TokenHash(hash)| hash).collect();
+    let principal = named(section, principal?, common_name.is_some() || !token_sha256.is_empty())?;
     let rate = Rate { per_second: u32::try_from(rate?).ok()?, burst: u32::try_from(burst?).ok()? };
     let (kids, operations, streams, read_payloads) = (kids?, operations?, streams?, read_payloads?);
     Some(PrincipalConfig {
@@ -270,8 +281,12 @@ pub(super) fn principal(section: &Section<'_, '_>) -> Option<PrincipalConfig> {
             rate,
             groups: groups?,
             daily_quota: daily_quota?,
+            dialects: dialects
+                .map(|dialects| if dialects.is_empty() { vec![Dialect::Native] } else { dialects })?,
+            default_kid,
         },
         common_name,
+        token_sha256,
     })
 }
 
@@ -306,6 +321,18 @@ pub(super) fn key_limit(section: &Section<'_, '_>) -> Option<KeyLimit> {
     Some(KeyLimit { kid: kid?, principal, rate, daily_quota, lifetime_uses })
 }
 
+/// SHA-256 of a bearer token, as the configuration has it.
+struct TokenHash(Hash);
+
+impl std::str::FromStr for TokenHash {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Hash::from_hex(text)
+            .map(Self)
+            .map_err(|_| "is not the SHA-256 of a token in 64 lower-case hexadecimal characters")
+    }
+}
+
 /// A name that no certificate can carry is a grant to nobody, which is surely not what was meant.
 fn named(section: &Section<'_, '_>, name: PrincipalName, has_common_name: bool) -> Option<PrincipalName> {
     if has_common_name || NameShape::of(name.as_str()).is_some() {
@@ -313,7 +340,7 @@ fn named(section: &Section<'_, '_>, name: PrincipalName, has_common_name: bool) 
     }
     section.wrong(
         "name",
-        format!("{:?} is no SPIFFE id with a path, no URI and no DNS name (wildcards are none); set common_name if certificates carry it there", name.as_str()),
+        format!("{:?} is no SPIFFE id with a path, no URI and no DNS name (wildcards are none); set common_name if certificates carry it there, or token_sha256", name.as_str()),
     )
 }
 

@@ -172,7 +172,11 @@ pub fn grants(principals: &[PrincipalConfig]) -> Vec<Grant> {
     principals.iter().map(|principal| principal.grant.clone()).collect()
 }
 
-/// The names certificates may carry.
+/// The names certificates may carry, and the tokens.
 pub fn directory(principals: &[PrincipalConfig]) -> Directory {
+    let tokens = principals
+        .iter()
+        .flat_map(|it| it.token_sha256.iter().map(|hash| (*hash, it.grant.principal.clone())));
     Directory::new(principals.iter().map(|it| (&it.grant.principal, it.common_name.as_deref())))
+        .with_tokens(tokens)
 }

@@ -46,6 +46,7 @@ codes! {
     ClientCertificateRequired "client-certificate-required" 401 "Client certificate required" "The connection has no client certificate; only health checks are open without. Connect with one.";
     TokenRequired "token-required" 401 "Sign-in required" "The call needs a bearer token of the company's identity provider. Sign in: `chancery login`.";
     TokenRefused "token-refused" 401 "Token refused" "The bearer token is not one this appliance accepts; the detail says why. Sign in again.";
+    BearerTokenRefused "bearer-token-refused" 401 "Bearer token refused" "The connection has no client certificate, and its bearer token stands for nobody. Ask the operator for a token, or connect with a certificate.";
     RoleMissing "role-missing" 403 "Role missing" "No policy allows this person to do this; the detail names the roles that may. Ask who gives out roles.";
     ApprovalRefused "approval-refused" 403 "Approval refused" "This person's word does not count for this request; the detail says why.";
     PolicyDenied "policy-denied" 403 "Denied by policy" "A policy of the operator denies this; the detail names it. Ask the operator.";
@@ -53,6 +54,7 @@ codes! {
     UnknownPrincipal "unknown-principal" 403 "Unknown principal" "The certificate is valid but names nobody who was granted anything. Ask the operator.";
     OperationNotGranted "operation-not-granted" 403 "Operation not granted" "The principal may not do this. Ask the operator.";
     KidNotGranted "kid-not-granted" 403 "Key not granted" "The principal may not use this key. Ask the operator.";
+    DialectNotGranted "dialect-not-granted" 403 "Dialect not granted" "The principal, or the key, is not for this dialect. Ask the operator.";
     StreamNotGranted "stream-not-granted" 403 "Stream not granted" "The principal may not read or write this stream. Ask the operator.";
     PayloadNotGranted "payload-not-granted" 403 "Payload not granted" "The answer would hold payloads of others, which the principal may not read. Ask the operator.";
     NotFound "not-found" 404 "Not found" "There is nothing at this path.";

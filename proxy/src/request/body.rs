@@ -26,6 +26,34 @@ where
     B: Body<Data = Bytes>,
 {
     check_media_type(headers)?;
+    read_bounded(headers, body, bytes_max, deadline).await
+}
+
+/// The same for languages whose clients name their JSON otherwise, or not at all. A content coding is refused.
+pub async fn read_any<B>(
+    headers: &HeaderMap,
+    body: B,
+    bytes_max: usize,
+    deadline: Duration,
+) -> Result<Bytes, RequestError>
+where
+    B: Body<Data = Bytes>,
+{
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Err(RequestError::MediaType);
+    }
+    read_bounded(headers, body, bytes_max, deadline).await
+}
+
+async fn read_bounded<B>(
+    headers: &HeaderMap,
+    body: B,
+    bytes_max: usize,
+    deadline: Duration,
+) -> Result<Bytes, RequestError>
+where
+    B: Body<Data = Bytes>,
+{
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|bytes| bytes > bytes_max) {
         return Err(RequestError::BodyTooLarge { bytes_max });
@@ -95,6 +123,15 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Re
     }
     let text = value.to_str().map_err(|_| refuse("must be printable ASCII"))?;
     text.parse().map(Some).map_err(|error: chancery_format::names::NameError| refuse(&error.to_string()))
+}
+
+/// The local user behind an agent, as the agent says: `chancery-peer-uid`. One that is no number is refused.
+pub fn peer_uid(headers: &HeaderMap) -> Result<Option<u32>, RequestError> {
+    let Some(value) = headers.get("chancery-peer-uid") else { return Ok(None) };
+    let uid =
+        value.to_str().ok().and_then(|text| text.parse::<u32>().ok().filter(|uid| uid.to_string() == text));
+    let rule = || "must be a decimal user id".to_owned();
+    uid.map(Some).ok_or_else(|| RequestError::Parameter { name: "chancery-peer-uid", rule: rule() })
 }
 
 /// The key under which one item of a batch is retried: derived from the batch's, and unlike any key a

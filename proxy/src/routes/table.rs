@@ -150,7 +150,7 @@ pub fn find(path: &str) -> Option<(&'static Route, Cow<'_, str>)> {
 }
 
 /// Strict: a `%` without two hexadecimal digits, or bytes that are not UTF-8, are no path of ours.
-fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }

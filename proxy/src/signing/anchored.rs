@@ -14,7 +14,7 @@ use chancery_policy::Act;
 
 use super::policy::{self, Looked};
 use crate::admission::allowance::Taken;
-use crate::admission::{KeyUseRequest, Refusal};
+use crate::admission::{KeyUseRequest, Refusal, check_dialect};
 use crate::chancery::{Chancery, KeyEntry};
 use crate::halts::Use;
 use crate::problem::Problem;
@@ -63,6 +63,7 @@ pub(super) fn admit(
     let key = chancery.key(&request.kid);
     let rung = key.as_ref().map_or(Rung::Checkpointed, |key| key.release.max(Rung::Checkpointed));
     let key = key.ok_or_else(|| Refusal::UnknownKid { kid: request.kid.clone() })?;
+    check_dialect(&caller.grants, caller.dialect, Some(&key))?;
     let one = InTheNameOf {
         key: Arc::clone(&key),
         principal: caller.grants.principal().clone(),
@@ -80,6 +81,7 @@ pub(super) fn admit(
         metadata: request.metadata,
         request_id: caller.request_id.clone(),
         replay,
+        asked: None,
     });
     Ok(Anchoring { draft, replay, rung, one, taken })
 }

@@ -9,7 +9,7 @@ use chancery_policy::Act;
 use super::anchored::{self, Anchoring};
 use super::policy::{self, Cleared, Looked};
 use super::{KeyUse, detached, pending, release};
-use crate::admission::{KeyUseRequest, Permit, Refusal, check_key};
+use crate::admission::{KeyUseRequest, Permit, Refusal, check_dialect, check_key};
 use crate::chancery::{Chancery, KeyEntry};
 use crate::halts::Use;
 use crate::problem::Problem;
@@ -78,8 +78,9 @@ pub async fn mac(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -> R
         metadata: None,
         request_id: caller.request_id.clone(),
         replay,
+        asked: caller.asked(None),
     });
-    let admitted = KeyUse { intent, message: Some(request.message), intents, taken };
+    let admitted = KeyUse { intent, message: Some(request.message), intents, taken, until: None };
     let (outcome, _slot) = detached(chancery, caller.slot, admitted).await?;
     Ok(Reply::json(release(chancery, &outcome, response::authenticated).await?))
 }
@@ -117,8 +118,9 @@ fn key_use(
         metadata: request.metadata,
         request_id: caller.request_id.clone(),
         replay,
+        asked: caller.asked(None),
     });
-    Ok(KeyUse { intent, message: None, intents, taken })
+    Ok(KeyUse { intent, message: None, intents, taken, until: None })
 }
 
 /// Refuses a use of a key that is halted, for this caller or for all.
@@ -134,8 +136,9 @@ pub(crate) fn not_halted(chancery: &Chancery, caller: &Caller<'_>, key: &KeyEntr
 
 /// The key of that name, unless it is halted or its device is known to be dead: then the caller learns that at
 /// once.
-fn ready(chancery: &Chancery, caller: &Caller<'_>, kid: &Kid) -> Result<Arc<KeyEntry>, Problem> {
+pub(super) fn ready(chancery: &Chancery, caller: &Caller<'_>, kid: &Kid) -> Result<Arc<KeyEntry>, Problem> {
     let key = chancery.key(kid).ok_or_else(|| Refusal::UnknownKid { kid: kid.clone() })?;
+    check_dialect(&caller.grants, caller.dialect, Some(&key))?;
     let by_grant = !chancery.authority.has_folder();
     if by_grant {
         check_key(&caller.grants, kid, Some(Arc::clone(&key)))?;

@@ -144,6 +144,7 @@ async fn signature(chancery: &Chancery, proposal: &Proposal) -> Result<Committed
             key: rule_of(&requested.id).parse().map_err(Problem::internal)?,
             request_hash: act_sha256,
         }),
+        asked: None,
     };
     once(chancery, permit, request).await
 }

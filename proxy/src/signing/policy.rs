@@ -155,7 +155,7 @@ fn circumstances(chancery: &Chancery, caller: &Caller<'_>) -> Circumstances {
         environment: chancery.authority.environment().to_owned(),
         source: Some(caller.source),
         purpose: None,
-        dialect: Some("native".to_owned()),
+        dialect: Some(caller.dialect.as_str().to_owned()),
         algorithm: None,
         stream: Some(caller.grants.own_stream().as_str().to_owned()),
     }

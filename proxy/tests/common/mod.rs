@@ -163,6 +163,7 @@ impl Files {
             key_file: self.path("server.key"),
             client_ca_file: self.path("ca.crt"),
             crl_file: Some(self.path("crl.pem")),
+            allow_bearer_tokens_in_production: false,
         }
     }
 }

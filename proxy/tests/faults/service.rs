@@ -232,6 +232,8 @@ async fn assemble(
         KeyEntry {
             co_signer: None,
             anchored: false,
+            dialects: Vec::new(),
+            aliases: Vec::new(),
             is_ledger_key: key.kid.as_str() == "ledger",
             public_key_pem: info.public_key.as_ref().map(|key| key.to_pem()),
             kid: key.kid,
@@ -289,6 +291,8 @@ fn policy() -> Policy {
         rate: Rate { per_second: 1_000_000, burst: 1_000_000 },
         groups: Vec::new(),
         daily_quota: None,
+        dialects: chancery_proxy::dialects::Dialect::ALL.to_vec(),
+        default_kid: None,
     };
     Policy::compile(&[grant], None).unwrap()
 }

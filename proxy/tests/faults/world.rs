@@ -149,6 +149,8 @@ pub(crate) fn keys(late: bool) -> Vec<KeyConfig> {
     let configured = configured.map(|(kid, algorithm, _, release)| KeyConfig {
         co_signer: None,
         anchored: false,
+        dialects: Vec::new(),
+        aliases: Vec::new(),
         requested_by: None,
         kid: kid.parse::<Kid>().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),

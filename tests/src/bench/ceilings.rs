@@ -103,6 +103,7 @@ pub(crate) fn intent(kid: &str, number: u64) -> Intent {
         kid: kid.parse().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         algorithm: SignatureAlgorithm::Ed25519,
+        asked: None,
         operation: Operation::Sign,
         digest: Digest::Sha256(digest),
         principal: "spiffe://demo.example/service/orders".parse().unwrap(),

@@ -73,13 +73,18 @@ fn softhsm(runtime: &Runtime, table: &mut Table, seconds: Duration) {
         for (name, kid, computes) in rows {
             let label = format!("{kid}-v1");
             let bare = bare::softhsm(&world, &label, sessions, seconds);
+            // Whatever stands before the device computes, too, and here it does so on the CPU beside the device's.
+            let accompanied = bare::beside_a_busy_core(|| bare::softhsm(&world, &label, sessions, seconds));
             let (before, started) = (daemon.children_cpu(), Instant::now());
             beside(table, &bench, (name, kid), *computes, bare);
             // The worker computes on a CPU that is slower while the other one works, too: a busy worker is a
             // saturated device, whatever its bare rate on an idle machine was.
             let busy = (daemon.children_cpu() - before).as_secs_f64() / started.elapsed().as_secs_f64();
-            let sessions = sessions as f64;
+            let reached = table.get(&format!("{name}, {SATURATING} callers, rate"));
             let aim = if *computes == Computes::Elsewhere { "≥ 0.9" } else { "- (computes on our CPUs)" };
+            table.add(format!("{name}, bare device beside a busy core, rate"), accompanied, "signs/s");
+            table.ratio(&format!("{name} ÷ its bare rate beside a busy core"), reached / accompanied, aim);
+            let sessions = sessions as f64;
             table.ratio(&format!("{name}, how much of the time its worker computes"), busy / sessions, aim);
         }
     }

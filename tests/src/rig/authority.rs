@@ -32,7 +32,7 @@ pub struct Identity {
 impl Authority {
     /// A new authority of this name.
     pub fn new(name: &str) -> Self {
-        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -48,12 +48,14 @@ impl Authority {
         serial: u64,
         change: impl FnOnce(&mut CertificateParams),
     ) -> Identity {
-        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         params.serial_number = Some(SerialNumber::from(serial));
         params.not_before = (SystemTime::now() - HOUR).into();
         params.not_after = (SystemTime::now() + 24 * HOUR).into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // Python from 3.13 on insists on it.
+        params.use_authority_key_identifier_extension = true;
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let identity = Identity {

@@ -31,6 +31,8 @@ pub struct WorldOptions {
     pub rate: u32,
     /// Keys the principal may use beside those the world makes itself; their tables are in `more`.
     pub kids: &'static [&'static str],
+    /// Lines added to the principal.
+    pub grants: &'static str,
     /// Lines added at the end.
     pub more: String,
     /// Folder of the ledger, if not below the world's.
@@ -47,6 +49,7 @@ impl Default for WorldOptions {
             softhsm_sessions: 2,
             rate: 1_000_000,
             kids: &[],
+            grants: "",
             more: String::new(),
             ledger_directory: None,
         }
@@ -174,7 +177,7 @@ impl World {
              {keys}\
              [[principals]]\nname = \"{ORDERS}\"\nkids = [{}]\n\
              operations = [\"sign\", \"verify\", \"mac\", \"events\", \"read\", \"keys\"]\n\
-             streams = [\"{ORDERS}\", \"orders/*\"]\nread_payloads = true\nrate_per_second = {}\nburst = {}\n\n\
+             streams = [\"{ORDERS}\", \"orders/*\"]\nread_payloads = true\nrate_per_second = {}\nburst = {}\n{}\n\
              [kill_switch]\nfile = \"{{dir}}/halt\"\n{}",
             self.service_port,
             self.ops_port,
@@ -185,6 +188,7 @@ impl World {
             kids.join(", "),
             options.rate,
             options.rate,
+            options.grants,
             options.more,
         );
         text.replace("{dir}", &dir)

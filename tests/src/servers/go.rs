@@ -16,7 +16,13 @@ const SOURCES: [&str; 4] = [
 
 /// The built program. Go 1.19 will do; its caches stay inside ours, its module has the hash of `go.sum`.
 pub fn go_reference() -> Result<PathBuf, ServerError> {
-    let dir = install_once("go-reference", &SOURCES.concat(), |dir| {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/go");
+    built("go-reference", &SOURCES.concat(), &folder)
+}
+
+/// The program in this folder, built once for these sources.
+pub(crate) fn built(name: &str, sources: &str, folder: &Path) -> Result<PathBuf, ServerError> {
+    let dir = install_once(name, sources, |dir| {
         if !Command::new("go").arg("version").output().is_ok_and(|output| output.status.success()) {
             return Err(ServerError::Missing("no go on the PATH: run .ci/install, or install Go".into()));
         }
@@ -24,9 +30,9 @@ pub fn go_reference() -> Result<PathBuf, ServerError> {
         let mut build = Command::new("go");
         build
             .args(["build", "-o"])
-            .arg(dir.join("go-reference"))
+            .arg(dir.join(name))
             .arg(".")
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/go"))
+            .current_dir(folder)
             .env("GOCACHE", cache.join("build"))
             .env("GOMODCACHE", cache.join("modules"))
             // Modules are written so that deleting the cache is possible for whoever owns it.
@@ -36,5 +42,5 @@ pub fn go_reference() -> Result<PathBuf, ServerError> {
             .env("CGO_ENABLED", "0");
         run(&mut build).map(drop)
     })?;
-    Ok(dir.join("go-reference"))
+    Ok(dir.join(name))
 }

@@ -21,8 +21,11 @@
 //! of its recipe, under a lock so that parallel tests install once; Go's own caches in `$CHANCERY_CACHE/go`.
 //! Deleting either is always safe.
 //!
+//! Clients of other people ([`python_client`], [`node_client`], [`go_client`]) and [`schemathesis`] are installed the same way.
+//!
 //! [`PolicyServiceDouble`] is a double of other people's policy service. [`FaultProxy`] stands between a client and one of them and breaks what it is told to.
 
+mod clients;
 mod error;
 mod fault_proxy;
 mod go;
@@ -34,6 +37,7 @@ mod python;
 mod store;
 mod wrong_signer;
 
+pub use clients::{go_client, node_client, python_client, schemathesis};
 pub use error::ServerError;
 pub use fault_proxy::{Fault, FaultProxy, RequestHead};
 pub use go::go_reference;

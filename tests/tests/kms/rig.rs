@@ -66,6 +66,7 @@ pub(crate) fn intent(kid: &str, algorithm: SignatureAlgorithm, digest: Digest) -
         kid: kid.parse().unwrap(),
         signer_kid: format!("{kid}-v1").parse().unwrap(),
         algorithm,
+        asked: None,
         operation,
         digest,
         principal: "tester".parse().unwrap(),

@@ -1,7 +1,7 @@
 //! One event by itself: its form, its names, and what it says about keys.
 
 use chancery_format::committed::{AnchoredPayload, CheckingPayload, FailedPayload, IssuedPayload};
-use chancery_format::entry::{decode_base64, event_type, is_appliances_type};
+use chancery_format::entry::{Operation, decode_base64, event_type, is_appliances_type};
 use chancery_format::event::EventError;
 use chancery_format::governance;
 use chancery_format::{AuditEvent, Digest, Hash, PublicKey, SignatureAlgorithm, Timestamp};
@@ -102,6 +102,8 @@ pub(crate) struct Issued {
 pub(crate) enum Signature {
     Ed25519([u8; 64]),
     Other(Box<[u8]>),
+    /// Over a message of which the ledger keeps the SHA-256: only whoever has the message can verify it.
+    OverMessage,
     /// Outsiders cannot verify it.
     Mac,
 }
@@ -401,15 +403,16 @@ impl<'a> EventReader<'a> {
         let Use { kid, signer_kid, algorithm, signature } = one;
         let id = self.signer(signer_kid)?;
         let record = &self.trust.signer(id).record;
-        let does = if record.algorithm.is_mac() { "mac" } else { "sign" };
-        if algorithm != record.algorithm.as_str() || operation != does {
+        let does = Operation::parse(operation).filter(|operation| operation.is_by(record.algorithm));
+        let Some(does) = does.filter(|_| algorithm == record.algorithm.as_str()) else {
             self.tell(Kind::SignerMismatch, format!("{signer_kid} does not do {operation} {algorithm}"));
             return None;
-        }
+        };
         if record.kid.as_ref().is_some_and(|known| known.as_str() != kid) {
             self.tell(Kind::SignerMismatch, format!("{signer_kid} is not a key of {kid}"));
         }
         let signature = match record.algorithm {
+            _ if does == Operation::SignMessage => Signature::OverMessage,
             SignatureAlgorithm::Ed25519 => match signature.try_into() {
                 Ok(bytes) => Signature::Ed25519(bytes),
                 Err(_) => {

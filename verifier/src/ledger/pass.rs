@@ -176,6 +176,7 @@ impl<'a> Pass<'a> {
             streams: self.chains.count(),
             registry_versions: self.registries.count(),
             macs: self.gathering.macs,
+            over_messages: self.gathering.over_messages,
             ..self.checked
         };
         findings.merge(self.findings);

@@ -73,12 +73,14 @@ pub(crate) struct Gathering {
     waiting: usize,
     /// MACs seen: nobody outside can verify them.
     pub(crate) macs: u64,
+    /// Signatures over messages that are not on the ledger.
+    pub(crate) over_messages: u64,
 }
 
 impl Gathering {
     pub(crate) fn new(trust: &Trust, strict: bool) -> Self {
         let by_signer = (0..trust.signer_count()).map(|_| Waiting::default()).collect();
-        Self { strict, by_signer, waiting: 0, macs: 0 }
+        Self { strict, by_signer, waiting: 0, macs: 0, over_messages: 0 }
     }
 
     /// Adds one; gives a job when enough of its key have come together.
@@ -87,6 +89,10 @@ impl Gathering {
         let full = match (issued.signature, issued.digest) {
             (Signature::Mac, _) => {
                 self.macs += 1;
+                return None;
+            }
+            (Signature::OverMessage, _) => {
+                self.over_messages += 1;
                 return None;
             }
             (Signature::Ed25519(bytes), Digest::Sha256(digest)) => {

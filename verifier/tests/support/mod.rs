@@ -252,6 +252,7 @@ impl Writer {
             kid: key.kid.clone(),
             signer_kid: key.signer_kid.clone(),
             algorithm: key.algorithm,
+            asked: None,
             operation: if is_mac { Operation::Mac } else { Operation::Sign },
             digest: Digest::Sha256(Hash::of(&[message]).0),
             principal: "spiffe://demo.example/service/orders".parse().unwrap(),

@@ -285,6 +285,7 @@ impl Lifecycle {
             metadata: None,
             request_id: chancery.new_request_id(),
             replay: None,
+            asked: None,
         };
         let signed = signing::once(chancery, permit, request).await;
         signed.map(|outcome| outcome.index().0).map_err(|problem| failed(problem.detail().to_owned()))

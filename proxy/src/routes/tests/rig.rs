@@ -311,6 +311,8 @@ fn entries(keyring: &Keyring, choices: &Choices) -> Vec<KeyEntry> {
                 algorithm: SignatureAlgorithm::MlDsa65,
             }),
             anchored: kid.as_str() == "sealed",
+            dialects: Vec::new(),
+            aliases: Vec::new(),
             signer_kid: info.signer_kid.clone(),
             algorithm,
             purpose: "test".parse().unwrap(),
@@ -362,6 +364,8 @@ fn policy() -> Policy {
             rate,
             groups: Vec::new(),
             daily_quota: None,
+            dialects: crate::dialects::Dialect::ALL.to_vec(),
+            default_kid: None,
         };
     let fast = Rate { per_second: 1_000_000, burst: 1_000_000 };
     let slow = Rate { per_second: 1, burst: 2 };

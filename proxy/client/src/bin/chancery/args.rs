@@ -146,6 +146,25 @@ Example:
     #[command(after_help = "Example:
   chancery logout")]
     Logout,
+    /// Open a door on this machine for programs that cannot show a certificate
+    #[command(
+        after_help = "What comes in is handed on byte for byte over mutual TLS, with the certificate given here, and with the user id of
+the local program. Certificates that change on disk are taken up. It listens on loopback or a Unix socket only.
+
+Example:
+  chancery agent --listen 127.0.0.1:8200 --url https://sign.example:8443 --ca ca.crt --cert client.crt --key client.key
+  AWS_ENDPOINT_URL_KMS=http://127.0.0.1:8200 AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x \\
+    aws kms list-keys"
+    )]
+    Agent(AgentArgs),
+    /// Make a bearer token, and the line that lets a principal use it
+    #[command(
+        after_help = "The token is printed once, on standard output; its SHA-256 goes into the configuration.
+
+Example:
+  chancery token > token.txt"
+    )]
+    Token,
     /// See whether the service is up, and ready
     #[command(after_help = "Example:
   chancery status --ops http://127.0.0.1:9464")]
@@ -324,6 +343,20 @@ pub(crate) enum Form {
     Json,
     /// C2SP tlog-proof
     TlogProof,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false, args = ["listen", "socket"])]
+pub(crate) struct AgentArgs {
+    /// Loopback address to listen on
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+    /// Unix socket to make and listen on
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// How long one request is tried while the service is away, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = chancery_client::limits::AGENT_PATIENCE_MS)]
+    pub(crate) patience_ms: u64,
 }
 
 #[derive(Debug, Args)]

@@ -7,12 +7,12 @@ use chancery_client::{
     check_issued, check_receipt, random_idempotency_key, readiness, reconcile,
 };
 use chancery_format::names::IdempotencyKey;
-use chancery_format::{LeafIndex, SignersRegistry};
+use chancery_format::{Hash, LeafIndex, SignersRegistry};
 use serde_json::{Value, json};
 
 use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
-use crate::{approvals, input, keys, login, people, policy};
+use crate::{agent, approvals, input, keys, login, people, policy};
 
 /// Runs the command typed.
 pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
@@ -21,6 +21,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
     let admin = || people::connect(connection);
     match cli.command {
         Command::Reconcile(asked) => hold_against(asked),
+        Command::Agent(asked) => agent::run(asked, connection).await,
+        Command::Token => token(),
         Command::Login(asked) => login::login(asked, connection).await,
         Command::Logout => login::logout(connection).await,
         Command::Sign(asked) => sign(&service()?, asked).await,
@@ -61,7 +63,21 @@ fn hold_against(asked: args::Reconcile) -> Result<Report, Failure> {
     Ok(if found.is_even() { report } else { report.invalid() })
 }
 
+/// 256 random bits; who reads them acts as the principal.
+fn token() -> Result<Report, Failure> {
+    let token = chancery_client::random_token()?;
+    let sha256 = Hash::of(&[token.as_bytes()]).to_hex();
+    eprintln!("token_sha256 = [\"{sha256}\"]");
+    let json = json!({ "token": token, "sha256": sha256 }).to_string();
+    Ok(Report::done(token, json))
+}
+
 fn connect(connection: &Connection) -> Result<Client, Failure> {
+    Ok(Client::new(&service_options(connection)?)?)
+}
+
+/// Where the service is, and who we are to it.
+pub(crate) fn service_options(connection: &Connection) -> Result<Options, Failure> {
     let missing = |option: &str, variable: &str| Failure::usage(&format!("give {option} or set {variable}"));
     let url = connection.url.as_ref().ok_or_else(|| missing("--url", "CHANCERY_URL"))?;
     let ca = connection.ca.as_ref().ok_or_else(|| missing("--ca", "CHANCERY_CA"))?;
@@ -73,7 +89,7 @@ fn connect(connection: &Connection) -> Result<Client, Failure> {
         (None, Some(_)) => return Err(missing("--cert", "CHANCERY_CERT")),
     };
     options.call_timeout_ms = connection.timeout_ms;
-    Ok(Client::new(&options)?)
+    Ok(options)
 }
 
 fn key_or_fresh(given: Option<IdempotencyKey>) -> Result<IdempotencyKey, Failure> {

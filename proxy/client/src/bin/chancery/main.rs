@@ -12,12 +12,14 @@
 //! |---|---|
 //! | `args.rs`, `args/` | what can be typed, with an example for each command |
 //! | `commands.rs` | which function a command is, and those of services |
+//! | `agent.rs` | `agent`, which serves until it is stopped |
 //! | `people.rs`, `approvals.rs`, `keys.rs` | acts of people |
 //! | `policy.rs` | policies, offline and in force |
 //! | `login.rs` | `login` and `logout`, which need no service |
 //! | `input.rs` | files, digests and JSON given on the command line |
 //! | `output.rs` | what is printed, and the exit code |
 
+mod agent;
 mod approvals;
 mod args;
 mod commands;

@@ -1,0 +1,105 @@
+// AWS KMS by aws-sdk-go-v2, unmodified: signs with every key it is given, verifies, and is refused.
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go"
+)
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return value
+}
+
+func say(told map[string]any) { fmt.Println(string(must(json.Marshal(told)))) }
+
+func refused[T any](code string, _ T, err error) {
+	var told smithy.APIError
+	if !errors.As(err, &told) || told.ErrorCode() != code {
+		must(0, fmt.Errorf("%v in place of %s", err, code))
+	}
+	say(map[string]any{"refused": code})
+}
+
+func client() *kms.Client {
+	config := aws.Config{Region: "eu-central-1", Credentials: aws.CredentialsProviderFunc(
+		func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "any", SecretAccessKey: "any"}, nil
+		})}
+	if file := os.Getenv("KMS_CERT"); file != "" {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(must(os.ReadFile(os.Getenv("KMS_CA"))))
+		pair := must(tls.LoadX509KeyPair(file, os.Getenv("KMS_KEY")))
+		settings := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}
+		config.HTTPClient = &http.Client{Transport: &http.Transport{TLSClientConfig: settings}}
+	}
+	return kms.NewFromConfig(config, func(options *kms.Options) { options.BaseEndpoint = aws.String(os.Getenv("KMS_URL")) })
+}
+
+func main() {
+	ctx, service := context.Background(), client()
+	for _, name := range os.Args[1:] {
+		described := must(service.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/" + name)})).KeyMetadata
+		algorithm, arn := described.SigningAlgorithms[0], described.Arn
+		public := must(service.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: arn})).PublicKey
+		message := []byte("a message for " + name)
+		kinds := map[types.MessageType][]byte{types.MessageTypeRaw: message}
+		if spec := string(algorithm); strings.HasPrefix(spec, "ECDSA") || strings.HasPrefix(spec, "RSASSA") {
+			digest := sha256.Sum256(message)
+			kinds[types.MessageTypeDigest] = digest[:]
+			if strings.HasSuffix(spec, "384") {
+				longer := sha512.Sum384(message)
+				kinds[types.MessageTypeDigest] = longer[:]
+			}
+		}
+		for kind, given := range kinds {
+			reply := must(service.Sign(ctx, &kms.SignInput{
+				KeyId: arn, Message: given, MessageType: kind, SigningAlgorithm: algorithm}))
+			check := func(message []byte) (*kms.VerifyOutput, error) {
+				return service.Verify(ctx, &kms.VerifyInput{KeyId: arn, Message: message, MessageType: kind,
+					Signature: reply.Signature, SigningAlgorithm: algorithm})
+			}
+			if !must(check(given)).SignatureValid {
+				must(0, fmt.Errorf("%s does not verify", name))
+			}
+			other := append([]byte{given[0] ^ 1}, given[1:]...)
+			output, err := check(other)
+			refused("KMSInvalidSignatureException", output, err)
+			say(map[string]any{"key": name, "algorithm": algorithm, "kind": kind, "message": given,
+				"signature": reply.Signature, "public": public})
+		}
+	}
+	some := kms.SignInput{KeyId: aws.String("alias/p256"), Message: []byte("m"), SigningAlgorithm: "ECDSA_SHA_256"}
+	with := func(change func(*kms.SignInput)) (*kms.SignOutput, error) {
+		changed := some
+		change(&changed)
+		return service.Sign(ctx, &changed)
+	}
+	for code, change := range map[string]func(*kms.SignInput){
+		"NotFoundException":        func(in *kms.SignInput) { in.KeyId = aws.String("alias/absent") },
+		"InvalidKeyUsageException": func(in *kms.SignInput) { in.KeyId = aws.String("alias/mac") },
+		"ValidationException":      func(in *kms.SignInput) { in.MessageType = types.MessageTypeDigest },
+		"DryRunOperationException": func(in *kms.SignInput) { in.DryRun = aws.Bool(true) },
+	} {
+		output, err := with(change)
+		refused(code, output, err)
+	}
+	say(map[string]any{"done": true})
+}

@@ -1,0 +1,120 @@
+//! AWS SDKs, straight over mutual TLS: Python, JavaScript, Go.
+
+use chancery_tests::servers::{go_client, node_client, python_client};
+
+use super::*;
+
+/// What every client is told, directly: any credentials will do.
+fn directly<'c>(world: &World, command: &'c mut Command) -> &'c mut Command {
+    command
+        .env("KMS_URL", world.url())
+        .env("KMS_CERT", &world.orders.certificate)
+        .env("KMS_KEY", &world.orders.key)
+        .env("KMS_CA", world.path("ca.crt"))
+        .envs([("AWS_ACCESS_KEY_ID", "any"), ("AWS_SECRET_ACCESS_KEY", "any")])
+}
+
+/// A world with Ed25519ph beside the usual keys.
+fn with_ph() -> (World, Daemon) {
+    let more = "[[keys]]\nkid = \"ph\"\nsigner_kid = \"ph-v1\"\nbackend = \"software\"\nalgorithm = \"ed25519ph\"\n\
+                purpose = \"test\"\n\n[[keys]]\nkid = \"pq44\"\nsigner_kid = \"pq44-v1\"\nbackend = \"software\"\n\
+                algorithm = \"ml-dsa-44\"\npurpose = \"test\"\n";
+    let options =
+        WorldOptions { grants: ALL, kids: &["ph", "pq44"], more: more.to_owned(), ..WorldOptions::default() };
+    let world = World::new(&options);
+    let daemon = Daemon::start(&world);
+    (world, daemon)
+}
+
+#[test]
+fn boto3_signs_with_every_algorithm_and_reads_every_refusal() {
+    let (world, _daemon) = with_ph();
+    let mut boto = python_client("boto").unwrap();
+    boto.arg("all").args(SIGNING).args(["pq44", "ph"]);
+    let told = lines(directly(&world, &mut boto));
+    // Both kinds of message for the five that take digests, one for the others, and the platform's own word.
+    let ph = told.iter().filter(|line| line["key"] == "ph").count();
+    assert_eq!(ph, 1);
+    let others: Vec<Value> = told.iter().filter(|line| line["key"] != "ph").cloned().collect();
+    assert_eq!(verify_kms(&world, &others), 2 * 5 + 3 + 1);
+    let ph = told.iter().find(|line| line["key"] == "ph").unwrap();
+    let digest = Digest::Sha512(decode(&ph["message"]).try_into().unwrap());
+    assert!(key(&world, "ph").verify(&digest, &decode(&ph["signature"])));
+}
+
+#[test]
+fn the_javascript_sdk_signs_and_reads_refusals() {
+    let (world, _daemon) = started(ALL);
+    let mut node = node_client().unwrap();
+    let told = lines(directly(&world, node.args(SIGNING)));
+    assert_eq!(verify_kms(&world, &told), 2 * 5 + 2);
+    assert_eq!(told.last().unwrap()["done"], true);
+}
+
+#[test]
+fn the_go_sdk_signs_and_reads_refusals() {
+    let (world, _daemon) = started(ALL);
+    let mut go = go_client().unwrap();
+    let told = lines(directly(&world, go.args(SIGNING)));
+    assert_eq!(verify_kms(&world, &told), 2 * 5 + 2);
+    assert_eq!(told.last().unwrap()["done"], true);
+}
+
+/// What AWS clients do when they are refused: they try again what may pass, and nothing else.
+#[test]
+fn refusals_have_the_names_that_sdks_act_upon() {
+    let (world, daemon) = started(ALL);
+    let expect = |code: &str, kid: &str| {
+        let mut boto = python_client("boto").unwrap();
+        let told = lines(directly(&world, boto.args(["expect", code, kid])));
+        told.last().unwrap()["attempts"].as_u64().unwrap()
+    };
+    std::fs::write(world.path("halt"), "drill").unwrap();
+    chancery_tests::rig::wait_for("halted", || (daemon.ops("/readyz")?.0 == 503).then_some(()));
+    assert_eq!(expect("DisabledException", "p256"), 1);
+    std::fs::remove_file(world.path("halt")).unwrap();
+    daemon.stop();
+
+    // One request in two seconds: the appliance waits for the second as long as it may, then boto3 does.
+    let slow = WorldOptions { grants: ALL, rate: 1, ..WorldOptions::default() };
+    world.write_config(&slow);
+    let text = std::fs::read_to_string(world.config_file()).unwrap();
+    let text = text.replace("[kill_switch]", "[limits]\ndialect_patience_ms = 50\n\n[kill_switch]");
+    std::fs::write(world.config_file(), text).unwrap();
+    let _daemon = Daemon::start(&world);
+    let body = r#"{"KeyId":"alias/p256","Message":"bQ==","SigningAlgorithm":"ECDSA_SHA_256"}"#;
+    let sign = Ask::post("/", body).header("x-amz-target", "TrentService.Sign");
+    let replies: Vec<Reply> = (0..3).map(|_| ask(&world, &sign)).collect();
+    let throttled = replies.iter().find(|reply| reply.status == 400).expect("one of three is above the rate");
+    assert_eq!(throttled.json()["__type"], "ThrottlingException", "{}", throttled.body);
+    assert!(throttled.header("x-amz-retry-after").is_some());
+}
+
+#[test]
+fn what_is_not_an_operation_is_refused_as_aws_does() {
+    let (world, _daemon) = started(ALL);
+    for (target, body, kind) in [
+        (None, "{}", "UnknownOperationException"),
+        (Some("Other.Sign"), "{}", "UnknownOperationException"),
+        (Some("TrentService.Encrypt"), "{}", "UnsupportedOperationException"),
+        (Some("TrentService.Sign"), "{", "SerializationException"),
+        (Some("TrentService.Sign"), "{}", "ValidationException"),
+        (Some("TrentService.DescribeKey"), r#"{"KeyId":"alias/ledger-x"}"#, "NotFoundException"),
+        (Some("TrentService.GetPublicKey"), r#"{"KeyId":"mac"}"#, "InvalidKeyUsageException"),
+    ] {
+        let request = Ask::post("/", body);
+        let request = match target {
+            Some(target) => request.header("x-amz-target", target),
+            None => request,
+        };
+        let reply = ask(&world, &request);
+        assert_eq!(
+            (reply.status, reply.json()["__type"].as_str()),
+            (400, Some(kind)),
+            "{target:?}: {}",
+            reply.body
+        );
+        assert_eq!(reply.header("content-type"), Some("application/x-amz-json-1.1"));
+    }
+    assert_eq!(ask(&world, &Ask::get("/")).json()["name"], "chancery");
+}
