@@ -163,7 +163,7 @@ export function* damages(document: Json, at: (string | number)[] = []): Generato
   } else if (Array.isArray(value)) {
     yield [`${where} extended`, put([...value, value[0] ?? "00".repeat(32)])];
     yield [`${where} shortened`, put(value.slice(1))];
-    yield [`${where} reversed`, put([...value].reverse())];
+    if (value.length > 1) yield [`${where} reversed`, put([...value].reverse())];
     for (let position = 0; position < value.length; position += 1) yield* damages(document, [...at, position]);
   } else if (typeof value === "object" && value !== null) {
     if (at.length > 0) yield [`${where} with another member`, put({ ...value, more: 1 })];
