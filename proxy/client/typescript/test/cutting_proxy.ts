@@ -5,6 +5,8 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 export class CuttingProxy {
   /** How many connections were cut. */
   cuts = 0;
+  /** How many connections came. */
+  accepted = 0;
   private next: "pass" | "reply" | "accept" | "hang" = "pass";
   private readonly sockets = new Set<Socket>();
 
@@ -43,6 +45,7 @@ export class CuttingProxy {
   }
 
   private serve(client: Socket, host: string, port: number): void {
+    this.accepted += 1;
     if (this.next === "accept") return this.cut(client);
     const service = connect(port, host);
     for (const socket of [client, service]) {

@@ -129,6 +129,8 @@ const checks: [string, () => Promise<void>][] = [
     const proxy = await CuttingProxy.start(service.hostname, Number(service.port));
     const through = new ChanceryClient({ ...options, url: `https://${service.hostname}:${proxy.port}` });
     await through.health();
+    await through.health();
+    assert.equal(proxy.accepted, 1, "the connection was reused, or a lost reply would not be one of a request that got through");
     const [sign, idempotencyKey] = [request(kid), `lost-${randomBytes(8).toString("hex")}`];
     proxy.loseNextReply();
     const answer = await through.sign(sign, { idempotencyKey });

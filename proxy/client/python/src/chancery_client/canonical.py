@@ -58,10 +58,13 @@ def _constant(word: str) -> NoReturn:
 
 
 def _number(value: float) -> str:
-    """As ECMAScript writes a number."""
+    """As ECMAScript writes a number; a whole one beyond all doubles as infinity."""
     if value == 0:
         return "0"
-    text = repr(float(value))
+    try:
+        text = repr(float(value))
+    except OverflowError:
+        return "Infinity"
     if 1e-6 <= abs(value) < 1e21:
         plain = format(decimal.Decimal(text), "f")
         return plain[:-2] if plain.endswith(".0") else plain
@@ -81,7 +84,8 @@ def canonical(value: Any, depth: int = 0) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, (int, float)):
-        if not math.isfinite(value) or int(float(value)) != int(value):
+        exact = _number(value) == str(value) if isinstance(value, int) else math.isfinite(value)
+        if not exact:
             raise ValueError("a number that a double does not hold")
         return _number(value)
     return _string(value)

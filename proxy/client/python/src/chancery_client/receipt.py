@@ -263,8 +263,11 @@ def _check_asked(event: Dict[str, Any], asked: Asked, own_id: str) -> None:
     """Whether the entry is what was asked for: each thing that was said, and nothing where nothing was."""
 
     def same(name: str, holder: Mapping[str, Any], wanted: Any) -> None:
-        text = None if wanted is None else canonical(wanted)
         found = None if holder.get(name) is None else canonical(holder[name])
+        try:
+            text = None if wanted is None else canonical(wanted)
+        except ValueError as error:
+            raise ReceiptError("another-request", f"the {name} asked for is no JSON: {error}") from error
         _need(found == text, "another-request", f"it is about another {name}")
 
     if isinstance(asked, EventRequest):

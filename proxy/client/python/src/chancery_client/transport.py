@@ -227,6 +227,8 @@ def _exchange(
             return Failure("unreadable", f"larger than {_REPLY_BYTES_MAX} bytes"), False
     if response.length:
         raise http.client.IncompleteRead(b"", response.length)
+    # The connection takes no other request before its reply is closed, however whole it was read.
+    response.close()
     return _outcome(response, b"".join(chunks)), not response.will_close
 
 
