@@ -1,8 +1,8 @@
 """The whole package against a running service. Prints a line for each check; exit code 1 if one failed.
 
 CHANCERY_URL, CHANCERY_CA, CHANCERY_CERT, CHANCERY_KEY, CHANCERY_SIGNERS (files) and CHANCERY_KID name the service, us,
-the registry and a key that we may use. CHANCERY_MORE_KIDS (with commas), CHANCERY_ANCHOR_KID and CHANCERY_MAC_KID add
-checks. The principal may sign, make MACs, append events, and read its own stream.
+the registry and a key that we may use. CHANCERY_MORE_KIDS (with commas), CHANCERY_ANCHOR_KID, CHANCERY_MAC_KID and
+CHANCERY_CO_SIGNED_KID add checks. The principal may sign, make MACs, append events, and read its own stream.
 """
 
 from __future__ import annotations
@@ -231,6 +231,18 @@ def a_mac_is_made_checked_and_recorded() -> None:
     equal((CLIENT.verify_mac(asked, reply.mac), CLIENT.verify_mac(other, reply.mac)), (True, False))
 
 
+def a_co_signature_verifies_or_is_told_to_be_beyond_this_runtime() -> None:
+    asked = request(variable("CHANCERY_CO_SIGNED_KID"))
+    reply = CLIENT.sign(asked).value
+    proof = CLIENT.prove(asked, reply, REGISTRY, report_unsupported_co_signer=True).proof
+    equal([*proof.signers, *proof.unverified], [reply.signer_kid, (reply.co_signer or {})["signer_kid"]])
+    if proof.unverified:
+        error = raised(ReceiptError, lambda: CLIENT.prove(asked, reply, REGISTRY))
+        equal(error.fault, "unsupported")
+    else:
+        CLIENT.prove(asked, reply, REGISTRY)
+
+
 def checks() -> List[Tuple[str, Callable[[], None]]]:
     several = [
         health_needs_no_certificate,
@@ -247,6 +259,8 @@ def checks() -> List[Tuple[str, Callable[[], None]]]:
         several.append(an_anchored_digests_receipt_is_its_signature)
     if os.environ.get("CHANCERY_MAC_KID"):
         several.append(a_mac_is_made_checked_and_recorded)
+    if os.environ.get("CHANCERY_CO_SIGNED_KID"):
+        several.append(a_co_signature_verifies_or_is_told_to_be_beyond_this_runtime)
     of_keys = [(f"{kid} signs, and its receipt proves it here", lambda kid=kid: signs_and_proves(kid)) for kid in KIDS]
     return [*of_keys, *((one.__name__.replace("_", " "), one) for one in several)]
 

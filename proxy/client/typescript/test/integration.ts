@@ -1,8 +1,8 @@
 // The whole package against a running service. Prints a line for each check; exit code 1 if one failed.
 //
 // CHANCERY_URL, CHANCERY_CA, CHANCERY_CERT, CHANCERY_KEY, CHANCERY_SIGNERS (files) and CHANCERY_KID name the service,
-// us, the registry and a key that we may use. CHANCERY_MORE_KIDS (with commas), CHANCERY_ANCHOR_KID and
-// CHANCERY_MAC_KID add checks. The principal may sign, make MACs, append events, and read its own stream.
+// us, the registry and a key that we may use. CHANCERY_MORE_KIDS (with commas), CHANCERY_ANCHOR_KID, CHANCERY_MAC_KID
+// and CHANCERY_CO_SIGNED_KID add checks. The principal may sign, make MACs, append events, and read its own stream.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -24,6 +24,7 @@ const kid = variable("CHANCERY_KID");
 const kids = [kid, ...(process.env["CHANCERY_MORE_KIDS"] ?? "").split(",").filter((name) => name !== "")];
 const anchorKid = process.env["CHANCERY_ANCHOR_KID"];
 const macKid = process.env["CHANCERY_MAC_KID"];
+const coSignedKid = process.env["CHANCERY_CO_SIGNED_KID"];
 const client = new ChanceryClient(options);
 const service = new URL(options.url);
 
@@ -186,6 +187,17 @@ if (macKid !== undefined) {
     const { proof } = await client.prove({ mac }, value, registry);
     assert.equal(proof.signature, value.mac);
     assert.deepEqual([await client.verifyMac({ ...mac, mac: value.mac }), await client.verifyMac({ ...mac, message: randomBytes(20), mac: value.mac })], [true, false]);
+  }]);
+}
+if (coSignedKid !== undefined) {
+  checks.push(["a co-signature verifies, or is told to be beyond this runtime", async () => {
+    const sign = request(coSignedKid);
+    const { value } = await client.sign(sign);
+    const { proof } = await client.prove({ sign }, value, registry, { unsupportedCoSigner: "report" });
+    assert.deepEqual([...proof.signers, ...proof.unverified], [value.signer_kid, value.coSigner?.signer_kid]);
+    const strict = client.prove({ sign }, value, registry);
+    if (proof.unverified.length === 0) await strict;
+    else assert.equal((await thrown(strict, ReceiptError)).fault, "unsupported");
   }]);
 }
 
