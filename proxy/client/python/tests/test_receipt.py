@@ -6,7 +6,15 @@ import hashlib
 import unittest
 from typing import Any, Callable, Dict, Union
 
-from chancery_client import ANYTHING, EventRequest, MacRequest, ReceiptError, SignersRegistry, SignRequest, verify_receipt
+from chancery_client import (
+    ANYTHING,
+    EventRequest,
+    MacRequest,
+    ReceiptError,
+    SignersRegistry,
+    SignRequest,
+    verify_receipt,
+)
 from chancery_client.receipt import Anything, Asked
 from ledger import MESSAGE, ORIGIN, Json, Ledger, damages, text
 
@@ -122,7 +130,11 @@ class Receipts(unittest.TestCase):
             for number, receipt in enumerate(receipts):
                 with self.subTest(f"{fault} {number}"):
                     self.refused(receipt, asked("ed25519"), fault)
-        for what in (asked("ed25519", kid="rsa-sha256"), asked("ed25519", digest="00" * 32), asked("ed25519", anchored=True)):
+        for what in (
+            asked("ed25519", kid="rsa-sha256"),
+            asked("ed25519", digest="00" * 32),
+            asked("ed25519", anchored=True),
+        ):
             self.refused(lie(), what, "another-request")
         self.refused(lie(), MacRequest("ed25519", MESSAGE), "another-request")
 

@@ -69,7 +69,14 @@ class Refusals(unittest.TestCase):
         addresses = {"https://a": ("a", 8443), "https://[::1]:443/": ("::1", 443), "https://b:1": ("b", 1)}
         for url, address in addresses.items():
             self.assertEqual(service_address(url), address)
-        bad = ["http://sign.example", "https://", "sign.example:8443", "https://a/b", "https://a/?q=1", "https://u:p@a/"]
+        bad = [
+            "http://sign.example",
+            "https://",
+            "sign.example:8443",
+            "https://a/b",
+            "https://a/?q=1",
+            "https://u:p@a/",
+        ]
         for url in [*bad, "", "https://a:99999", "https://[::1"]:
             with self.assertRaisesRegex(ConfigurationError, "service address", msg=url):
                 Transport(Options(url, "/nonexistent"))

@@ -1,7 +1,17 @@
 // One method per call of the service.
 
 import type {
-  Answer, BatchItem, EventReply, EventRequest, MacReply, MacRequest, Pending, SignReply, SignRequest, StreamPage, VerifyReply,
+  Answer,
+  BatchItem,
+  EventReply,
+  EventRequest,
+  MacReply,
+  MacRequest,
+  Pending,
+  SignReply,
+  SignRequest,
+  StreamPage,
+  VerifyReply,
 } from "./api.js";
 import { ChanceryError, InvalidRequestError, ReceiptError, ReplyError, type Problem } from "./errors.js";
 import { canonical, isObject, parse, type Json, type JsonObject } from "./json.js";
@@ -49,7 +59,10 @@ export class ChanceryClient {
   }
 
   /** `POST /v1/sign/batch`: up to 1,000 requests, a signature or a problem for each, in order. */
-  async signBatch(requests: readonly SignRequest[], options: CallOptions = {}): Promise<Answer<BatchItem<SignReply>[]>> {
+  async signBatch(
+    requests: readonly SignRequest[],
+    options: CallOptions = {},
+  ): Promise<Answer<BatchItem<SignReply>[]>> {
     const answer = await this.post("/v1/sign/batch", { items: requests.map(signBody) }, batchOf(signReply), options);
     return matched(answer, requests, answersSign);
   }
@@ -57,20 +70,27 @@ export class ChanceryClient {
   /** `POST /v1/verify`: the service's opinion. {@link verifyReceipt} asks nobody. */
   async verify(request: SignRequest & { signature: string }): Promise<Answer<VerifyReply>> {
     const { kid, digest, digestAlgorithm = "sha256", signature } = request;
-    return this.send({ method: "POST", path: "/v1/verify", body: JSON.stringify({ kid, digest, digestAlgorithm, signature }) }, members({ valid: "boolean", kid: "string", keyState: "string" }));
+    return this.send(
+      { method: "POST", path: "/v1/verify", body: JSON.stringify({ kid, digest, digestAlgorithm, signature }) },
+      members({ valid: "boolean", kid: "string", keyState: "string" }),
+    );
   }
 
   /** `POST /v1/mac`. */
   async mac(request: MacRequest, options: CallOptions = {}): Promise<Answer<MacReply>> {
     const answer = await this.post("/v1/mac", macBody(request), macReply, options);
-    if (answer.value.kid === request.kid && answer.value.digest === sha256(request.message).toString("hex")) return answer;
+    if (answer.value.kid === request.kid && answer.value.digest === sha256(request.message).toString("hex"))
+      return answer;
     throw failed(new ReplyError("it answers another request"), answer.idempotencyKey);
   }
 
   /** `POST /v1/mac/verify`: only the service can. Each call is a use of the key, so a lost one is not repeated. */
   async verifyMac(request: MacRequest & { mac: string }): Promise<boolean> {
     const body = JSON.stringify({ ...macBody(request), mac: request.mac });
-    const answer = await this.send({ method: "POST", path: "/v1/mac/verify", body, once: true }, members({ valid: "boolean" }));
+    const answer = await this.send(
+      { method: "POST", path: "/v1/mac/verify", body, once: true },
+      members({ valid: "boolean" }),
+    );
     return answer.value["valid"] === true;
   }
 
@@ -82,7 +102,10 @@ export class ChanceryClient {
   }
 
   /** `POST /v1/events/batch`: an event or a problem for each, in order. */
-  async appendBatch(events: readonly EventRequest[], options: CallOptions = {}): Promise<Answer<BatchItem<EventReply>[]>> {
+  async appendBatch(
+    events: readonly EventRequest[],
+    options: CallOptions = {},
+  ): Promise<Answer<BatchItem<EventReply>[]>> {
     const answer = await this.post("/v1/events/batch", { items: events }, batchOf(eventReply), options);
     return matched(answer, events, answersEvent);
   }
@@ -96,7 +119,12 @@ export class ChanceryClient {
    * Fetches the receipt of what was answered and verifies it locally against what was *asked*: see
    * {@link verifyReceipt}. Throws {@link ReceiptError} where the service's word and its proof differ.
    */
-  async prove(asked: Exclude<Asked, "anything">, answered: SignReply | MacReply | EventReply, registry: SignersRegistry, options: VerifyOptions = {}): Promise<Proven> {
+  async prove(
+    asked: Exclude<Asked, "anything">,
+    answered: SignReply | MacReply | EventReply,
+    registry: SignersRegistry,
+    options: VerifyOptions = {},
+  ): Promise<Proven> {
     const { index } = answered.receipt;
     const whole = "inclusionProof" in answered.receipt;
     const receipt = whole ? JSON.stringify(answered.receipt) : await this.receipt(index);
@@ -104,7 +132,8 @@ export class ChanceryClient {
     const said = "mac" in answered ? answered.mac : "hash" in answered ? undefined : answered.signature;
     const same = proof.index === index && proof.event["id"] === answered.id && proof.signature === said;
     const hash = "hash" in answered ? answered.hash : proof.event["hash"];
-    if (!same || proof.event["hash"] !== hash) throw new ReceiptError("another-request", "it proves another entry than the reply's");
+    if (!same || proof.event["hash"] !== hash)
+      throw new ReceiptError("another-request", "it proves another entry than the reply's");
     return { proof, receipt };
   }
 
@@ -118,7 +147,8 @@ export class ChanceryClient {
     const path = `/v1/streams/${encodeURIComponent(name)}?from=${from}&limit=${limit}`;
     return this.send({ method: "GET", path }, (value) => {
       const { items, next } = value;
-      if (!Array.isArray(items) || !(next === null || typeof next === "number")) throw new ReplyError("not a page of a stream");
+      if (!Array.isArray(items) || !(next === null || typeof next === "number"))
+        throw new ReplyError("not a page of a stream");
       return { items: items.map((item) => eventReply(object(item))), next };
     });
   }
@@ -143,15 +173,26 @@ export class ChanceryClient {
     this.transport.close();
   }
 
-  private post<T>(path: string, body: unknown, read: (value: JsonObject) => T, options: CallOptions): Promise<Answer<T>> {
+  private post<T>(
+    path: string,
+    body: unknown,
+    read: (value: JsonObject) => T,
+    options: CallOptions,
+  ): Promise<Answer<T>> {
     const idempotencyKey = options.idempotencyKey ?? randomIdempotencyKey();
-    if (!/^[!#-[\]-~]{1,128}$/.test(idempotencyKey)) throw new InvalidRequestError("an Idempotency-Key is 1 to 128 printable ASCII characters");
+    if (!/^[!#-[\]-~]{1,128}$/.test(idempotencyKey))
+      throw new InvalidRequestError("an Idempotency-Key is 1 to 128 printable ASCII characters");
     return this.send({ method: "POST", path, body: JSON.stringify(body), idempotencyKey }, read);
   }
 
   private async send<T>(call: Call, read: (value: JsonObject) => T): Promise<Answer<T>> {
     const reply = await this.transport.call(call);
-    return { value: understood(reply, call, read), body: reply.body, requestId: reply.requestId, idempotencyKey: call.idempotencyKey };
+    return {
+      value: understood(reply, call, read),
+      body: reply.body,
+      requestId: reply.requestId,
+      idempotencyKey: call.idempotencyKey,
+    };
   }
 }
 
@@ -161,7 +202,10 @@ function understood<T>(reply: Reply, call: Call, read: (value: JsonObject) => T)
     if (reply.status === 202) throw new PendingError(pendingReply(value));
     return read(value);
   } catch (error) {
-    throw failed(error instanceof ChanceryError ? error : new ReplyError(`unreadable reply: ${(error as Error).message}`), call.idempotencyKey);
+    throw failed(
+      error instanceof ChanceryError ? error : new ReplyError(`unreadable reply: ${(error as Error).message}`),
+      call.idempotencyKey,
+    );
   }
 }
 
@@ -190,9 +234,14 @@ function answersEvent(reply: EventReply, { eventType, payload, id, stream }: Eve
 }
 
 /** Hands a batch's answer on if its items are those of the requests. */
-function matched<T, R>(answer: Answer<BatchItem<T>[]>, requests: readonly R[], fits: (value: T, request: R) => boolean): Answer<BatchItem<T>[]> {
+function matched<T, R>(
+  answer: Answer<BatchItem<T>[]>,
+  requests: readonly R[],
+  fits: (value: T, request: R) => boolean,
+): Answer<BatchItem<T>[]> {
   const { value: items, idempotencyKey } = answer;
-  const all = items.length === requests.length && items.every((item, at) => !item.ok || fits(item.value, requests[at] as R));
+  const all =
+    items.length === requests.length && items.every((item, at) => !item.ok || fits(item.value, requests[at] as R));
   if (all) return answer;
   throw failed(new ReplyError("its items answer other requests"), idempotencyKey);
 }
@@ -220,10 +269,35 @@ function enrolled<T>(types: Record<string, "string" | "number" | "boolean">): (v
   };
 }
 
-const signReply = enrolled<SignReply>({ kid: "string", signer_kid: "string", digest: "string", digestAlgorithm: "string", rung: "string" });
-const macReply = enrolled<MacReply>({ mac: "string", kid: "string", signer_kid: "string", algorithm: "string", digest: "string", rung: "string" });
-const eventReply = enrolled<EventReply>({ seq: "number", stream: "string", eventType: "string", actor: "string", hash: "string" });
-const pendingReply = members<Pending>({ id: "string", status: "string", approvals: "number", required: "number", expiresAt: "string" });
+const signReply = enrolled<SignReply>({
+  kid: "string",
+  signer_kid: "string",
+  digest: "string",
+  digestAlgorithm: "string",
+  rung: "string",
+});
+const macReply = enrolled<MacReply>({
+  mac: "string",
+  kid: "string",
+  signer_kid: "string",
+  algorithm: "string",
+  digest: "string",
+  rung: "string",
+});
+const eventReply = enrolled<EventReply>({
+  seq: "number",
+  stream: "string",
+  eventType: "string",
+  actor: "string",
+  hash: "string",
+});
+const pendingReply = members<Pending>({
+  id: "string",
+  status: "string",
+  approvals: "number",
+  required: "number",
+  expiresAt: "string",
+});
 
 /** Reads `{items: [...]}` of replies and problems. */
 function batchOf<T>(read: (value: JsonObject) => T): (value: JsonObject) => BatchItem<T>[] {

@@ -18,22 +18,48 @@ export interface Curve {
 
 /** SEC 2 and FIPS 186-5. */
 export const CURVES = {
-  p256: curve("prime256v1", 32, false, 0xffffffff00000001000000000000000000000000ffffffffffffffffffffffffn, -3n,
+  p256: curve(
+    "prime256v1",
+    32,
+    false,
+    0xffffffff00000001000000000000000000000000ffffffffffffffffffffffffn,
+    -3n,
     0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n,
     0x6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296n,
-    0x4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5n),
-  p384: curve("secp384r1", 48, false,
-    0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffffn, -3n,
+    0x4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5n,
+  ),
+  p384: curve(
+    "secp384r1",
+    48,
+    false,
+    0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffffn,
+    -3n,
     0xffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973n,
     0xaa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a385502f25dbf55296c3a545e3872760ab7n,
-    0x3617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5fn),
-  secp256k1: curve("secp256k1", 32, true, 0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2fn, 0n,
+    0x3617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5fn,
+  ),
+  secp256k1: curve(
+    "secp256k1",
+    32,
+    true,
+    0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2fn,
+    0n,
     0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n,
     0x79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798n,
-    0x483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8n),
+    0x483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8n,
+  ),
 } as const;
 
-function curve(name: string, bytes: number, lowS: boolean, p: bigint, a: bigint, n: bigint, x: bigint, y: bigint): Curve {
+function curve(
+  name: string,
+  bytes: number,
+  lowS: boolean,
+  p: bigint,
+  a: bigint,
+  n: bigint,
+  x: bigint,
+  y: bigint,
+): Curve {
   return { name, bytes, lowS, p, a: modulo(a, p), n, x, y };
 }
 
@@ -123,5 +149,5 @@ export function verifyEcdsa(on: Curve, x: bigint, y: bigint, digest: Buffer, sig
   const sum = combine((hashed * inverse) % n, (r * inverse) % n, [x, y, 1n], on);
   if (sum[2] === 0n) return false;
   const back = invert(sum[2], p);
-  return (sum[0] * back * back) % p % n === r;
+  return ((sum[0] * back * back) % p) % n === r;
 }

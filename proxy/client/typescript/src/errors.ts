@@ -70,7 +70,14 @@ export class ReplyError extends ChanceryError {
  * Refusals under which nothing was decided yet: the same request under the same key may pass soon. A failed key
  * use is not among them, because its outcome stands under its key for good.
  */
-const PASSING = new Set(["overloaded", "draining", "rate-limited", "body-timeout", "release-pending", "request-in-flight"]);
+const PASSING = new Set([
+  "overloaded",
+  "draining",
+  "rate-limited",
+  "body-timeout",
+  "release-pending",
+  "request-in-flight",
+]);
 
 /** Whether a refusal with this code is one that passes by itself. */
 export function isPassing(code: string): boolean {
@@ -90,7 +97,9 @@ export class RefusedError extends ChanceryError {
     readonly retryAfterMs: number | undefined,
   ) {
     const why = problem.detail ?? problem.title;
-    super(`${problem.status} ${problem.code}: ${why}${problem.requestId === undefined ? "" : ` (request ${problem.requestId})`}`);
+    super(
+      `${problem.status} ${problem.code}: ${why}${problem.requestId === undefined ? "" : ` (request ${problem.requestId})`}`,
+    );
     this.code = problem.code;
     this.status = problem.status;
     this.requestId = problem.requestId;

@@ -86,7 +86,8 @@ export interface Checkpoint {
  */
 export function verifyCheckpoint(note: string, origin: string, keys: readonly NoteKey[]): Checkpoint | string {
   const split = note.lastIndexOf("\n\n");
-  if (note.length > NOTE_MAX || split < 0 || !note.endsWith("\n") || /[\0-\t\x0b-\x1f]/.test(note)) return "not a signed note";
+  if (note.length > NOTE_MAX || split < 0 || !note.endsWith("\n") || /[\0-\t\x0b-\x1f]/.test(note))
+    return "not a signed note";
   const text = note.slice(0, split + 1);
   const lines = note.slice(split + 2, -1).split("\n");
   if (lines.length > SIGNATURES_MAX) return "too many signatures";
@@ -98,13 +99,15 @@ export function verifyCheckpoint(note: string, origin: string, keys: readonly No
     const id = bytes.toString("hex", 0, 4);
     const key = keys.find((known) => known.name === name && known.id === id);
     if (key === undefined) continue;
-    if (signed.has(key) || !verifyEd25519(key.key, Buffer.from(text), bytes.subarray(4))) return "its signature does not verify";
+    if (signed.has(key) || !verifyEd25519(key.key, Buffer.from(text), bytes.subarray(4)))
+      return "its signature does not verify";
     signed.add(key);
   }
   const [first, size, root, ...rest] = text.split("\n");
   const hash = fromBase64(root ?? "");
   const count = /^(?:0|[1-9][0-9]*)$/.test(size ?? "") ? Number(size) : Number.NaN;
-  if (hash?.length !== 32 || !Number.isSafeInteger(count) || rest.length !== 1 || rest[0] !== "") return "not a checkpoint";
+  if (hash?.length !== 32 || !Number.isSafeInteger(count) || rest.length !== 1 || rest[0] !== "")
+    return "not a checkpoint";
   if (first !== origin) return "of another ledger";
   if (![...signed].some((key) => key.name === origin)) return "not signed by a key of the registry";
   return { origin, size: count, root: hash };

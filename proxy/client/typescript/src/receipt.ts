@@ -41,13 +41,27 @@ export interface VerifyOptions {
 
 const RECEIPT_CHARS_MAX = 1024 * 1024;
 const LEAF_BYTES_MAX = 65_535;
-const MEMBERS = ["actor", "eventType", "hash", "id", "payload", "prevHash", "seq", "signer_kid", "stream", "ts", "version"];
+const MEMBERS = [
+  "actor",
+  "eventType",
+  "hash",
+  "id",
+  "payload",
+  "prevHash",
+  "seq",
+  "signer_kid",
+  "stream",
+  "ts",
+  "version",
+];
 const OPTIONAL = ["manifestSignatureId", "metadata"];
 const ISSUED = "signing.signature.issued";
 const ANCHORED = "signing.signature.anchored";
 const OUTCOME = /^signing\.signature\.(?:issued|failed|abandoned|anchored|checking)$/;
-const GOVERNANCE = /^(?:(?:governance|kill_switch|signer\.rotation)\..*|signer\.(?:testing|tested|compromise)|ledger\.(?:reverified|key\.continued))$/;
-const OWN = /^(?:(?:signing|signer|ledger|kill_switch|governance)\..*|registry\.published|request\.refused|policy\.(?:loaded|verdict))$/;
+const GOVERNANCE =
+  /^(?:(?:governance|kill_switch|signer\.rotation)\..*|signer\.(?:testing|tested|compromise)|ledger\.(?:reverified|key\.continued))$/;
+const OWN =
+  /^(?:(?:signing|signer|ledger|kill_switch|governance)\..*|registry\.published|request\.refused|policy\.(?:loaded|verdict))$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
 /** Throws unless `condition` holds. */
@@ -60,20 +74,35 @@ function need(condition: boolean, fault: ReceiptFault, message: string): asserts
  * root, the event's own hash and place, the individual signature by a key that was active there, and that all this
  * is about `asked`. Throws {@link ReceiptError}.
  */
-export function verifyReceipt(receipt: string, registry: SignersRegistry, asked: Asked, options: VerifyOptions = {}): Proof {
+export function verifyReceipt(
+  receipt: string,
+  registry: SignersRegistry,
+  asked: Asked,
+  options: VerifyOptions = {},
+): Proof {
   const { event, index, treeSize, proof, note } = readReceipt(receipt);
   const checkpoint = verifyCheckpoint(note, registry.origin, registry.noteKeys);
   if (typeof checkpoint === "string") throw new ReceiptError("checkpoint", `its checkpoint is refused: ${checkpoint}`);
   need(checkpoint.size === treeSize, "checkpoint", "its treeSize is not the checkpoint's");
   const leaf = Buffer.from(canonical(event));
-  need(isIncluded(leafHash(leaf), index, treeSize, proof, checkpoint.root), "inclusion", "its proof does not lead to the checkpoint's root");
+  need(
+    isIncluded(leafHash(leaf), index, treeSize, proof, checkpoint.root),
+    "inclusion",
+    "its proof does not lead to the checkpoint's root",
+  );
   checkLeaf(event, leaf, index, registry);
   const signatures = checkSignatures(event, index, registry, options.unsupportedCoSigner ?? "refuse");
   if (asked !== "anything") checkAsked(event, asked, index, registry);
   return { origin: registry.origin, index, treeSize, root: checkpoint.root.toString("hex"), event, ...signatures };
 }
 
-function readReceipt(text: string): { event: JsonObject; index: number; treeSize: number; proof: Buffer[]; note: string } {
+function readReceipt(text: string): {
+  event: JsonObject;
+  index: number;
+  treeSize: number;
+  proof: Buffer[];
+  note: string;
+} {
   need(text.length <= RECEIPT_CHARS_MAX, "shape", "larger than 1 MiB");
   let value: Json;
   try {
@@ -83,9 +112,14 @@ function readReceipt(text: string): { event: JsonObject; index: number; treeSize
   }
   need(isObject(value), "shape", "not an object");
   const { version, event, index, treeSize, inclusionProof, checkpoint, rung, ...rest } = value;
-  const natural = (number: Json | undefined): number is number => Number.isSafeInteger(number) && (number as number) >= 0;
+  const natural = (number: Json | undefined): number is number =>
+    Number.isSafeInteger(number) && (number as number) >= 0;
   need(version === 1 && Object.keys(rest).length === 0, "shape", "not of version 1");
-  need(isObject(event) && natural(index) && natural(treeSize) && typeof checkpoint === "string", "shape", "members missing");
+  need(
+    isObject(event) && natural(index) && natural(treeSize) && typeof checkpoint === "string",
+    "shape",
+    "members missing",
+  );
   need(rung === "durable" || rung === "checkpointed" || rung === "archived", "shape", "unknown rung");
   const hashes = Array.isArray(inclusionProof) ? inclusionProof.map((hash) => fromHex(String(hash))) : [undefined];
   const proof = hashes.filter((hash) => hash?.length === 32) as Buffer[];
@@ -97,22 +131,51 @@ function readReceipt(text: string): { event: JsonObject; index: number; treeSize
 function checkLeaf(event: JsonObject, leaf: Buffer, index: number, registry: SignersRegistry): void {
   const names = Object.keys(event);
   need(leaf.length <= LEAF_BYTES_MAX, "event", "the event is larger than 65,535 bytes");
-  need(MEMBERS.every((name) => names.includes(name)) && names.every((name) => MEMBERS.includes(name) || OPTIONAL.includes(name)), "event", "its members are not those of an event");
+  need(
+    MEMBERS.every((name) => names.includes(name)) &&
+      names.every((name) => MEMBERS.includes(name) || OPTIONAL.includes(name)),
+    "event",
+    "its members are not those of an event",
+  );
   const plain = (name: string, most: number): boolean => {
     const text = event[name];
     return typeof text === "string" && text.length <= most && /^[!#-[\]-~]+$/.test(text);
   };
-  need(plain("actor", 256) && plain("eventType", 128) && plain("id", 128) && plain("stream", 256) && plain("signer_kid", 64), "event", "a name of the event is none");
-  need(event["manifestSignatureId"] === undefined || plain("manifestSignatureId", 128), "event", "manifestSignatureId is no name");
-  need(isObject(event["payload"]) && (event["metadata"] === undefined || isObject(event["metadata"])), "event", "payload and metadata must be objects");
+  need(
+    plain("actor", 256) &&
+      plain("eventType", 128) &&
+      plain("id", 128) &&
+      plain("stream", 256) &&
+      plain("signer_kid", 64),
+    "event",
+    "a name of the event is none",
+  );
+  need(
+    event["manifestSignatureId"] === undefined || plain("manifestSignatureId", 128),
+    "event",
+    "manifestSignatureId is no name",
+  );
+  need(
+    isObject(event["payload"]) && (event["metadata"] === undefined || isObject(event["metadata"])),
+    "event",
+    "payload and metadata must be objects",
+  );
   need(event["version"] === 1 && isTime(event["ts"]), "event", "version or ts");
   const { seq, prevHash, hash } = event;
   const isHash = (text: Json | undefined): text is string => typeof text === "string" && /^[0-9a-f]{64}$/.test(text);
-  need(Number.isSafeInteger(seq) && (seq as number) >= 0 && (seq === 0 ? prevHash === null : isHash(prevHash)), "event", "seq or prevHash");
+  need(
+    Number.isSafeInteger(seq) && (seq as number) >= 0 && (seq === 0 ? prevHash === null : isHash(prevHash)),
+    "event",
+    "seq or prevHash",
+  );
   // The first such text: the members before it hold no quote.
   const without = isHash(hash) ? leaf.toString().replace(`"hash":"${hash}",`, "") : "";
   need(sha256(without).toString("hex") === hash, "event", "its hash is not that of its content");
-  checkPlace(event as JsonObject & Record<"actor" | "eventType" | "id" | "stream" | "signer_kid", string>, index, registry);
+  checkPlace(
+    event as JsonObject & Record<"actor" | "eventType" | "id" | "stream" | "signer_kid", string>,
+    index,
+    registry,
+  );
 }
 
 function isTime(text: Json | undefined): boolean {
@@ -121,7 +184,11 @@ function isTime(text: Json | undefined): boolean {
   return !Number.isNaN(date.getTime()) && date.toISOString() === text;
 }
 
-function checkPlace(event: Record<"actor" | "eventType" | "id" | "stream" | "signer_kid", string>, index: number, registry: SignersRegistry): void {
+function checkPlace(
+  event: Record<"actor" | "eventType" | "id" | "stream" | "signer_kid", string>,
+  index: number,
+  registry: SignersRegistry,
+): void {
   const { actor, eventType, id, stream, signer_kid: ledgerKid } = event;
   const own = OWN.test(eventType);
   const outcome = OUTCOME.test(eventType);
@@ -133,7 +200,11 @@ function checkPlace(event: Record<"actor" | "eventType" | "id" | "stream" | "sig
   const shaped = id.startsWith(tag) && /^[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(id.slice(tag.length));
   need(id === idOf(registry.origin, index) || (!own && !shaped), "event", "its id is that of another place");
   const retired = registry.signers.get(ledgerKid)?.retiredIndex ?? Infinity;
-  need(registry.isLedgerKey(ledgerKid) && index <= retired, "signer", `it does not stand under a key of the ledger: ${ledgerKid}`);
+  need(
+    registry.isLedgerKey(ledgerKid) && index <= retired,
+    "signer",
+    `it does not stand under a key of the ledger: ${ledgerKid}`,
+  );
 }
 
 function idTag(origin: string): string {
@@ -156,20 +227,43 @@ const ISSUED_OPTIONAL = [...USE_OPTIONAL, "coSigner", "idempotencyKey", "request
 
 function hasExactly(value: JsonObject, members: readonly string[], optional: readonly string[]): boolean {
   const names = Object.keys(value);
-  const text = (name: string): boolean => ["policy", "metadata", "coSigner"].includes(name) ? isObject(value[name]) : typeof value[name] === "string";
-  return members.every((name) => names.includes(name)) && names.every((name) => (members.includes(name) || optional.includes(name)) && text(name));
+  const text = (name: string): boolean =>
+    ["policy", "metadata", "coSigner"].includes(name) ? isObject(value[name]) : typeof value[name] === "string";
+  return (
+    members.every((name) => names.includes(name)) &&
+    names.every((name) => (members.includes(name) || optional.includes(name)) && text(name))
+  );
 }
 
 type Signatures = Pick<Proof, "signature" | "signers" | "unverified" | "anchored">;
 
 /** What individual signatures the entry holds: each must verify, by a key that was active at `index`. */
-function checkSignatures(event: JsonObject, index: number, registry: SignersRegistry, coSigner: "refuse" | "report"): Signatures {
+function checkSignatures(
+  event: JsonObject,
+  index: number,
+  registry: SignersRegistry,
+  coSigner: "refuse" | "report",
+): Signatures {
   const payload = event["payload"] as JsonObject;
-  const none: Signatures = { signature: undefined, signers: [], unverified: [], anchored: event["eventType"] === ANCHORED };
+  const none: Signatures = {
+    signature: undefined,
+    signers: [],
+    unverified: [],
+    anchored: event["eventType"] === ANCHORED,
+  };
   if (event["eventType"] !== ISSUED && !none.anchored) return none;
-  const shaped = none.anchored ? hasExactly(payload, USE, USE_OPTIONAL) : hasExactly(payload, ISSUED_MEMBERS, ISSUED_OPTIONAL);
+  const shaped = none.anchored
+    ? hasExactly(payload, USE, USE_OPTIONAL)
+    : hasExactly(payload, ISSUED_MEMBERS, ISSUED_OPTIONAL);
   need(shaped, "event", "its payload is not that of its type");
-  const { digest: hex, digestAlgorithm, kid, signature, operation, coSigner: second } = payload as Record<string, string> & JsonObject;
+  const {
+    digest: hex,
+    digestAlgorithm,
+    kid,
+    signature,
+    operation,
+    coSigner: second,
+  } = payload as Record<string, string> & JsonObject;
   const digest = fromHex(String(hex));
   need(digest !== undefined && digest.length === DIGEST_BYTES[String(digestAlgorithm)], "event", "its digest is none");
   if (none.anchored) {
@@ -178,19 +272,31 @@ function checkSignatures(event: JsonObject, index: number, registry: SignersRegi
   }
   const uses = [payload];
   if (second !== undefined) {
-    need(isObject(second) && hasExactly(second, ["algorithm", "kid", "signature", "signer_kid"], []), "event", "its coSigner is none");
+    need(
+      isObject(second) && hasExactly(second, ["algorithm", "kid", "signature", "signer_kid"], []),
+      "event",
+      "its coSigner is none",
+    );
     uses.push(second);
   }
   const found = { signers: [] as string[], unverified: [] as string[] };
   uses.forEach((use, position) => {
     const signer = activeSigner(use, index, registry, isMac(String(payload["algorithm"])));
     need(operation === (isMac(signer.algorithm) ? "mac" : "sign"), "signer", "the operation is not its key's");
-    need(takes(signer.algorithm, String(digestAlgorithm)), "signature", `${signer.algorithm} takes no ${String(digestAlgorithm)}`);
+    need(
+      takes(signer.algorithm, String(digestAlgorithm)),
+      "signature",
+      `${signer.algorithm} takes no ${String(digestAlgorithm)}`,
+    );
     const bytes = fromBase64(String(use["signature"]));
     need(bytes !== undefined, "signature", "the signature is not base64 in its one spelling");
     if (signer.key === undefined) return;
     if (signer.key === "unsupported") {
-      need(position > 0 && coSigner === "report", "unsupported", `this runtime cannot verify ${signer.algorithm} (${signer.signerKid})`);
+      need(
+        position > 0 && coSigner === "report",
+        "unsupported",
+        `this runtime cannot verify ${signer.algorithm} (${signer.signerKid})`,
+      );
       found.unverified.push(signer.signerKid);
       return;
     }
@@ -212,7 +318,12 @@ function activeSigner(use: JsonObject, index: number, registry: SignersRegistry,
 }
 
 /** Whether the entry is what was asked for: each thing that was said, and nothing where nothing was. */
-function checkAsked(event: JsonObject, asked: Exclude<Asked, "anything">, index: number, registry: SignersRegistry): void {
+function checkAsked(
+  event: JsonObject,
+  asked: Exclude<Asked, "anything">,
+  index: number,
+  registry: SignersRegistry,
+): void {
   const payload = event["payload"] as JsonObject;
   const same = (name: string, holder: JsonObject, wanted: unknown): void => {
     const text = wanted === undefined ? undefined : canonical(parse(JSON.stringify(wanted)));
@@ -221,8 +332,10 @@ function checkAsked(event: JsonObject, asked: Exclude<Asked, "anything">, index:
   };
   if ("event" in asked) {
     const { stream, actor, id, ts, ...exact } = asked.event;
-    for (const name of ["eventType", "payload", "manifestSignatureId", "metadata"] as const) same(name, event, exact[name]);
-    for (const [name, wanted] of Object.entries({ stream, actor, ts })) if (wanted !== undefined) same(name, event, wanted);
+    for (const name of ["eventType", "payload", "manifestSignatureId", "metadata"] as const)
+      same(name, event, exact[name]);
+    for (const [name, wanted] of Object.entries({ stream, actor, ts }))
+      if (wanted !== undefined) same(name, event, wanted);
     same("id", event, id ?? idOf(registry.origin, index));
     return;
   }
@@ -230,8 +343,13 @@ function checkAsked(event: JsonObject, asked: Exclude<Asked, "anything">, index:
   const anchored = !mac && asked.sign.mode === "anchored";
   same("eventType", event, anchored ? ANCHORED : ISSUED);
   same("operation", payload, anchored ? undefined : mac ? "mac" : "sign");
-  const { kid, digest, digestAlgorithm = "sha256", purpose, metadata }: SignRequest = mac
-    ? { kid: asked.mac.kid, digest: sha256(asked.mac.message).toString("hex") }
-    : asked.sign;
-  for (const [name, wanted] of Object.entries({ kid, digest, digestAlgorithm, purpose, metadata })) same(name, payload, wanted);
+  const {
+    kid,
+    digest,
+    digestAlgorithm = "sha256",
+    purpose,
+    metadata,
+  }: SignRequest = mac ? { kid: asked.mac.kid, digest: sha256(asked.mac.message).toString("hex") } : asked.sign;
+  for (const [name, wanted] of Object.entries({ kid, digest, digestAlgorithm, purpose, metadata }))
+    same(name, payload, wanted);
 }

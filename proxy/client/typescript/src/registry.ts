@@ -7,8 +7,18 @@ import { parseVkey, type NoteKey } from "./log.js";
 import { isAlgorithm, isMac, readPublicKey, type PublicKey } from "./signatures.js";
 
 const SIGNER_MEMBERS = new Set([
-  "signer_kid", "kid", "algorithm", "public_key_pem", "purpose", "state", "deployedAt", "retiredAt",
-  "activatedIndex", "retiredIndex", "compromisedSince", "description",
+  "signer_kid",
+  "kid",
+  "algorithm",
+  "public_key_pem",
+  "purpose",
+  "state",
+  "deployedAt",
+  "retiredAt",
+  "activatedIndex",
+  "retiredIndex",
+  "compromisedSince",
+  "description",
 ]);
 const STATES = new Set(["staged", "active", "deprecated", "retired", "compromised"]);
 const ED25519_PEM = /^-----BEGIN PUBLIC KEY-----\n(\S+)\n-----END PUBLIC KEY-----\s*$/;
@@ -61,13 +71,21 @@ export class SignersRegistry {
     } catch (error) {
       throw new RegistryError(`not valid JSON: ${(error as Error).message}`);
     }
-    if (!isObject(file) || !only(file, ["version", "ledger", "signers"]) || file["version"] !== 1) throw new RegistryError("not a registry of version 1");
+    if (!isObject(file) || !only(file, ["version", "ledger", "signers"]) || file["version"] !== 1)
+      throw new RegistryError("not a registry of version 1");
     const { ledger, signers: entries } = file;
     if (!isObject(ledger) || !Array.isArray(entries)) throw new RegistryError("not a registry of version 1");
     const { origin, vkeys } = ledger;
-    const listed = Array.isArray(vkeys) ? vkeys.map((vkey) => (typeof vkey === "string" ? parseVkey(vkey) : undefined)) : [];
+    const listed = Array.isArray(vkeys)
+      ? vkeys.map((vkey) => (typeof vkey === "string" ? parseVkey(vkey) : undefined))
+      : [];
     const keys = listed.filter((key) => key !== undefined);
-    if (!only(ledger, ["origin", "vkeys"]) || keys.length === 0 || keys.length !== listed.length || keys.some((key) => key.name !== origin)) {
+    if (
+      !only(ledger, ["origin", "vkeys"]) ||
+      keys.length === 0 ||
+      keys.length !== listed.length ||
+      keys.some((key) => key.name !== origin)
+    ) {
       throw new RegistryError("no valid key of the ledger");
     }
     const signers = new Map<string, Signer>();
@@ -77,7 +95,8 @@ export class SignersRegistry {
       if (signers.has(signer.signerKid)) throw new RegistryError(`lists ${signer.signerKid} twice`);
       signers.set(signer.signerKid, signer);
       const raw = rawEd25519(entry as JsonObject);
-      if (signer.algorithm === "ed25519" && keys.some((key) => raw !== undefined && key.raw.equals(raw))) ledgerKids.add(signer.signerKid);
+      if (signer.algorithm === "ed25519" && keys.some((key) => raw !== undefined && key.raw.equals(raw)))
+        ledgerKids.add(signer.signerKid);
     }
     return new SignersRegistry(origin as string, keys, signers, ledgerKids);
   }
@@ -107,19 +126,26 @@ function readSigner(entry: Json): Signer {
   const fail = (what: string): RegistryError => new RegistryError(`a signer with ${what}`);
   if (!isObject(entry) || !only(entry, [...SIGNER_MEMBERS])) throw fail("unknown members");
   const { signer_kid: signerKid, kid, algorithm, public_key_pem: pem, state } = entry;
-  const isKid = (name: Json | undefined): name is string => typeof name === "string" && /^[a-z0-9._-]{1,64}$/.test(name);
+  const isKid = (name: Json | undefined): name is string =>
+    typeof name === "string" && /^[a-z0-9._-]{1,64}$/.test(name);
   if (!isKid(signerKid) || (kid !== undefined && !isKid(kid))) throw fail("no valid name");
   if (typeof algorithm !== "string" || !isAlgorithm(algorithm)) throw fail(`an unknown algorithm: ${signerKid}`);
   if (typeof state !== "string" || !STATES.has(state)) throw fail(`an unknown state: ${signerKid}`);
   const index = (name: string): number | undefined => {
     const value = entry[name];
-    if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= 0)) throw fail(`a bad ${name}: ${signerKid}`);
+    if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= 0))
+      throw fail(`a bad ${name}: ${signerKid}`);
     return value as number | undefined;
   };
-  if (isMac(algorithm) !== (pem === undefined) || (pem !== undefined && typeof pem !== "string")) throw fail(`a missing or needless key: ${signerKid}`);
+  if (isMac(algorithm) !== (pem === undefined) || (pem !== undefined && typeof pem !== "string"))
+    throw fail(`a missing or needless key: ${signerKid}`);
   const key = pem === undefined ? undefined : readPublicKey(algorithm, pem);
   if (key === "bad") throw fail(`a key that is not valid for its algorithm: ${signerKid}`);
-  const places = { activatedIndex: index("activatedIndex"), retiredIndex: index("retiredIndex"), compromisedSince: index("compromisedSince") };
+  const places = {
+    activatedIndex: index("activatedIndex"),
+    retiredIndex: index("retiredIndex"),
+    compromisedSince: index("compromisedSince"),
+  };
   return { signerKid, kid, algorithm, key, ...places };
 }
 

@@ -136,7 +136,7 @@ function isPss(opened: Buffer, bits: number, hash: Hash, digest: Buffer): boolea
   }
   for (let at = 0; at < split; at += 1) block[at]! ^= encoded[at]!;
   const unused = 8 * length - bits;
-  if ((encoded[0]! >> (8 - unused)) !== 0) return false;
+  if (encoded[0]! >> (8 - unused) !== 0) return false;
   block[0]! &= 0xff >> unused;
   const salt = block.subarray(split - size);
   const zeros = block.subarray(0, split - size - 1);

@@ -10,8 +10,16 @@ import type { IncomingMessage } from "node:http";
 import { Agent, request as httpsRequest } from "node:https";
 import { createSecureContext } from "node:tls";
 import {
-  ConfigurationError, DeadlineError, InterruptedError, isPassing, RefusedError, ReplyError, TlsError, UnavailableError,
-  type ChanceryError, type Problem,
+  ConfigurationError,
+  DeadlineError,
+  InterruptedError,
+  isPassing,
+  RefusedError,
+  ReplyError,
+  TlsError,
+  UnavailableError,
+  type ChanceryError,
+  type Problem,
 } from "./errors.js";
 import { isObject, parse } from "./json.js";
 
@@ -68,11 +76,18 @@ const IDLE_SOCKETS_MAX = 64;
 const DEFAULT_PORT = 8443;
 
 /** How long to wait before the next attempt; `undefined` if there is to be none. `random` is between 0 and 1. */
-export function pauseMs(failure: Failure, call: Call, attempt: number, lostBefore: boolean, random: number): number | undefined {
+export function pauseMs(
+  failure: Failure,
+  call: Call,
+  attempt: number,
+  lostBefore: boolean,
+  random: number,
+): number | undefined {
   const whole = Math.min(BACKOFF_FIRST_MS * 2 ** (attempt - 1), BACKOFF_MAX_MS);
   // Between a half and all of it, so that callers who lost the same service do not come back together.
   const jittered = whole / 2 + (whole / 2) * random;
-  if (failure.kind === "refused") return isPassing(failure.problem.code) ? Math.max(failure.retryAfterMs ?? 0, jittered) : undefined;
+  if (failure.kind === "refused")
+    return isPassing(failure.problem.code) ? Math.max(failure.retryAfterMs ?? 0, jittered) : undefined;
   if (failure.kind === "unreachable") return jittered;
   if (failure.kind !== "lost" || call.once === true) return undefined;
   // An idle connection that the service closed meanwhile is no sign of trouble.
@@ -89,9 +104,15 @@ export class Transport {
 
   constructor(options: Options) {
     this.url = serviceUrl(options.url);
-    if ((options.certificateFile === undefined) !== (options.keyFile === undefined)) throw new ConfigurationError("certificateFile and keyFile go together");
-    const files = { ca: readPem(options.caFile), cert: readPem(options.certificateFile), key: readPem(options.keyFile) };
-    if (!files.ca?.includes("-----BEGIN CERTIFICATE-----")) throw new ConfigurationError(`${options.caFile}: holds no certificate`);
+    if ((options.certificateFile === undefined) !== (options.keyFile === undefined))
+      throw new ConfigurationError("certificateFile and keyFile go together");
+    const files = {
+      ca: readPem(options.caFile),
+      cert: readPem(options.certificateFile),
+      key: readPem(options.keyFile),
+    };
+    if (!files.ca?.includes("-----BEGIN CERTIFICATE-----"))
+      throw new ConfigurationError(`${options.caFile}: holds no certificate`);
     const tls = Object.fromEntries(Object.entries(files).filter(([, pem]) => pem !== undefined));
     try {
       createSecureContext(tls);
@@ -99,7 +120,14 @@ export class Transport {
       throw new ConfigurationError(`certificate and key cannot be used: ${(error as Error).message}`);
     }
     // No session cache: each connection shows its certificate.
-    this.agent = new Agent({ ...tls, keepAlive: true, maxFreeSockets: IDLE_SOCKETS_MAX, maxCachedSessions: 0, minVersion: "TLSv1.3", rejectUnauthorized: true });
+    this.agent = new Agent({
+      ...tls,
+      keepAlive: true,
+      maxFreeSockets: IDLE_SOCKETS_MAX,
+      maxCachedSessions: 0,
+      minVersion: "TLSv1.3",
+      rejectUnauthorized: true,
+    });
     this.attemptsMax = Math.max(options.attemptsMax ?? 5, 1);
     this.callTimeoutMs = options.callTimeoutMs ?? 30_000;
     this.connectTimeoutMs = options.connectTimeoutMs ?? 5_000;
@@ -128,7 +156,8 @@ export class Transport {
   /** What the caller is told, given that an earlier attempt may have been lost on its way. */
   private errorOf(failure: Failure, lost: string | undefined, call: Call): ChanceryError {
     const made = (): ChanceryError => {
-      const interrupted = (cause: string): ChanceryError => new InterruptedError(`connection lost, the request may have been carried out: ${cause}`);
+      const interrupted = (cause: string): ChanceryError =>
+        new InterruptedError(`connection lost, the request may have been carried out: ${cause}`);
       switch (failure.kind) {
         case "unreachable":
           return lost === undefined ? new UnavailableError(`service unavailable: ${failure.cause}`) : interrupted(lost);
@@ -153,11 +182,22 @@ export class Transport {
     return new Promise((resolve) => {
       const left = deadline - performance.now();
       if (left <= 0) return resolve({ kind: "late" });
-      const headers: Record<string, string | number> = { accept: call.accept ?? "application/json", "user-agent": "chancery-typescript/0.1.0" };
-      if (call.body !== undefined) Object.assign(headers, { "content-type": "application/json", "content-length": Buffer.byteLength(call.body) });
+      const headers: Record<string, string | number> = {
+        accept: call.accept ?? "application/json",
+        "user-agent": "chancery-typescript/0.1.0",
+      };
+      if (call.body !== undefined)
+        Object.assign(headers, { "content-type": "application/json", "content-length": Buffer.byteLength(call.body) });
       if (call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
       const host = this.url.hostname.replace(/^\[|\]$/g, "");
-      const request = httpsRequest({ agent: this.agent, host, port: this.url.port || DEFAULT_PORT, method: call.method, path: call.path, headers });
+      const request = httpsRequest({
+        agent: this.agent,
+        host,
+        port: this.url.port || DEFAULT_PORT,
+        method: call.method,
+        path: call.path,
+        headers,
+      });
       let connected = false;
       const settle = (outcome: Reply | Failure): void => {
         timers.forEach(clearTimeout);
@@ -176,7 +216,12 @@ export class Transport {
       request.on("error", (error: NodeJS.ErrnoException) => settle(failureOf(error, connected, request.reusedSocket)));
       request.on("response", (response) => {
         readBody(response).then(
-          (body) => settle(body === undefined ? { kind: "unreadable", cause: `larger than ${REPLY_BYTES_MAX} bytes` } : outcomeOf(response, body)),
+          (body) =>
+            settle(
+              body === undefined
+                ? { kind: "unreadable", cause: `larger than ${REPLY_BYTES_MAX} bytes` }
+                : outcomeOf(response, body),
+            ),
           (error: NodeJS.ErrnoException) => settle(failureOf(error, true, request.reusedSocket)),
         );
       });
@@ -187,8 +232,15 @@ export class Transport {
 
 function serviceUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  const bare = url?.protocol === "https:" && url.pathname === "/" && url.search === "" && url.hash === "" && url.username === "" && url.password === "";
-  if (url === undefined || !bare) throw new ConfigurationError(`${JSON.stringify(text)} is not a service address; write https://HOST:PORT`);
+  const bare =
+    url?.protocol === "https:" &&
+    url.pathname === "/" &&
+    url.search === "" &&
+    url.hash === "" &&
+    url.username === "" &&
+    url.password === "";
+  if (url === undefined || !bare)
+    throw new ConfigurationError(`${JSON.stringify(text)} is not a service address; write https://HOST:PORT`);
   // URL hides 443 as the scheme's own port.
   if (/^https:\/\/[^/]*:443\/?$/i.test(text)) Object.defineProperty(url, "port", { value: "443" });
   return url;
@@ -203,7 +255,8 @@ function readPem(path: string | undefined): string | undefined {
 }
 
 /** Certificates that were not accepted, by either side; anything else is the network's. */
-const TLS_CODES = /^(?:ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_|PATH_LENGTH_)/;
+const TLS_CODES =
+  /^(?:ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_|PATH_LENGTH_)/;
 
 function failureOf(error: NodeJS.ErrnoException, connected: boolean, reused: boolean): Failure {
   const cause = error.message;
@@ -231,7 +284,9 @@ function outcomeOf(response: IncomingMessage, bytes: Buffer): Reply | Failure {
     const body = bytes.toString("utf8");
     return Buffer.from(body).equals(bytes) ? { status, body, requestId } : { kind: "unreadable", cause: "not UTF-8" };
   }
-  const seconds = /^[0-9]{1,9}$/.test(response.headers["retry-after"] ?? "") ? Number(response.headers["retry-after"]) : undefined;
+  const seconds = /^[0-9]{1,9}$/.test(response.headers["retry-after"] ?? "")
+    ? Number(response.headers["retry-after"])
+    : undefined;
   const retryAfterMs = seconds === undefined ? undefined : 1_000 * seconds;
   return { kind: "refused", problem: readProblem(bytes.toString("utf8"), status, requestId), retryAfterMs };
 }
@@ -250,9 +305,16 @@ export function readProblem(body: string, status: number, requestId: string | un
 
 /** A problem's members. */
 export function problemOf(value: Record<string, unknown>, status: number, requestId: string | undefined): Problem {
-  const text = (name: string): string | undefined => (typeof value[name] === "string" ? (value[name] as string) : undefined);
+  const text = (name: string): string | undefined =>
+    typeof value[name] === "string" ? (value[name] as string) : undefined;
   const stated = typeof value["status"] === "number" ? value["status"] : status;
-  return { status: stated, code: text("code") ?? "unexpected-reply", title: text("title") ?? "", detail: text("detail"), requestId: text("requestId") ?? requestId };
+  return {
+    status: stated,
+    code: text("code") ?? "unexpected-reply",
+    title: text("title") ?? "",
+    detail: text("detail"),
+    requestId: text("requestId") ?? requestId,
+  };
 }
 
 /** A fresh `Idempotency-Key` of 128 random bits, for one request and all its retries. */

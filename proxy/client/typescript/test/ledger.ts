@@ -8,7 +8,10 @@ import { idOf } from "../src/receipt.js";
 export const ORIGIN = "log.example/test";
 export const MESSAGE = Buffer.from("what is signed");
 
-const sha256 = (...parts: (string | Uint8Array)[]): Buffer => createHash("sha256").update(Buffer.concat(parts.map((part) => Buffer.from(part)))).digest();
+const sha256 = (...parts: (string | Uint8Array)[]): Buffer =>
+  createHash("sha256")
+    .update(Buffer.concat(parts.map((part) => Buffer.from(part))))
+    .digest();
 
 /** MTH of RFC 6962 §2.1, by its definition. */
 export function treeHash(leaves: readonly Buffer[]): Buffer {
@@ -43,9 +46,10 @@ export interface Pair {
 
 function pair(algorithm: string, keys: { publicKey: KeyObject; privateKey: KeyObject }, options: object = {}): Pair {
   const digestAlgorithm = /sha(?:256|384|512)$/.exec(algorithm)?.[0] ?? "sha256";
-  const make = algorithm === "ed25519"
-    ? (hash = digestAlgorithm) => sign(null, createHash(hash).update(MESSAGE).digest(), keys.privateKey)
-    : () => sign(digestAlgorithm, MESSAGE, { key: keys.privateKey, ...options });
+  const make =
+    algorithm === "ed25519"
+      ? (hash = digestAlgorithm) => sign(null, createHash(hash).update(MESSAGE).digest(), keys.privateKey)
+      : () => sign(digestAlgorithm, MESSAGE, { key: keys.privateKey, ...options });
   return { algorithm, publicKey: keys.publicKey, digestAlgorithm, sign: make };
 }
 
@@ -68,7 +72,11 @@ export function pairs(): Map<string, Pair> {
     pair("ecdsa-p384-sha384", generateKeyPairSync("ec", { namedCurve: "P-384" })),
     { ...k1, sign: () => lowS(k1.sign) },
     ...["sha256", "sha384", "sha512"].map((hash) => pair(`rsa-${hash}`, rsa)),
-    ...[["sha256", 32], ["sha384", 48], ["sha512", 64]].map(([hash, saltLength]) => pair(`rsa-pss-${hash}`, rsa, { ...pss, saltLength })),
+    ...[
+      ["sha256", 32],
+      ["sha384", 48],
+      ["sha512", 64],
+    ].map(([hash, saltLength]) => pair(`rsa-pss-${hash}`, rsa, { ...pss, saltLength })),
     { algorithm: "hmac-sha256", publicKey: undefined, digestAlgorithm: "sha256", sign: () => Buffer.alloc(32, 7) },
   ];
   return new Map(all.map((one) => [one.algorithm, one]));
@@ -87,10 +95,22 @@ export class TestLedger {
   registry(change: (file: JsonObject, signer: (kid: string) => JsonObject) => void = () => undefined): string {
     const vkey = `${ORIGIN}+${this.keyId.toString("hex")}+${Buffer.concat([Uint8Array.of(1), this.raw]).toString("base64")}`;
     const record = (kid: string, algorithm: string, publicKey: KeyObject | undefined): JsonObject => ({
-      signer_kid: `${kid}-v1`, kid, algorithm, purpose: "test", state: "active", deployedAt: "2026-01-01T00:00:00.000Z", activatedIndex: 1, description: "",
-      ...(publicKey === undefined ? {} : { public_key_pem: publicKey.export({ type: "spki", format: "pem" }).toString() }),
+      signer_kid: `${kid}-v1`,
+      kid,
+      algorithm,
+      purpose: "test",
+      state: "active",
+      deployedAt: "2026-01-01T00:00:00.000Z",
+      activatedIndex: 1,
+      description: "",
+      ...(publicKey === undefined
+        ? {}
+        : { public_key_pem: publicKey.export({ type: "spki", format: "pem" }).toString() }),
     });
-    const signers = [record("ledger", "ed25519", this.keys.publicKey), ...[...this.pairs.values()].map((one) => record(one.algorithm, one.algorithm, one.publicKey))];
+    const signers = [
+      record("ledger", "ed25519", this.keys.publicKey),
+      ...[...this.pairs.values()].map((one) => record(one.algorithm, one.algorithm, one.publicKey)),
+    ];
     const file: JsonObject = { version: 1, ledger: { origin: ORIGIN, vkeys: [vkey] }, signers };
     change(file, (kid) => signers.find((one) => one["kid"] === kid)!);
     return JSON.stringify(file, undefined, 2);
@@ -101,17 +121,34 @@ export class TestLedger {
     const pair = this.pairs.get(algorithm)!;
     const digestAlgorithm = hash ?? pair.digestAlgorithm;
     return {
-      algorithm, digest: createHash(digestAlgorithm).update(MESSAGE).digest("hex"), digestAlgorithm, kid: algorithm, metadata: { order: 17 },
-      operation: algorithm.startsWith("hmac") ? "mac" : "sign", policy: { rule: "r", sha256: "00".repeat(32) }, purpose: "shipping", release: "durable",
-      requestId: "r-1", signature: pair.sign(digestAlgorithm).toString("base64"), signer_kid: `${algorithm}-v1`,
+      algorithm,
+      digest: createHash(digestAlgorithm).update(MESSAGE).digest("hex"),
+      digestAlgorithm,
+      kid: algorithm,
+      metadata: { order: 17 },
+      operation: algorithm.startsWith("hmac") ? "mac" : "sign",
+      policy: { rule: "r", sha256: "00".repeat(32) },
+      purpose: "shipping",
+      release: "durable",
+      requestId: "r-1",
+      signature: pair.sign(digestAlgorithm).toString("base64"),
+      signer_kid: `${algorithm}-v1`,
     };
   }
 
   /** A leaf at `index`, its own hash in it. */
   leaf(draft: Draft, index: number): JsonObject {
     const event: JsonObject = {
-      actor: "svc", eventType: "signing.signature.issued", id: idOf(ORIGIN, index), prevHash: "11".repeat(32), seq: 3, signer_kid: "ledger-v1",
-      stream: "svc", ts: "2026-11-21T03:46:35.120Z", version: 1, ...draft,
+      actor: "svc",
+      eventType: "signing.signature.issued",
+      id: idOf(ORIGIN, index),
+      prevHash: "11".repeat(32),
+      seq: 3,
+      signer_kid: "ledger-v1",
+      stream: "svc",
+      ts: "2026-11-21T03:46:35.120Z",
+      version: 1,
+      ...draft,
     };
     delete event["hash"];
     return { ...event, hash: sha256(canonical(event)).toString("hex") };
@@ -121,7 +158,15 @@ export class TestLedger {
   receipt(event: JsonObject, index: number, size: number): JsonObject {
     const leaves = Array.from({ length: size }, (_, at) => Buffer.from(at === index ? canonical(event) : `leaf ${at}`));
     const hashes = path(index, leaves).map((hash) => hash.toString("hex"));
-    return { version: 1, event, index, treeSize: size, inclusionProof: hashes, checkpoint: this.note(`${ORIGIN}\n${size}\n${treeHash(leaves).toString("base64")}\n`), rung: "checkpointed" };
+    return {
+      version: 1,
+      event,
+      index,
+      treeSize: size,
+      inclusionProof: hashes,
+      checkpoint: this.note(`${ORIGIN}\n${size}\n${treeHash(leaves).toString("base64")}\n`),
+      rung: "checkpointed",
+    };
   }
 
   /** The same for a draft. */
@@ -148,7 +193,12 @@ export function* damages(document: Json, at: (string | number)[] = []): Generato
   };
   const where = at.join(".");
   if (at.length > 0) {
-    yield [`${where} removed`, Array.isArray(at.slice(0, -1).reduce<Json>((holder, name) => (holder as JsonObject)[name]!, document)) ? put([]) : put(undefined)];
+    yield [
+      `${where} removed`,
+      Array.isArray(at.slice(0, -1).reduce<Json>((holder, name) => (holder as JsonObject)[name]!, document))
+        ? put([])
+        : put(undefined),
+    ];
     yield [`${where} of another type`, put(typeof value === "string" ? 7 : "seven")];
   }
   if (typeof value === "string") {
@@ -159,7 +209,8 @@ export function* damages(document: Json, at: (string | number)[] = []): Generato
     yield [`${where} cut`, put(value.slice(0, -1))];
     yield [`${where} extended`, put(`${value}0`)];
   } else if (typeof value === "number") {
-    for (const other of [value + 1, value - 1, -value, value + 0.5]) if (other !== value) yield [`${where} ${other}`, put(other)];
+    for (const other of [value + 1, value - 1, -value, value + 0.5])
+      if (other !== value) yield [`${where} ${other}`, put(other)];
   } else if (Array.isArray(value)) {
     yield [`${where} extended`, put([...value, value[0] ?? "00".repeat(32)])];
     yield [`${where} shortened`, put(value.slice(1))];

@@ -9,7 +9,11 @@ const CALL: Call = { method: "POST", path: "/v1/sign", body: "{}", idempotencyKe
 const lost: Failure = { kind: "lost", cause: "reset", reused: false };
 
 function refusal(code: string, retryAfterMs?: number): Failure {
-  return { kind: "refused", problem: { status: 503, code, title: "t", detail: undefined, requestId: undefined }, retryAfterMs };
+  return {
+    kind: "refused",
+    problem: { status: 503, code, title: "t", detail: undefined, requestId: undefined },
+    retryAfterMs,
+  };
 }
 
 test("only what cannot happen twice is tried again", () => {
@@ -19,8 +23,17 @@ test("only what cannot happen twice is tried again", () => {
   assert.equal(pause(lost, { ...CALL, once: true }), undefined, "it may have arrived");
   assert.equal(pause({ kind: "unreachable", cause: "refused" }, { ...CALL, once: true }), 50, "it did not arrive");
   for (const kind of ["tls", "late", "unreadable"] as const) assert.equal(pause({ kind, cause: "x" }), undefined, kind);
-  for (const code of ["overloaded", "draining", "rate-limited", "body-timeout", "release-pending", "request-in-flight"]) assert.equal(pause(refusal(code)), 50, code);
-  for (const code of ["halted", "backend-unavailable", "signing-failed", "internal", "idempotency-conflict", "kid-not-granted", "unexpected-reply"]) {
+  for (const code of ["overloaded", "draining", "rate-limited", "body-timeout", "release-pending", "request-in-flight"])
+    assert.equal(pause(refusal(code)), 50, code);
+  for (const code of [
+    "halted",
+    "backend-unavailable",
+    "signing-failed",
+    "internal",
+    "idempotency-conflict",
+    "kid-not-granted",
+    "unexpected-reply",
+  ]) {
     assert.equal(pause(refusal(code)), undefined, code);
   }
 });
@@ -36,9 +49,16 @@ test("pauses grow, are bounded and jittered, and wait as long as the service ask
 });
 
 test("a problem is read, and what is none keeps its status", () => {
-  const problem = readProblem('{"title":"No","status":403,"detail":"why","code":"kid-not-granted","requestId":"r1","new":1}', 403, undefined);
+  const problem = readProblem(
+    '{"title":"No","status":403,"detail":"why","code":"kid-not-granted","requestId":"r1","new":1}',
+    403,
+    undefined,
+  );
   const error = new RefusedError(problem, undefined);
-  assert.deepEqual([error.name, error.code, error.status, error.requestId, error.retryable], ["RefusedError", "kid-not-granted", 403, "r1", false]);
+  assert.deepEqual(
+    [error.name, error.code, error.status, error.requestId, error.retryable],
+    ["RefusedError", "kid-not-granted", 403, "r1", false],
+  );
   assert.equal(error.message, "403 kid-not-granted: why (request r1)");
   for (const body of ["<html>", "[]", "{}", ""]) {
     const other = readProblem(body, 502, "r2");
@@ -49,10 +69,23 @@ test("a problem is read, and what is none keeps its status", () => {
 });
 
 test("options that cannot work are refused before anything is sent", () => {
-  for (const url of ["http://sign.example", "https://", "sign.example:8443", "https://a/b", "https://a/?q=1", "https://u:p@a/", ""]) {
-    assert.throws(() => new Transport({ url, caFile: "/nonexistent" }), (error) => error instanceof ConfigurationError && error.message.includes("service address"), url);
+  for (const url of [
+    "http://sign.example",
+    "https://",
+    "sign.example:8443",
+    "https://a/b",
+    "https://a/?q=1",
+    "https://u:p@a/",
+    "",
+  ]) {
+    assert.throws(
+      () => new Transport({ url, caFile: "/nonexistent" }),
+      (error) => error instanceof ConfigurationError && error.message.includes("service address"),
+      url,
+    );
   }
-  const missing = (error: unknown): boolean => error instanceof ConfigurationError && error.message.startsWith("/nonexistent/ca.crt: ");
+  const missing = (error: unknown): boolean =>
+    error instanceof ConfigurationError && error.message.startsWith("/nonexistent/ca.crt: ");
   assert.throws(() => new Transport({ url: "https://a", caFile: "/nonexistent/ca.crt" }), missing);
   assert.throws(() => new Transport({ url: "https://a", caFile: "/dev/null" }), /holds no certificate/);
   assert.throws(() => new Transport({ url: "https://a", caFile: "/dev/null", keyFile: "/dev/null" }), /go together/);

@@ -119,9 +119,7 @@ class ChanceryClient:
         """
         whole = "inclusionProof" in answered.receipt
         receipt = canonical(answered.receipt) if whole else self.receipt(answered.index)
-        proof = verify_receipt(
-            receipt, registry, asked, report_unsupported_co_signer=report_unsupported_co_signer
-        )
+        proof = verify_receipt(receipt, registry, asked, report_unsupported_co_signer=report_unsupported_co_signer)
         same = (proof.index, proof.event["id"]) == (answered.index, answered.id)
         if isinstance(answered, EventReply):
             same = same and proof.event["hash"] == answered.hash

@@ -93,9 +93,7 @@ class PendingError(ChanceryError):
 
 #: Refusals under which nothing was decided yet: the same request under the same key may pass soon. A failed key
 #: use is not among them, because its outcome stands under its key for good.
-PASSING = frozenset(
-    ["overloaded", "draining", "rate-limited", "body-timeout", "release-pending", "request-in-flight"]
-)
+PASSING = frozenset(["overloaded", "draining", "rate-limited", "body-timeout", "release-pending", "request-in-flight"])
 
 
 class RefusedError(ChanceryError):

@@ -240,9 +240,7 @@ def _check_signatures(event: Dict[str, Any], index: int, registry: SignersRegist
     return payload["signature"], tuple(verified), tuple(unverified), False
 
 
-def _active_signer(
-    use: Mapping[str, str], payload: Mapping[str, str], index: int, registry: SignersRegistry
-) -> Signer:
+def _active_signer(use: Mapping[str, str], payload: Mapping[str, str], index: int, registry: SignersRegistry) -> Signer:
     """The registry's record of the key that a payload names, if it is that key and could sign at ``index``."""
     name, mac = use["signer_kid"], is_mac(payload["algorithm"])
     signer = registry.signers.get(name)

@@ -91,7 +91,10 @@ def _need(condition: bool, why: str) -> None:
 
 def _read(file: Any) -> SignersRegistry:
     whole = isinstance(file, dict) and file.keys() == {"version", "ledger", "signers"}
-    _need(whole and file["version"] == 1 and file["version"] is not True and isinstance(file["signers"], list), "not of version 1")
+    _need(
+        whole and file["version"] == 1 and file["version"] is not True and isinstance(file["signers"], list),
+        "not of version 1",
+    )
     ledger = file["ledger"]
     _need(isinstance(ledger, dict) and ledger.keys() == {"origin", "vkeys"}, "no ledger")
     origin, vkeys = ledger["origin"], ledger["vkeys"]
