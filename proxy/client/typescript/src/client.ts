@@ -13,12 +13,24 @@ import type {
   StreamPage,
   VerifyReply,
 } from "./api.js";
-import { ChanceryError, InvalidRequestError, ReceiptError, ReplyError, type Problem } from "./errors.js";
-import { canonical, isObject, parse, type Json, type JsonObject } from "./json.js";
+import { ChanceryError, InvalidRequestError, ReceiptError, ReplyError } from "./errors.js";
+import { parse, type JsonObject } from "./json.js";
 import { sha256 } from "./log.js";
+import type { Options } from "./options.js";
 import { verifyReceipt, type Asked, type Proof, type VerifyOptions } from "./receipt.js";
 import type { SignersRegistry } from "./registry.js";
-import { problemOf, randomIdempotencyKey, Transport, type Call, type Options, type Reply } from "./transport.js";
+import {
+  answersEvent,
+  answersSign,
+  batchOf,
+  eventReply,
+  macReply,
+  members,
+  object,
+  pendingReply,
+  signReply,
+} from "./replies.js";
+import { randomIdempotencyKey, Transport, type Call, type Reply } from "./transport.js";
 
 /** A signature waits for people's approval. Repeat the call under the same key, or look with `pending`. */
 export class PendingError extends ChanceryError {
@@ -222,17 +234,6 @@ function macBody({ kid, message }: MacRequest): { kid: string; message: string }
   return { kid, message: Buffer.from(message).toString("base64") };
 }
 
-function answersSign(reply: SignReply, { kid, digest, digestAlgorithm = "sha256", mode }: SignRequest): boolean {
-  const signed = mode === "anchored" ? reply.signature === undefined : typeof reply.signature === "string";
-  return reply.kid === kid && reply.digest === digest && reply.digestAlgorithm === digestAlgorithm && signed;
-}
-
-function answersEvent(reply: EventReply, { eventType, payload, id, stream }: EventRequest): boolean {
-  const text = canonical(parse(JSON.stringify(payload)));
-  const named = (id === undefined || id === reply.id) && (stream === undefined || stream === reply.stream);
-  return named && reply.eventType === eventType && reply.payload !== undefined && canonical(reply.payload) === text;
-}
-
 /** Hands a batch's answer on if its items are those of the requests. */
 function matched<T, R>(
   answer: Answer<BatchItem<T>[]>,
@@ -244,71 +245,4 @@ function matched<T, R>(
     items.length === requests.length && items.every((item, at) => !item.ok || fits(item.value, requests[at] as R));
   if (all) return answer;
   throw failed(new ReplyError("its items answer other requests"), idempotencyKey);
-}
-
-function object(value: Json | undefined): JsonObject {
-  if (isObject(value)) return value;
-  throw new ReplyError("unreadable reply: not an object");
-}
-
-/** Reads an object that has these members, of these types. */
-function members<T>(types: Record<string, "string" | "number" | "boolean">): (value: JsonObject) => T & JsonObject {
-  return (value) => {
-    for (const [name, type] of Object.entries(types)) {
-      if (typeof value[name] !== type) throw new ReplyError(`unreadable reply: no ${type} ${JSON.stringify(name)}`);
-    }
-    return value as T & JsonObject;
-  };
-}
-
-function enrolled<T>(types: Record<string, "string" | "number" | "boolean">): (value: JsonObject) => T & JsonObject {
-  const read = members<T>({ id: "string", ts: "string", ...types });
-  return (value) => {
-    members({ index: "number" })(object(value["receipt"]));
-    return read(value);
-  };
-}
-
-const signReply = enrolled<SignReply>({
-  kid: "string",
-  signer_kid: "string",
-  digest: "string",
-  digestAlgorithm: "string",
-  rung: "string",
-});
-const macReply = enrolled<MacReply>({
-  mac: "string",
-  kid: "string",
-  signer_kid: "string",
-  algorithm: "string",
-  digest: "string",
-  rung: "string",
-});
-const eventReply = enrolled<EventReply>({
-  seq: "number",
-  stream: "string",
-  eventType: "string",
-  actor: "string",
-  hash: "string",
-});
-const pendingReply = members<Pending>({
-  id: "string",
-  status: "string",
-  approvals: "number",
-  required: "number",
-  expiresAt: "string",
-});
-
-/** Reads `{items: [...]}` of replies and problems. */
-function batchOf<T>(read: (value: JsonObject) => T): (value: JsonObject) => BatchItem<T>[] {
-  const one = (item: Json): BatchItem<T> => {
-    const value = object(item);
-    if (typeof value["code"] !== "string") return { ok: true, value: read(value) };
-    const problem: Problem = problemOf(value, 0, undefined);
-    return { ok: false, problem };
-  };
-  return (value) => {
-    if (!Array.isArray(value["items"])) throw new ReplyError("unreadable reply: no items");
-    return value["items"].map(one);
-  };
 }

@@ -5,12 +5,9 @@
 // the service refused before doing anything and said that this passes. HTTP/1.1 over TLS 1.3, connections reused.
 
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
-import { Agent, request as httpsRequest } from "node:https";
-import { createSecureContext } from "node:tls";
+import { request as httpsRequest, type Agent } from "node:https";
 import {
-  ConfigurationError,
   DeadlineError,
   InterruptedError,
   isPassing,
@@ -22,24 +19,7 @@ import {
   type Problem,
 } from "./errors.js";
 import { isObject, parse } from "./json.js";
-
-/** How to reach the service. */
-export interface Options {
-  /** `https://HOST[:PORT]`; the default port is 8443. */
-  url: string;
-  /** PEM file of the authorities that may vouch for the service. No others are trusted. */
-  caFile: string;
-  /** PEM file of our certificate chain. Without it and its key only health checks are open. */
-  certificateFile?: string;
-  /** PEM file of its private key, unencrypted. */
-  keyFile?: string;
-  /** Time for a whole call with its attempts. Default 30,000: above the service's own deadline for slow devices. */
-  callTimeoutMs?: number;
-  /** Time for TCP and TLS together. Default 5,000. */
-  connectTimeoutMs?: number;
-  /** Attempts of one call, the first included. Default 5. */
-  attemptsMax?: number;
-}
+import { agentOf, DEFAULT_PORT, serviceUrl, type Options } from "./options.js";
 
 /** A request, kept whole so that it can be sent again as it was. */
 export interface Call {
@@ -72,8 +52,6 @@ export type Failure =
 const BACKOFF_FIRST_MS = 50;
 const BACKOFF_MAX_MS = 2_000;
 const REPLY_BYTES_MAX = 64 * 1024 * 1024;
-const IDLE_SOCKETS_MAX = 64;
-const DEFAULT_PORT = 8443;
 
 /** How long to wait before the next attempt; `undefined` if there is to be none. `random` is between 0 and 1. */
 export function pauseMs(
@@ -104,30 +82,7 @@ export class Transport {
 
   constructor(options: Options) {
     this.url = serviceUrl(options.url);
-    if ((options.certificateFile === undefined) !== (options.keyFile === undefined))
-      throw new ConfigurationError("certificateFile and keyFile go together");
-    const files = {
-      ca: readPem(options.caFile),
-      cert: readPem(options.certificateFile),
-      key: readPem(options.keyFile),
-    };
-    if (!files.ca?.includes("-----BEGIN CERTIFICATE-----"))
-      throw new ConfigurationError(`${options.caFile}: holds no certificate`);
-    const tls = Object.fromEntries(Object.entries(files).filter(([, pem]) => pem !== undefined));
-    try {
-      createSecureContext(tls);
-    } catch (error) {
-      throw new ConfigurationError(`certificate and key cannot be used: ${(error as Error).message}`);
-    }
-    // No session cache: each connection shows its certificate.
-    this.agent = new Agent({
-      ...tls,
-      keepAlive: true,
-      maxFreeSockets: IDLE_SOCKETS_MAX,
-      maxCachedSessions: 0,
-      minVersion: "TLSv1.3",
-      rejectUnauthorized: true,
-    });
+    this.agent = agentOf(options);
     this.attemptsMax = Math.max(options.attemptsMax ?? 5, 1);
     this.callTimeoutMs = options.callTimeoutMs ?? 30_000;
     this.connectTimeoutMs = options.connectTimeoutMs ?? 5_000;
@@ -227,30 +182,6 @@ export class Transport {
       });
       request.end(call.body);
     });
-  }
-}
-
-function serviceUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  const bare =
-    url?.protocol === "https:" &&
-    url.pathname === "/" &&
-    url.search === "" &&
-    url.hash === "" &&
-    url.username === "" &&
-    url.password === "";
-  if (url === undefined || !bare)
-    throw new ConfigurationError(`${JSON.stringify(text)} is not a service address; write https://HOST:PORT`);
-  // URL hides 443 as the scheme's own port.
-  if (/^https:\/\/[^/]*:443\/?$/i.test(text)) Object.defineProperty(url, "port", { value: "443" });
-  return url;
-}
-
-function readPem(path: string | undefined): string | undefined {
-  try {
-    return path === undefined ? undefined : readFileSync(path, "utf8");
-  } catch (error) {
-    throw new ConfigurationError(`${path}: ${(error as Error).message}`);
   }
 }
 

@@ -6,7 +6,7 @@ import test from "node:test";
 import { RegistryError } from "../src/errors.js";
 import { canonical, parse } from "../src/json.js";
 import { isIncluded, leafHash, parseVkey, verifyCheckpoint } from "../src/log.js";
-import { idOf } from "../src/receipt.js";
+import { idOf } from "../src/leaf.js";
 import { SignersRegistry } from "../src/registry.js";
 import { readPublicKey, SMALL_ORDER, type PublicKey } from "../src/signatures.js";
 import { damages, path, TestLedger, treeHash } from "./ledger.js";

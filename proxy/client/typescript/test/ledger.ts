@@ -3,7 +3,7 @@
 
 import { createHash, generateKeyPairSync, sign, constants, type KeyObject } from "node:crypto";
 import { canonical, type Json, type JsonObject } from "../src/json.js";
-import { idOf } from "../src/receipt.js";
+import { idOf } from "../src/leaf.js";
 
 export const ORIGIN = "log.example/test";
 export const MESSAGE = Buffer.from("what is signed");
