@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 from chancery_client.canonical import canonical
-from chancery_client.receipt import id_of
+from chancery_client.leaf import id_of
 
 Json = Dict[str, Any]
 ORIGIN = "log.example/test"

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
 from chancery_client import RegistryError, SignersRegistry
 from chancery_client.canonical import canonical, parse
 from chancery_client.log import is_included, leaf_hash, parse_vkey, verify_checkpoint
-from chancery_client.receipt import id_of
+from chancery_client.leaf import id_of
 from chancery_client.signatures import SMALL_ORDER, read_public_key
 from ledger import ORDER_K1, Ledger, Pair, b64, damages, path, text, tree_hash
 

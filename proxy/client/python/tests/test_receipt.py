@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unittest
-from typing import Any, Callable, Dict, Union
+from typing import Any, Dict, Union
 
 from chancery_client import (
     ANYTHING,

@@ -16,7 +16,8 @@ from chancery_client import (
     random_idempotency_key,
 )
 from chancery_client.client import _encoded
-from chancery_client.transport import Call, Failure, Transport, pause_s, read_problem, service_address
+from chancery_client.options import service_address
+from chancery_client.transport import Call, Failure, Transport, pause_s, read_problem
 
 CALL = Call("POST", "/v1/sign", b"{}", "k")
 LOST = Failure("lost", "reset")

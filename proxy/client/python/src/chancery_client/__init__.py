@@ -1,17 +1,5 @@
 """Client of Chancery: signs, appends events, and verifies receipts without trusting the service."""
 
-from .api import (
-    Answer,
-    EventReply,
-    EventRequest,
-    MacReply,
-    MacRequest,
-    Pending,
-    SignReply,
-    SignRequest,
-    StreamPage,
-    VerifyReply,
-)
 from .client import ChanceryClient, Proven
 from .errors import (
     ChanceryError,
@@ -28,9 +16,12 @@ from .errors import (
     TlsError,
     UnavailableError,
 )
+from .options import Options
 from .receipt import ANYTHING, Proof, verify_receipt
 from .registry import Signer, SignersRegistry
-from .transport import Options, random_idempotency_key
+from .replies import Answer, EventReply, MacReply, Pending, SignReply, StreamPage, VerifyReply
+from .requests import EventRequest, MacRequest, SignRequest
+from .transport import random_idempotency_key
 
 __all__ = [
     "ANYTHING",

@@ -10,29 +10,27 @@ from types import TracebackType
 from typing import Any, Callable, List, Optional, Sequence, Type, TypeVar, Union
 from urllib.parse import quote
 
-from .api import (
+from .canonical import canonical, parse
+from .errors import ChanceryError, InvalidRequestError, PendingError, Problem, ReceiptError, ReplyError
+from .log import sha256
+from .options import Options
+from .receipt import Asked, Proof, verify_receipt
+from .registry import SignersRegistry
+from .replies import (
     Answer,
     EventItem,
     EventReply,
-    EventRequest,
-    Json,
     MacReply,
-    MacRequest,
     Pending,
     SignItem,
     SignReply,
-    SignRequest,
     StreamPage,
     VerifyReply,
     event_items,
     sign_items,
 )
-from .canonical import canonical, parse
-from .errors import ChanceryError, InvalidRequestError, PendingError, Problem, ReceiptError, ReplyError
-from .log import sha256
-from .receipt import Asked, Proof, verify_receipt
-from .registry import SignersRegistry
-from .transport import Call, Options, Transport, random_idempotency_key
+from .requests import EventRequest, Json, MacRequest, SignRequest
+from .transport import Call, Transport, random_idempotency_key
 
 T = TypeVar("T")
 _KEY = re.compile(r"[!#-\[\]-~]{1,128}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
-    from .api import Pending
+    from .replies import Pending
 
 
 @dataclass(frozen=True)

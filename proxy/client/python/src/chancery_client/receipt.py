@@ -5,16 +5,15 @@ Nothing here asks the service, and nothing it says is believed but what the regi
 
 from __future__ import annotations
 
-import datetime
-import re
 from dataclasses import dataclass
 from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple, Union
 
-from .api import EventRequest, MacRequest, SignRequest
 from .canonical import canonical, from_base64, from_hex, parse
 from .errors import ReceiptError
+from .leaf import check_leaf, check_place, id_of, is_natural, need
 from .log import is_included, leaf_hash, sha256, verify_checkpoint
 from .registry import Signer, SignersRegistry
+from .requests import EventRequest, MacRequest, SignRequest
 from .signatures import DIGEST_BYTES, is_mac, takes
 
 #: What was asked of the service.
@@ -28,23 +27,9 @@ class Anything:
 ANYTHING = Anything()
 
 _RECEIPT_CHARS_MAX = 1024 * 1024
-_LEAF_BYTES_MAX = 65_535
 _RECEIPT = frozenset(["version", "event", "index", "treeSize", "inclusionProof", "checkpoint", "rung"])
-_MEMBERS = frozenset("actor eventType hash id payload prevHash seq signer_kid stream ts version".split())
-_OPTIONAL = frozenset(["manifestSignatureId", "metadata"])
 _ISSUED = "signing.signature.issued"
 _ANCHORED = "signing.signature.anchored"
-_OUTCOME = re.compile(r"signing\.signature\.(?:issued|failed|abandoned|anchored|checking)")
-_GOVERNANCE = re.compile(
-    r"(?:governance|kill_switch|signer\.rotation)\..*|signer\.(?:testing|tested|compromise)"
-    r"|ledger\.(?:reverified|key\.continued)"
-)
-_OWN = re.compile(
-    r"(?:signing|signer|ledger|kill_switch|governance)\..*|registry\.published|request\.refused"
-    r"|policy\.(?:loaded|verdict)"
-)
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
-_HASH = re.compile(r"[0-9a-f]{64}")
 # Members of the payloads that hold signatures; a reader refuses others.
 _USE = frozenset("digest digestAlgorithm kid policy requestId".split())
 _USE_OPTIONAL = frozenset(["metadata", "purpose"])
@@ -77,11 +62,6 @@ class Proof:
     anchored: bool
 
 
-def _need(condition: bool, fault: str, message: str) -> None:
-    if not condition:
-        raise ReceiptError(fault, message)
-
-
 def verify_receipt(
     receipt: str,
     registry: SignersRegistry,
@@ -100,101 +80,33 @@ def verify_receipt(
         checkpoint = verify_checkpoint(note, registry.origin, registry.note_keys)
     except ValueError as error:
         raise ReceiptError("checkpoint", f"its checkpoint is refused: {error}") from error
-    _need(checkpoint.size == tree_size, "checkpoint", "its treeSize is not the checkpoint's")
+    need(checkpoint.size == tree_size, "checkpoint", "its treeSize is not the checkpoint's")
     leaf = canonical(event).encode()
     included = is_included(leaf_hash(leaf), index, tree_size, proof, checkpoint.root)
-    _need(included, "inclusion", "its proof does not lead to the checkpoint's root")
-    _check_leaf(event, leaf)
-    _check_place(event, index, registry)
+    need(included, "inclusion", "its proof does not lead to the checkpoint's root")
+    check_leaf(event, leaf)
+    check_place(event, index, registry)
     signed = _check_signatures(event, index, registry, report_unsupported_co_signer)
     if not isinstance(asked, Anything):
         _check_asked(event, asked, id_of(registry.origin, index))
     return Proof(registry.origin, index, tree_size, checkpoint.root.hex(), event, *signed)
 
 
-def _is_natural(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 53
-
-
 def _read(text: str) -> Tuple[Dict[str, Any], int, int, List[bytes], str]:
-    _need(len(text) <= _RECEIPT_CHARS_MAX, "shape", "larger than 1 MiB")
+    need(len(text) <= _RECEIPT_CHARS_MAX, "shape", "larger than 1 MiB")
     try:
         value = parse(text)
     except ValueError as error:
         raise ReceiptError("shape", f"not valid JSON: {error}") from error
-    _need(isinstance(value, dict) and value.keys() == _RECEIPT, "shape", "its members are not those of a receipt")
-    _need(value["version"] == 1 and _is_natural(value["version"]), "shape", "not of version 1")
+    need(isinstance(value, dict) and value.keys() == _RECEIPT, "shape", "its members are not those of a receipt")
+    need(value["version"] == 1 and is_natural(value["version"]), "shape", "not of version 1")
     event, note, hashes = value["event"], value["checkpoint"], value["inclusionProof"]
     whole = isinstance(event, dict) and isinstance(note, str) and isinstance(hashes, list)
-    _need(whole and _is_natural(value["index"]) and _is_natural(value["treeSize"]), "shape", "members are missing")
-    _need(value["rung"] in ("durable", "checkpointed", "archived"), "shape", "unknown rung")
+    need(whole and is_natural(value["index"]) and is_natural(value["treeSize"]), "shape", "members are missing")
+    need(value["rung"] in ("durable", "checkpointed", "archived"), "shape", "unknown rung")
     proof = [from_hex(one) or b"" for one in hashes]
-    _need(all(len(one) == 32 for one in proof), "shape", "inclusionProof is no list of hashes")
+    need(all(len(one) == 32 for one in proof), "shape", "inclusionProof is no list of hashes")
     return event, value["index"], value["treeSize"], proof, note
-
-
-def _is_plain(value: object, most: int) -> bool:
-    return isinstance(value, str) and re.fullmatch(rf"[!#-\[\]-~]{{1,{most}}}", value) is not None
-
-
-def _is_hash(value: object) -> bool:
-    return isinstance(value, str) and _HASH.fullmatch(value) is not None
-
-
-def _check_leaf(event: Dict[str, Any], leaf: bytes) -> None:
-    """FORMAT.md §1 and §2: the leaf's shape and its own hash."""
-    _need(len(leaf) <= _LEAF_BYTES_MAX, "event", "the event is larger than 65,535 bytes")
-    _need(_MEMBERS <= event.keys() <= _MEMBERS | _OPTIONAL, "event", "its members are not those of an event")
-    names = {"actor": 256, "eventType": 128, "id": 128, "stream": 256, "signer_kid": 64, "manifestSignatureId": 128}
-    for name, most in names.items():
-        _need(name not in event or _is_plain(event[name], most), "event", f"its {name} is no name")
-    objects = [event["payload"], event.get("metadata", {})]
-    _need(all(isinstance(one, dict) for one in objects), "event", "payload and metadata must be objects")
-    _need(event["version"] == 1 and _is_natural(event["version"]) and _is_time(event["ts"]), "event", "version or ts")
-    linked = event["prevHash"] is None if event["seq"] == 0 else _is_hash(event["prevHash"])
-    _need(_is_natural(event["seq"]) and linked, "event", "seq or prevHash")
-    _need(_is_hash(event["hash"]), "event", "its hash is none")
-    # The first such text: the members before it hold no quote.
-    without = leaf.replace(b'"hash":"%s",' % event["hash"].encode(), b"", 1)
-    _need(sha256(without).hex() == event["hash"], "event", "its hash is not that of its content")
-
-
-def _is_time(value: object) -> bool:
-    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
-        return False
-    try:
-        datetime.datetime.strptime(value, "%Y-%m-%dT%H:%M:%S.%fZ")
-    except ValueError:
-        return False
-    return not value[17:19] > "59"
-
-
-def _check_place(event: Dict[str, Any], index: int, registry: SignersRegistry) -> None:
-    """FORMAT.md §1.1, §5 and §7: that the event is where it may be, under a key of the ledger."""
-    kind, actor, stream, name = event["eventType"], event["actor"], event["stream"], event["id"]
-    own, outcome = _OWN.fullmatch(kind) is not None, _OUTCOME.fullmatch(kind) is not None
-    home = "chancery/governance" if _GOVERNANCE.fullmatch(kind) else "chancery"
-    reserved = stream == "chancery" or stream.startswith("chancery/") or actor == "chancery"
-    at_home = stream == home and actor == "chancery"
-    placed = not outcome if at_home else not reserved and (outcome or not own)
-    _need(placed, "event", "it has a name that is the appliance's own")
-    tag = re.escape(_id_tag(registry.origin))
-    shaped = re.fullmatch(tag + "[89ab][0-9a-f]{3}-[0-9a-f]{12}", name) is not None
-    _need(name == id_of(registry.origin, index) or not own and not shaped, "event", "its id is that of another place")
-    signer = registry.signers.get(event["signer_kid"])
-    retired = signer.retired_index if signer is not None else None
-    stands = registry.is_ledger_key(event["signer_kid"]) and (retired is None or index <= retired)
-    _need(stands, "signer", f"it does not stand under a key of the ledger: {event['signer_kid']}")
-
-
-def _id_tag(origin: str) -> str:
-    tag = sha256(origin.encode())[:6].hex()
-    return f"{tag[:8]}-{tag[8:]}-8000-"
-
-
-def id_of(origin: str, index: int) -> str:
-    """The id of the entry at ``index`` if its author gave none."""
-    return f"{_id_tag(origin)}{0x8000 | index >> 48:04x}-{index & (1 << 48) - 1:012x}"
 
 
 def _has_exactly(value: object, members: Collection[str], optional: Collection[str] = ()) -> bool:
@@ -213,16 +125,16 @@ def _check_signatures(event: Dict[str, Any], index: int, registry: SignersRegist
     if not anchored and event["eventType"] != _ISSUED:
         return None, (), (), False
     members = (_USE, _USE_OPTIONAL) if anchored else (_SIGNED, _SIGNED_OPTIONAL)
-    _need(_has_exactly(payload, *members), "event", "its payload is not that of its type")
+    need(_has_exactly(payload, *members), "event", "its payload is not that of its type")
     digest = from_hex(payload["digest"])
     length = DIGEST_BYTES.get(payload["digestAlgorithm"])
-    _need(digest is not None and len(digest) == length, "event", "its digest is none")
+    need(digest is not None and len(digest) == length, "event", "its digest is none")
     if anchored:
-        _need(registry.has_kid(payload["kid"]), "signer", f"no key of the registry is called {payload['kid']}")
+        need(registry.has_kid(payload["kid"]), "signer", f"no key of the registry is called {payload['kid']}")
         return None, (), (), True
     uses = [payload]
     if "coSigner" in payload:
-        _need(_has_exactly(payload["coSigner"], _CO_SIGNER), "event", "its coSigner is none")
+        need(_has_exactly(payload["coSigner"], _CO_SIGNER), "event", "its coSigner is none")
         uses.append(payload["coSigner"])
     verified, unverified = [], []
     for position, use in enumerate(uses):
@@ -231,11 +143,11 @@ def _check_signatures(event: Dict[str, Any], index: int, registry: SignersRegist
             continue
         if signer.key.verifies is None:
             can_wait = position > 0 and report
-            _need(can_wait, "unsupported", f"{signer.algorithm} cannot be verified here ({signer.signer_kid})")
+            need(can_wait, "unsupported", f"{signer.algorithm} cannot be verified here ({signer.signer_kid})")
             unverified.append(signer.signer_kid)
             continue
         good = signer.key.verifies(digest or b"", from_base64(use["signature"]) or b"")
-        _need(good, "signature", f"the signature of {signer.signer_kid} does not verify")
+        need(good, "signature", f"the signature of {signer.signer_kid} does not verify")
         verified.append(signer.signer_kid)
     return payload["signature"], tuple(verified), tuple(unverified), False
 
@@ -247,13 +159,13 @@ def _active_signer(use: Mapping[str, str], payload: Mapping[str, str], index: in
     if signer is None:
         raise ReceiptError("signer", f"{name} is not in the registry")
     same = signer.algorithm == use["algorithm"] and is_mac(signer.algorithm) == mac
-    _need(same, "signer", f"{name} is of another algorithm")
-    _need(signer.kid in (None, use["kid"]), "signer", f"{name} is not a key of {use['kid']}")
-    _need(signer.is_valid_at(index), "signer", f"{name} was not active at this index")
-    _need(payload["operation"] == ("mac" if mac else "sign"), "signer", "the operation is not its key's")
+    need(same, "signer", f"{name} is of another algorithm")
+    need(signer.kid in (None, use["kid"]), "signer", f"{name} is not a key of {use['kid']}")
+    need(signer.is_valid_at(index), "signer", f"{name} was not active at this index")
+    need(payload["operation"] == ("mac" if mac else "sign"), "signer", "the operation is not its key's")
     hashed = payload["digestAlgorithm"]
-    _need(takes(signer.algorithm, hashed), "signature", f"{signer.algorithm} takes no {hashed}")
-    _need(from_base64(use["signature"]) is not None, "signature", "the signature is not base64 in its one spelling")
+    need(takes(signer.algorithm, hashed), "signature", f"{signer.algorithm} takes no {hashed}")
+    need(from_base64(use["signature"]) is not None, "signature", "the signature is not base64 in its one spelling")
     return signer
 
 
@@ -266,7 +178,7 @@ def _check_asked(event: Dict[str, Any], asked: Asked, own_id: str) -> None:
             text = None if wanted is None else canonical(wanted)
         except ValueError as error:
             raise ReceiptError("another-request", f"the {name} asked for is no JSON: {error}") from error
-        _need(found == text, "another-request", f"it is about another {name}")
+        need(found == text, "another-request", f"it is about another {name}")
 
     if isinstance(asked, EventRequest):
         body = asked.body()

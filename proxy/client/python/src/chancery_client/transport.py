@@ -14,16 +14,13 @@ import socket
 import ssl
 import threading
 import time
-import urllib.parse
 from dataclasses import dataclass
-from typing import Dict, List, NoReturn, Optional, Tuple, Union
+from typing import Dict, List, Optional, Tuple, Union
 
-from .api import problem_of
 from .canonical import parse
 from .errors import (
     PASSING,
     ChanceryError,
-    ConfigurationError,
     DeadlineError,
     InterruptedCallError,
     Problem,
@@ -32,33 +29,14 @@ from .errors import (
     TlsError,
     UnavailableError,
 )
+from .options import Options, service_address, tls_context
+from .replies import problem_of
 
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 2.0
 _REPLY_BYTES_MAX = 64 * 1024 * 1024
 _READ_BYTES = 64 * 1024
 _IDLE_MAX = 64
-_DEFAULT_PORT = 8443
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to reach the service."""
-
-    #: ``https://HOST[:PORT]``; the default port is 8443.
-    url: str
-    #: PEM file of the authorities that may vouch for the service. No others are trusted.
-    ca_file: str
-    #: PEM file of our certificate chain. Without it and its key only health checks are open.
-    certificate_file: Optional[str] = None
-    #: PEM file of its private key, unencrypted.
-    key_file: Optional[str] = None
-    #: Time for a whole call with its attempts. Above the service's own deadline for slow devices.
-    call_timeout_s: float = 30.0
-    #: Time for TCP, and for each step of TLS.
-    connect_timeout_s: float = 5.0
-    #: Attempts of one call, the first included.
-    attempts_max: int = 5
 
 
 @dataclass(frozen=True)
@@ -121,7 +99,7 @@ class Transport:
         """Reads the files. Raises `ConfigurationError`."""
         self._options = options
         self._host, self._port = service_address(options.url)
-        self._context = _context(options)
+        self._context = tls_context(options)
         self._idle: List[http.client.HTTPSConnection] = []
         self._lock = threading.Lock()
 
@@ -273,41 +251,6 @@ def _failure(error: Exception, otherwise: str, reused: bool = False) -> Failure:
     if isinstance(error, ssl.SSLError) and not isinstance(error, gone):
         return Failure("tls", str(error))
     return Failure(otherwise, str(error) or type(error).__name__, reused=reused)
-
-
-def service_address(url: str) -> Tuple[str, int]:
-    """Host and port of ``https://HOST[:PORT]``. Raises `ConfigurationError`."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, urllib.parse.urlsplit("")
-    bare = parts.scheme == "https" and parts.path in ("", "/") and "@" not in parts.netloc
-    if not host or not bare or parts.query or parts.fragment:
-        raise ConfigurationError(f"{url!r} is not a service address; write https://HOST:PORT")
-    return host, _DEFAULT_PORT if port is None else port
-
-
-def _context(options: Options) -> ssl.SSLContext:
-    """TLS 1.3 only, the given authorities only."""
-    if (options.certificate_file is None) != (options.key_file is None):
-        raise ConfigurationError("certificate_file and key_file go together")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(options.ca_file)
-    except OSError as error:
-        raise ConfigurationError(f"{options.ca_file}: {error.strerror or error}") from error
-    try:
-        if options.certificate_file is not None:
-            context.load_cert_chain(options.certificate_file, options.key_file, password=_no_password)
-    except OSError as error:
-        raise ConfigurationError(f"certificate and key cannot be used: {error.strerror or error}") from error
-    return context
-
-
-def _no_password() -> NoReturn:
-    raise ConfigurationError("the private key is encrypted")
 
 
 def random_idempotency_key() -> str:
