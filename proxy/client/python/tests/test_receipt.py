@@ -117,6 +117,8 @@ class Receipts(unittest.TestCase):
                 lie(actor="chancery"),
                 lie(seq=0),
                 lie(ts="2026-02-30T00:00:00.000Z"),
+                lie(ts="2026-02-20T23:59:60.000Z"),
+                lie(ts="1969-12-31T23:59:59.999Z"),
                 lie(eventType="ledger.note"),
             ],
             "another-request": [

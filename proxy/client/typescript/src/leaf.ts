@@ -84,10 +84,11 @@ export function checkLeaf(event: JsonObject, leaf: Buffer, index: number, regist
   );
 }
 
+/** A time from 1970 on, in the one spelling of leaves. */
 function isTime(text: Json | undefined): boolean {
   if (typeof text !== "string" || !TIME.test(text)) return false;
   const date = new Date(text);
-  return !Number.isNaN(date.getTime()) && date.toISOString() === text;
+  return date.getTime() >= 0 && date.toISOString() === text;
 }
 
 function checkPlace(

@@ -189,8 +189,9 @@ export class Transport {
 const TLS_CODES =
   /^(?:ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_|PATH_LENGTH_)/;
 
-function failureOf(error: NodeJS.ErrnoException, connected: boolean, reused: boolean): Failure {
-  const cause = error.message;
+function failureOf(error: NodeJS.ErrnoException & { reason?: string }, connected: boolean, reused: boolean): Failure {
+  // OpenSSL's own words are in `reason`; the message has its source lines around them.
+  const cause = error.reason ?? error.message;
   if (TLS_CODES.test(error.code ?? "")) return { kind: "tls", cause };
   return connected ? { kind: "lost", cause, reused } : { kind: "unreachable", cause };
 }

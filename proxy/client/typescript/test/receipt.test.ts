@@ -122,6 +122,8 @@ test("a service that holds the ledger's key cannot pass off something else", () 
     ["no ledger key", "signer", lie((event) => (event["signer_kid"] = "ed25519-v1"))],
     ["seq 0 with a previous hash", "event", lie((event) => (event["seq"] = 0))],
     ["a day that is none", "event", lie((event) => (event["ts"] = "2026-02-30T00:00:00.000Z"))],
+    ["a second that is none", "event", lie((event) => (event["ts"] = "2026-02-20T23:59:60.000Z"))],
+    ["a time before all clocks", "event", lie((event) => (event["ts"] = "1969-12-31T23:59:59.999Z"))],
     ["another type", "event", lie((event) => (event["eventType"] = "ledger.note"))],
     ["an event for a signature", "another-request", lie((event) => (event["eventType"] = "order.paid"))],
     ["a failure for a signature", "another-request", lie((event) => (event["eventType"] = "signing.signature.failed"))],

@@ -64,13 +64,14 @@ def check_leaf(event: Dict[str, Any], leaf: bytes) -> None:
 
 
 def _is_time(value: object) -> bool:
+    """Whether it is a time from 1970 on, in the one spelling of leaves."""
     if not isinstance(value, str) or _TIME.fullmatch(value) is None:
         return False
     try:
         datetime.datetime.strptime(value, "%Y-%m-%dT%H:%M:%S.%fZ")
     except ValueError:
         return False
-    return not value[17:19] > "59"
+    return value >= "1970" and value[17:19] <= "59"
 
 
 def check_place(event: Dict[str, Any], index: int, registry: SignersRegistry) -> None:
