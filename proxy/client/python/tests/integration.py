@@ -15,6 +15,7 @@ import os
 import secrets
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar
 from urllib.parse import urlsplit
 
@@ -199,6 +200,17 @@ def after_a_lost_reply_there_is_one_entry() -> None:
     proxy.stop()
 
 
+def many_calls_at_once_share_connections() -> None:
+    proxy = CuttingProxy(HOST, PORT)
+    with through(proxy) as client, ThreadPoolExecutor(16) as threads:
+        for _ in range(2):
+            requests = [request(KID) for _ in range(150)]
+            replies = threads.map(lambda one: client.sign(one).value, requests)
+            equal([reply.digest for reply in replies], [one.digest for one in requests])
+        check(proxy.accepted <= 16, f"{proxy.accepted} connections for 300 calls of 16 threads")
+    proxy.stop()
+
+
 def a_service_that_says_nothing_is_given_up() -> None:
     proxy = CuttingProxy(HOST, PORT)
     with through(proxy, call_timeout_s=0.3) as client:
@@ -252,6 +264,7 @@ def checks() -> List[Tuple[str, Callable[[], None]]]:
         a_repeated_call_gets_the_same_bytes,
         a_key_that_is_not_ours_is_a_typed_refusal,
         after_a_lost_reply_there_is_one_entry,
+        many_calls_at_once_share_connections,
         a_service_that_says_nothing_is_given_up,
         nobody_listening_and_a_foreign_authority_are_told_apart,
     ]

@@ -25,7 +25,8 @@ export interface Options {
 
 /** The port of a URL that names none. */
 export const DEFAULT_PORT = 8443;
-const IDLE_SOCKETS_MAX = 64;
+/** Connections, busy ones included: further calls wait for one. Services bound them by address. */
+const SOCKETS_MAX = 64;
 
 /** What connections are made with: TLS 1.3, our certificate, the given authorities only. Throws {@link ConfigurationError}. */
 export function agentOf(options: Options): Agent {
@@ -45,7 +46,8 @@ export function agentOf(options: Options): Agent {
   return new Agent({
     ...tls,
     keepAlive: true,
-    maxFreeSockets: IDLE_SOCKETS_MAX,
+    maxSockets: SOCKETS_MAX,
+    maxFreeSockets: SOCKETS_MAX,
     // Each connection shows its certificate.
     maxCachedSessions: 0,
     minVersion: "TLSv1.3",

@@ -7,6 +7,7 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { request as httpsRequest, type Agent } from "node:https";
+import type { Duplex } from "node:stream";
 import {
   DeadlineError,
   InterruptedError,
@@ -75,6 +76,8 @@ export function pauseMs(
 /** Sends calls to one service. */
 export class Transport {
   private readonly agent: Agent;
+  /** Connections whose handshake is done. */
+  private readonly ready = new WeakSet<Duplex>();
   private readonly url: URL;
   private readonly attemptsMax: number;
   private readonly callTimeoutMs: number;
@@ -153,22 +156,28 @@ export class Transport {
         path: call.path,
         headers,
       });
-      let connected = false;
+      let [connected, reused] = [false, false];
       const settle = (outcome: Reply | Failure): void => {
         timers.forEach(clearTimeout);
         resolve(outcome);
         if ("kind" in outcome && outcome.kind !== "refused") request.destroy();
       };
-      const giveUp = (): void => settle({ kind: "late" });
       const slow = (): void => {
         if (!connected) settle({ kind: "unreachable", cause: `no TLS connection within ${this.connectTimeoutMs} ms` });
       };
-      const timers = [setTimeout(giveUp, left), setTimeout(slow, this.connectTimeoutMs)];
+      const timers = [setTimeout(() => settle({ kind: "late" }), left)];
+      // Before this the request waits for one of the connections.
       request.on("socket", (socket) => {
-        connected = request.reusedSocket;
-        if (!connected) socket.once("secureConnect", () => (connected = true));
+        // Node's own `reusedSocket` leaves out those that were waited for.
+        connected = reused = this.ready.has(socket);
+        if (reused) return;
+        socket.once("secureConnect", () => {
+          connected = true;
+          this.ready.add(socket);
+        });
+        timers.push(setTimeout(slow, this.connectTimeoutMs));
       });
-      request.on("error", (error: NodeJS.ErrnoException) => settle(failureOf(error, connected, request.reusedSocket)));
+      request.on("error", (error: NodeJS.ErrnoException) => settle(failureOf(error, connected, reused)));
       request.on("response", (response) => {
         readBody(response).then(
           (body) =>
@@ -177,7 +186,7 @@ export class Transport {
                 ? { kind: "unreadable", cause: `larger than ${REPLY_BYTES_MAX} bytes` }
                 : outcomeOf(response, body),
             ),
-          (error: NodeJS.ErrnoException) => settle(failureOf(error, true, request.reusedSocket)),
+          (error: NodeJS.ErrnoException) => settle(failureOf(error, true, reused)),
         );
       });
       request.end(call.body);

@@ -228,6 +228,27 @@ const checks: [string, () => Promise<void>][] = [
     },
   ],
   [
+    "many calls at once share connections",
+    async () => {
+      const proxy = await CuttingProxy.start(service.hostname, Number(service.port));
+      const through = new ChanceryClient({ ...options, url: `https://${service.hostname}:${proxy.port}` });
+      const warnings: string[] = [];
+      process.on("warning", (warning) => warnings.push(warning.message));
+      for (let round = 0; round < 2; round += 1) {
+        const requests = Array.from({ length: 150 }, () => request(kid));
+        const answers = await Promise.all(requests.map((one) => through.sign(one)));
+        assert.deepEqual(
+          answers.map(({ value }) => value.digest),
+          requests.map(({ digest }) => digest),
+        );
+      }
+      assert.ok(proxy.accepted <= 64, `${proxy.accepted} connections for 300 calls`);
+      assert.deepEqual(warnings, []);
+      through.close();
+      proxy.stop();
+    },
+  ],
+  [
     "a service that says nothing is given up at the deadline",
     async () => {
       const proxy = await CuttingProxy.start(service.hostname, Number(service.port));
