@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from typing import List
 
 
 class CuttingProxy:
@@ -20,6 +21,7 @@ class CuttingProxy:
         self.next = "pass"
         self.cuts = 0
         self.accepted = 0
+        self._open: List[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -29,6 +31,12 @@ class CuttingProxy:
         # Wakes the thread that accepts, which closing alone does not.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def cut_all(self) -> None:
+        """Every connection is closed, as by a service that restarts."""
+        ends, self._open = self._open, []
+        for end in ends:
+            _close(end)
 
     def _accept(self) -> None:
         while True:
@@ -41,6 +49,7 @@ class CuttingProxy:
                 self._cut(client)
                 continue
             service = socket.create_connection(self.service)
+            self._open += [client, service]
             for ends in ((client, service, False), (service, client, True)):
                 threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
@@ -64,8 +73,12 @@ class CuttingProxy:
         self.next = "pass"
         self.cuts += 1
         for end in ends:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            end.close()
+            _close(end)
+
+
+def _close(end: socket.socket) -> None:
+    try:
+        end.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    end.close()

@@ -208,6 +208,11 @@ def many_calls_at_once_share_connections() -> None:
             replies = threads.map(lambda one: client.sign(one).value, requests)
             equal([reply.digest for reply in replies], [one.digest for one in requests])
         check(proxy.accepted <= 16, f"{proxy.accepted} connections for 300 calls of 16 threads")
+        before = proxy.accepted
+        proxy.cut_all()
+        client.sign(request(KID))
+        # After a restart one new connection is enough.
+        equal(proxy.accepted, before + 1)
     proxy.stop()
 
 

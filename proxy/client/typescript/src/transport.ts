@@ -93,7 +93,8 @@ export class Transport {
 
   /** Closes idle connections. Calls under way go on. */
   close(): void {
-    this.agent.destroy();
+    // The agent's own `destroy` would end calls under way, too.
+    for (const idle of Object.values(this.agent.freeSockets)) idle?.slice().forEach((socket) => socket.destroy());
   }
 
   /** Carries the call out, whatever that takes within its deadline. */
@@ -140,13 +141,6 @@ export class Transport {
     return new Promise((resolve) => {
       const left = deadline - performance.now();
       if (left <= 0) return resolve({ kind: "late" });
-      const headers: Record<string, string | number> = {
-        accept: call.accept ?? "application/json",
-        "user-agent": "chancery-typescript/0.1.0",
-      };
-      if (call.body !== undefined)
-        Object.assign(headers, { "content-type": "application/json", "content-length": Buffer.byteLength(call.body) });
-      if (call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
       const host = this.url.hostname.replace(/^\[|\]$/g, "");
       const request = httpsRequest({
         agent: this.agent,
@@ -154,7 +148,7 @@ export class Transport {
         port: this.url.port || DEFAULT_PORT,
         method: call.method,
         path: call.path,
-        headers,
+        headers: headersOf(call),
       });
       let [connected, reused] = [false, false];
       const settle = (outcome: Reply | Failure): void => {
@@ -192,6 +186,19 @@ export class Transport {
       request.end(call.body);
     });
   }
+}
+
+function headersOf(call: Call): Record<string, string | number> {
+  const headers: Record<string, string | number> = {
+    accept: call.accept ?? "application/json",
+    "user-agent": "chancery-typescript/0.1.0",
+  };
+  if (call.body !== undefined) {
+    headers["content-type"] = "application/json";
+    headers["content-length"] = Buffer.byteLength(call.body);
+  }
+  if (call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
+  return headers;
 }
 
 /** Certificates that were not accepted, by either side; anything else is the network's. */

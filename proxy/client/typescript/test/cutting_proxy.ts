@@ -39,9 +39,15 @@ export class CuttingProxy {
     this.next = "hang";
   }
 
+  /** Every connection is closed, as by a service that restarts. */
+  cutAll(): void {
+    for (const socket of this.sockets) socket.destroy();
+    this.sockets.clear();
+  }
+
   stop(): void {
     this.server.close();
-    for (const socket of this.sockets) socket.destroy();
+    this.cutAll();
   }
 
   private serve(client: Socket, host: string, port: number): void {

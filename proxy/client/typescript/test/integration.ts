@@ -244,6 +244,10 @@ const checks: [string, () => Promise<void>][] = [
       }
       assert.ok(proxy.accepted <= 64, `${proxy.accepted} connections for 300 calls`);
       assert.deepEqual(warnings, []);
+      const before = proxy.accepted;
+      proxy.cutAll();
+      await through.sign(request(kid));
+      assert.equal(proxy.accepted, before + 1, "after a restart one new connection is enough");
       through.close();
       proxy.stop();
     },

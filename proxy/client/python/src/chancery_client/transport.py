@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import random
 import secrets
+import selectors
 import socket
 import ssl
 import threading
@@ -149,8 +150,7 @@ class Transport:
         left = deadline - time.monotonic()
         if left <= 0:
             return Failure("late")
-        with self._lock:
-            idle = self._idle.pop() if self._idle else None
+        idle = self._take_idle()
         connection = idle or self._connection(min(left, self._options.connect_timeout_s))
         outcome: Union[Reply, Failure]
         try:
@@ -164,6 +164,8 @@ class Transport:
             outcome, reusable = _exchange(connection, call, deadline)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
+            # What ended this one ended the others that were idle.
+            self.close()
             if isinstance(error, socket.timeout):
                 return Failure("late")
             return _failure(error, "lost", reused=idle is not None)
@@ -176,6 +178,20 @@ class Transport:
                 return outcome
         connection.close()
         return outcome
+
+    def _take_idle(self) -> Optional[http.client.HTTPSConnection]:
+        """An idle connection that the service has not closed."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            with selectors.DefaultSelector() as selector:
+                selector.register(connection.sock, selectors.EVENT_READ)
+                # Nobody was asked, so there is nothing to read but an end.
+                if not selector.select(0):
+                    return connection
+            connection.close()
 
     def _connection(self, timeout_s: float) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._context)
