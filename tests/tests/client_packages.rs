@@ -94,7 +94,7 @@ fn the_typescript_package_passes_its_own_tests() {
         node.arg(folder.path().join(format!("test/{name}.test.js")));
     }
     let printed = run(&mut node);
-    assert!(printed.contains("\n# pass 24\n") && printed.contains("\n# fail 0\n"), "{printed}");
+    assert!(printed.contains("\n# pass 25\n") && printed.contains("\n# fail 0\n"), "{printed}");
 }
 
 #[test]

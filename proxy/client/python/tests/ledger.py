@@ -125,11 +125,12 @@ class Ledger:
         return {**asked, **context, **answer, **use}
 
     def leaf(self, draft: Json, index: int) -> Json:
-        """A leaf at ``index``, its own hash in it."""
+        """A leaf at ``index``, its own hash in it unless the draft has another."""
         place = {"id": id_of(ORIGIN, index), "prevHash": "11" * 32, "seq": 3, "signer_kid": "ledger-v1", "version": 1}
         names = {"actor": "svc", "eventType": "signing.signature.issued", "stream": "svc"}
         event = {**names, **place, "ts": "2026-11-21T03:46:35.120Z", **draft}
-        return {**event, "hash": sha256(canonical(event).encode()).hex()}
+        wrong = event.pop("hash", None)
+        return {**event, "hash": wrong or sha256(canonical(event).encode()).hex()}
 
     def receipt(self, draft: Json, index: int = 5, size: int = 11) -> Json:
         """A receipt for a draft at ``index`` of a tree of ``size``."""

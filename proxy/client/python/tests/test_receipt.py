@@ -34,7 +34,7 @@ def lie(**changes: Any) -> Json:
 
     Names that are members of an event change that, others its payload.
     """
-    of_event = {"eventType", "id", "stream", "actor", "signer", "seq", "ts", "manifestSignatureId"}
+    of_event = {"eventType", "id", "stream", "actor", "signer", "seq", "ts", "hash"}
     draft: Json = {name: value for name, value in changes.items() if name in of_event - {"signer"}}
     if "signer" in changes:
         draft["signer_kid"] = changes["signer"]
@@ -111,6 +111,7 @@ class Receipts(unittest.TestCase):
                 lie(more="x"),
                 lie(digestAlgorithm="sha512"),
                 lie(digestAlgorithm="md5"),
+                lie(hash="00" * 32),
                 lie(id="order-1"),
                 lie(stream="chancery"),
                 lie(stream="chancery/governance"),
@@ -138,6 +139,8 @@ class Receipts(unittest.TestCase):
             asked("ed25519", anchored=True),
         ):
             self.refused(lie(), what, "another-request")
+        mac = {**LEDGER.issued("hmac-sha256"), "digestAlgorithm": "sha512", "digest": "00" * 64}
+        self.refused(LEDGER.receipt({"payload": mac}), ANYTHING, "signature")
         self.refused(lie(), MacRequest("ed25519", MESSAGE), "another-request")
 
     def test_a_key_counts_only_where_the_registry_says_it_was_active(self) -> None:

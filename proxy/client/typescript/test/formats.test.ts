@@ -1,7 +1,16 @@
 // The parts below receipts, each against something that is not itself: published vectors, definitions, node:crypto.
 
 import assert from "node:assert/strict";
-import { createHash, generateKeyPairSync, randomBytes, sign, type KeyObject } from "node:crypto";
+import {
+  constants,
+  createHash,
+  generateKeyPairSync,
+  privateEncrypt,
+  publicDecrypt,
+  randomBytes,
+  sign,
+  type KeyObject,
+} from "node:crypto";
 import test from "node:test";
 import { RegistryError } from "../src/errors.js";
 import { canonical, parse } from "../src/json.js";
@@ -262,12 +271,32 @@ test("ECDSA refuses r and s out of range and other spellings of their numbers", 
     der(number(r), number(0n)),
     der(number(r), number(n)),
     der(number(r + n), number(s)),
+    der(number(r), number(s + n)),
     der(number(r, "00"), number(s)),
     der(number(r), number(s), number(1n)),
     der(number(r)),
   ]) {
     assert.ok(!ours.verifies(digest, bad), bad.toString("hex"));
   }
+});
+
+test("PSS takes its own padding only", () => {
+  const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const ours = key("rsa-pss-sha256", publicKey);
+  const digest = createHash("sha256").update("m").digest();
+  const padded = (saltLength: number): Buffer =>
+    sign("sha256", Buffer.from("m"), { key: privateKey, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength });
+  assert.ok(ours.verifies(digest, padded(32)));
+  for (const saltLength of [0, 20, 31, 33]) assert.ok(!ours.verifies(digest, padded(saltLength)), `salt ${saltLength}`);
+  const encoded = publicDecrypt({ key: publicKey, padding: constants.RSA_NO_PADDING }, padded(32));
+  const again = (at: number, bits: number): Buffer => {
+    const other = Buffer.from(encoded);
+    other[at]! ^= bits;
+    return privateEncrypt({ key: privateKey, padding: constants.RSA_NO_PADDING }, other);
+  };
+  assert.ok(ours.verifies(digest, again(0, 0)));
+  for (const at of [1, 100, 200, 230, 254, 255]) assert.ok(!ours.verifies(digest, again(at, 1)), `byte ${at}`);
+  assert.ok(!ours.verifies(digest, again(0, 0).subarray(1)));
 });
 
 test("keys that no honest device makes are refused", () => {

@@ -131,6 +131,15 @@ test("a service that holds the ledger's key cannot pass off something else", () 
     ["no metadata", "another-request", lie((_, payload) => delete payload["metadata"])],
   ];
   for (const [what, fault, receipt] of cases) refused(receipt, registry, asked("ed25519"), fault, what);
+  const wrongHash = { ...ledger.leaf({ payload: ledger.issued("ed25519") }, 5), hash: "00".repeat(32) };
+  refused(ledger.receipt(wrongHash, 5, 11), registry, asked("ed25519"), "event", "a hash of something else");
+  const spelled = lie((_, payload) => (payload["signature"] = String(payload["signature"]).replace(/=+$/, "")));
+  refused(spelled, registry, asked("ed25519"), "signature", "base64 in another spelling");
+  const longer = lie(
+    (_, payload) => Object.assign(payload, { digestAlgorithm: "sha512", digest: "00".repeat(64) }),
+    "hmac-sha256",
+  );
+  refused(longer, registry, "anything", "signature", "a MAC over another kind of digest");
   const good = lie(() => undefined);
   refused(good, registry, asked("ed25519", { kid: "rsa-sha256" }), "another-request", "another key was asked for");
   refused(

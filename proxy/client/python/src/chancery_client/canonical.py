@@ -24,7 +24,7 @@ def parse(text: str) -> Any:
         value = json.loads(
             text, object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=_constant
         )
-        # Refuses half surrogates, which JSON can spell and UTF-8 cannot.
+        # Refuses what cannot be written again: numbers that no double holds, half surrogates.
         canonical(value).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -38,10 +38,10 @@ def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     return members
 
 
-def _integer(literal: str) -> Any:
-    value = float(literal) if len(literal) < 400 else math.inf
-    if literal != "-0" and (not math.isfinite(value) or _number(value) != literal):
-        raise ValueError(f"{literal:.40} is outside the numbers every reader agrees on")
+def _integer(literal: str) -> int:
+    # No double is longer; whether one holds this number is seen when it is written again.
+    if len(literal) > 400:
+        raise ValueError(f"{literal:.40}… is outside the numbers every reader agrees on")
     return int(literal)
 
 
