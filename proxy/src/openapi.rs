@@ -227,11 +227,28 @@ fn schemas() -> Value {
         ("receipt", receipt),
     ];
     let with = |name: &'static str| [&[(name, text.clone())], &use_of_key[..]].concat();
+    // Of an anchored digest the receipt is the signature: then there is `mode`, and neither of the other two.
+    let mut sign_reply: Vec<_> =
+        use_of_key.iter().filter(|(name, _)| *name != "algorithm").cloned().collect();
+    sign_reply.extend([
+        ("algorithm?", text.clone()),
+        ("signature?", text.clone()),
+        ("mode?", json!({ "const": "anchored" })),
+        (
+            "coSigner?",
+            object(&[
+                ("kid", text.clone()),
+                ("signer_kid", text.clone()),
+                ("algorithm", text.clone()),
+                ("signature", text.clone()),
+            ]),
+        ),
+    ]);
     json!({
         "Problem": problem_schema(),
         "SignRequest": request(&SIGN_FIELDS, &["kid", "digest", "digestAlgorithm"]),
         "SignBatchRequest": list(BATCH_FIELDS[0], &["SignRequest"]),
-        "SignReply": object(&with("signature")),
+        "SignReply": object(&sign_reply),
         "PendingReply": object(&[
             ("id", text.clone()), ("status", text.clone()), ("url", text.clone()), ("approvals", number.clone()),
             ("required", number.clone()), ("expiresAt", text.clone()), ("result?", reference("SignReply")),

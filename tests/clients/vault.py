@@ -54,7 +54,8 @@ if "p256" in sys.argv:
     assert [item["reference"] for item in done] == [item["reference"] for item in batch], done
     assert all("signature" in item for item in done[:-1]) and "error" in done[-1], done
     checks = [{"input": item["input"], "signature": made["signature"]} for item, made in zip(batch, done[:-1])]
-    valid = transit.verify_signed_data(name="p256", batch_input=checks, hash_algorithm="sha2-256", hash_input=None)
+    # hvac itself has no method for a batch of checks.
+    valid = client.adapter.post("/v1/transit/verify/p256/sha2-256", json={"batch_input": checks})
     assert all(item["valid"] for item in valid["data"]["batch_results"]), valid
     mac = transit.generate_hmac(name="mac", hash_input=b64(b"m"), algorithm="sha2-256")["data"]["hmac"]
     holds = lambda text: transit.verify_signed_data(name="mac", hash_input=b64(text), hmac=mac, hash_algorithm="sha2-256")

@@ -84,6 +84,7 @@ fn finding(index: Option<u64>, error: &ReceiptError) -> Finding {
         ReceiptError::Proof(_) => Kind::InclusionInvalid,
         ReceiptError::UnknownSigner(_) => Kind::SignerUnknown,
         ReceiptError::SignerNotActive(_) => Kind::SignerNotActive,
+        ReceiptError::Place(_) => Kind::ReservedEvent,
         ReceiptError::Signature(_) | ReceiptError::Message => Kind::SignatureInvalid,
     };
     Finding { index, ..Finding::new(kind, error.to_string()) }

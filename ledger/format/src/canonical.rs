@@ -61,13 +61,14 @@ impl CanonicalJson {
     /// assert_eq!(value.as_str(), r#"{"a":"é","b":1}"#);
     /// ```
     pub fn parse(text: &[u8]) -> Result<Self, CanonicalError> {
+        Reader::new(text)?.whole()
+    }
+
+    /// [`CanonicalJson::parse`] for an object around values that were accepted by themselves: one level deeper.
+    pub(crate) fn parse_around(text: &[u8]) -> Result<Self, CanonicalError> {
         let mut reader = Reader::new(text)?;
-        let mut out = String::with_capacity(text.len());
-        reader.skip_white();
-        reader.value(&mut out, 0)?;
-        reader.skip_white();
-        reader.expect_end()?;
-        Ok(Self(out.into()))
+        reader.depth_max += 1;
+        reader.whole()
     }
 
     /// The canonical text.
@@ -245,13 +246,14 @@ fn name_order(a: &str, b: &str) -> Ordering {
 pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
+    depth_max: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Result<Self, CanonicalError> {
         let text = std::str::from_utf8(text)
             .map_err(|error| CanonicalError { reason: Reason::Utf8, at: error.valid_up_to() })?;
-        Ok(Self { text, at: 0 })
+        Ok(Self { text, at: 0, depth_max: DEPTH_MAX })
     }
 
     pub(crate) fn at(&self) -> usize {
@@ -326,8 +328,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// One value and nothing else.
+    fn whole(mut self) -> Result<CanonicalJson, CanonicalError> {
+        let mut out = String::with_capacity(self.text.len());
+        self.skip_white();
+        self.value(&mut out, 0)?;
+        self.skip_white();
+        self.expect_end()?;
+        Ok(CanonicalJson(out.into()))
+    }
+
     fn value(&mut self, out: &mut String, depth: usize) -> Result<(), CanonicalError> {
-        if depth > DEPTH_MAX {
+        if depth > self.depth_max {
             return self.fail(Reason::Depth);
         }
         match self.peek() {
@@ -629,6 +641,12 @@ mod tests {
         assert_eq!(CanonicalJson::parse(b"\"\xff\"").unwrap_err().reason, Reason::Utf8);
         let deep = "[".repeat(100) + &"]".repeat(100);
         assert_eq!(canonical(&deep), Err(Reason::Depth));
+        // What was accepted by itself is still read with one object around it, and no more than that.
+        let deepest = format!("{}{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
+        assert!(CanonicalJson::parse(deepest.as_bytes()).is_ok());
+        let around = |levels: usize| format!("{}{deepest}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(CanonicalJson::parse_around(around(1).as_bytes()).is_ok());
+        assert!(CanonicalJson::parse_around(around(2).as_bytes()).is_err());
     }
 
     #[test]

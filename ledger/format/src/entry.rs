@@ -9,7 +9,8 @@ use serde::Deserialize;
 use crate::algorithm::SignatureAlgorithm;
 use crate::canonical::{CanonicalJson, ObjectWriter};
 use crate::digest::Digest;
-use crate::event::EventDraft;
+use crate::event::{AuditEvent, EventDraft};
+use crate::governance;
 use crate::hash::Hash;
 use crate::names::{
     DialectName, EventType, FailureCode, IdempotencyKey, Kid, Origin, PrincipalName, Purpose, RequestId,
@@ -55,6 +56,30 @@ pub fn is_appliances_type(name: &str) -> bool {
     let families = ["signing.", "signer.", "ledger.", "kill_switch.", "governance."];
     let exact = [event_type::REGISTRY, event_type::REFUSED, event_type::POLICY, event_type::VERDICT];
     families.iter().any(|family| name.starts_with(family)) || exact.contains(&name)
+}
+
+/// Whether a leaf of this type tells of one key use, in the caller's name.
+fn is_outcome(name: &str) -> bool {
+    use event_type::{ABANDONED, ANCHORED, CHECKING, FAILED, ISSUED};
+    [ISSUED, FAILED, ABANDONED, ANCHORED, CHECKING].contains(&name)
+}
+
+impl AuditEvent<'_> {
+    /// Whether the event stands where its type belongs: the appliance's own kinds in its own streams and under its
+    /// own name, outcomes of key use in the caller's, everything else in neither.
+    pub fn is_in_place(&self) -> bool {
+        let governed = governance::Event::TYPES.contains(&self.event_type);
+        let appliance = PrincipalName::appliance();
+        let (log, acts) = (StreamName::appliance(), StreamName::governance());
+        let home = if governed { &acts } else { &log };
+        let own = self.stream == home.as_str() && self.actor == appliance.as_str();
+        let half = [&log, &acts].iter().any(|stream| stream.as_str() == self.stream)
+            || self.actor == appliance.as_str();
+        match is_outcome(self.event_type) {
+            true => !half,
+            false => own || (!half && !is_appliances_type(self.event_type)),
+        }
+    }
 }
 
 /// Base64 as it stands in leaves: standard alphabet, padded, decoded strictly.
@@ -778,6 +803,38 @@ mod tests {
             assert_eq!(draft.event_type.as_str(), event_type);
             assert_eq!(CanonicalJson::parse(draft.payload.as_bytes()).unwrap(), draft.payload);
             assert!(draft.payload.as_str().contains(has));
+        }
+    }
+
+    #[test]
+    fn an_event_stands_where_its_type_belongs() {
+        for (event_type, actor, stream, fine) in [
+            (event_type::ISSUED, "svc", "svc", true),
+            (event_type::ISSUED, "chancery", "svc", false),
+            (event_type::ISSUED, "svc", "chancery", false),
+            (event_type::ISSUED, "svc", "chancery/governance", false),
+            (event_type::OPENED, "chancery", "chancery", true),
+            (event_type::OPENED, "svc", "svc", false),
+            (event_type::OPENED, "chancery", "chancery/governance", false),
+            ("kill_switch.changed", "chancery", "chancery/governance", true),
+            ("order.paid", "svc", "orders", true),
+            ("order.paid", "svc", "chancery", false),
+        ] {
+            let event = AuditEvent {
+                actor,
+                event_type,
+                hash: Hash([0; 32]),
+                id: "x",
+                manifest_signature_id: None,
+                metadata: None,
+                payload: "{}",
+                prev_hash: None,
+                seq: 0,
+                signer_kid: "ledger-v1",
+                stream,
+                ts: Timestamp::from_unix_ms(0).unwrap(),
+            };
+            assert_eq!(event.is_in_place(), fine, "{event_type} {actor} {stream}");
         }
     }
 

@@ -9,10 +9,11 @@ use crate::canonical::{CanonicalError, CanonicalJson};
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifiedCheckpoint};
 use crate::committed::{AnchoredPayload, IssuedPayload};
 use crate::digest::Digest;
-use crate::entry::{Operation, Rung, event_type};
+use crate::entry::{Operation, Rung, event_type, is_appliances_type};
 use crate::event::{AuditEvent, EventError};
 use crate::hash::{Hash, LeafIndex, TreeSize};
 use crate::merkle::{self, ProofError};
+use crate::names::{EventId, Origin};
 use crate::registry::{RegistryError, SignersRegistry};
 
 /// Largest receipt read, in bytes: a full leaf, 63 hashes and a checkpoint fit many times.
@@ -74,6 +75,9 @@ pub enum ReceiptError {
     /// The key was not active at this index.
     #[error("signer {0} was not active at this index")]
     SignerNotActive(String),
+    /// The event is of a kind, stream, actor or id that the ledger never writes together.
+    #[error("an event {0} does not stand like this on any ledger")]
+    Place(String),
     /// The message given is not the one whose digest was recorded.
     #[error("the message is not the one that was signed")]
     Message,
@@ -122,7 +126,7 @@ impl Receipt {
         }
         let proof = parsed.inclusion_proof.iter().map(|hash| Hash::from_hex(hash)).collect::<Result<_, _>>();
         Ok(Self {
-            leaf: CanonicalJson::parse(parsed.event.get().as_bytes())?.as_bytes().to_vec(),
+            leaf: CanonicalJson::parse_around(parsed.event.get().as_bytes())?.as_bytes().to_vec(),
             index: LeafIndex(parsed.index),
             proof: proof.map_err(|error| shape(format!("inclusionProof: {error}")))?,
             size: TreeSize(parsed.tree_size),
@@ -185,6 +189,7 @@ impl Receipt {
         let leaf_hash = merkle::leaf_hash(&self.leaf);
         merkle::verify_inclusion(&leaf_hash, self.index, &self.proof, &checkpoint.head())?;
         let event = AuditEvent::parse(&self.leaf)?;
+        check_place(&event, self.index, &registry.ledger.origin)?;
         let (mut verified_signers, mut anchors) = (Vec::new(), None);
         match event.event_type {
             event_type::ISSUED => {
@@ -195,6 +200,15 @@ impl Receipt {
         }
         Ok(VerifiedReceipt { event, index: self.index, checkpoint, verified_signers, anchors })
     }
+}
+
+/// What only a forger with the ledger key could have: an event of the appliance's in somebody else's name or stream, a
+/// signature in the appliance's, an id that is another entry's.
+fn check_place(event: &AuditEvent<'_>, index: LeafIndex, origin: &Origin) -> Result<(), ReceiptError> {
+    let [a, b, c, d, e, f, ..] = Hash::of(&[origin.as_str().as_bytes()]).0;
+    let named = event.id.parse::<EventId>().ok().and_then(|id| id.index([a, b, c, d, e, f]));
+    let own_id = named.map_or(!is_appliances_type(event.event_type), |named| named == index);
+    if event.is_in_place() && own_id { Ok(()) } else { Err(ReceiptError::Place(event.event_type.to_owned())) }
 }
 
 fn read_anchored(payload: &str) -> Result<AnchoredPayload<'_>, ReceiptError> {
@@ -219,14 +233,16 @@ fn verify_issued<'a>(
     }
     let operation = Operation::parse(payload.operation).ok_or_else(bad)?;
     let signature = payload.signature_bytes().ok_or_else(bad)?;
-    let mut uses = vec![(payload.signer_kid, payload.algorithm, signature)];
+    let mut uses = vec![(payload.kid, payload.signer_kid, payload.algorithm, signature)];
     if let Some(second) = &payload.co_signer {
-        uses.push((second.signer_kid, second.algorithm, second.signature_bytes().ok_or_else(bad)?));
+        let signature = second.signature_bytes().ok_or_else(bad)?;
+        uses.push((second.kid, second.signer_kid, second.algorithm, signature));
     }
     let mut verified = Vec::with_capacity(uses.len());
-    for (name, algorithm, signature) in uses {
+    for (kid, name, algorithm, signature) in uses {
         let signer = registry.signer(name).ok_or_else(|| ReceiptError::UnknownSigner(name.to_owned()))?;
-        if signer.algorithm.as_str() != algorithm || !operation.is_by(signer.algorithm) {
+        let named = signer.kid.as_ref().is_none_or(|known| known.as_str() == kid);
+        if signer.algorithm.as_str() != algorithm || !operation.is_by(signer.algorithm) || !named {
             return Err(ReceiptError::Signature(name.to_owned()));
         }
         if !signer.valid_at(index) {

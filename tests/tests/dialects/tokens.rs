@@ -20,7 +20,7 @@ fn made() -> (String, String) {
 fn grant(hashes: &[&str], dialects: &str) -> String {
     let hashes: Vec<String> = hashes.iter().map(|hash| format!("\"{hash}\"")).collect();
     format!(
-        "\n[[principals]]\nname = \"marketplace\"\nkids = [\"rsa\"]\noperations = [\"sign\", \"verify\", \"keys\"]\n\
+        "\n[[principals]]\nname = \"marketplace\"\nkids = [\"rsa\"]\noperations = [\"sign\", \"verify\", \"keys\", \"read\"]\n\
          dialects = [{dialects}]\ntoken_sha256 = [{}]\n",
         hashes.join(", ")
     )

@@ -11,9 +11,6 @@ use super::bundle::read_despite_hash;
 use crate::findings::{Finding, Kind};
 use crate::trust::{SignerId, Trust};
 
-/// Stream and actor of the appliance's own acts.
-const APPLIANCE: &str = "chancery";
-
 /// What the serial stage needs to know of one entry.
 #[derive(Debug)]
 pub(crate) enum EntryFacts {
@@ -220,13 +217,7 @@ impl<'a> EventReader<'a> {
     /// The appliance's own kinds of event have their own streams and actor; outcomes of key use are in
     /// the caller's.
     fn is_in_place(&mut self) -> bool {
-        let governed = governance::Event::TYPES.contains(&self.event.event_type);
-        let home = if governed { governance::STREAM } else { APPLIANCE };
-        let own = self.event.stream == home && self.event.actor == APPLIANCE;
-        let half =
-            [APPLIANCE, governance::STREAM].contains(&self.event.stream) || self.event.actor == APPLIANCE;
-        let outcome = is_outcome(self.event.event_type);
-        let fine = if outcome { !half } else { own || (!half && !is_appliances_type(self.event.event_type)) };
+        let fine = self.event.is_in_place();
         if !fine {
             let (kind, stream, actor) = (self.event.event_type, self.event.stream, self.event.actor);
             self.tell(Kind::ReservedEvent, format!("{kind} by {actor} in stream {stream}"));
@@ -437,15 +428,4 @@ struct Use<'a> {
     signer_kid: &'a str,
     algorithm: &'a str,
     signature: Vec<u8>,
-}
-
-fn is_outcome(name: &str) -> bool {
-    matches!(
-        name,
-        event_type::ISSUED
-            | event_type::FAILED
-            | event_type::ABANDONED
-            | event_type::ANCHORED
-            | event_type::CHECKING
-    )
 }

@@ -105,7 +105,7 @@ function readReceipt(text: string): {
 const USE = ["digest", "digestAlgorithm", "kid", "policy", "requestId"];
 const USE_OPTIONAL = ["metadata", "purpose"];
 const ISSUED_MEMBERS = [...USE, "algorithm", "operation", "release", "signature", "signer_kid"];
-const ISSUED_OPTIONAL = [...USE_OPTIONAL, "coSigner", "idempotencyKey", "requestSha256"];
+const ISSUED_OPTIONAL = [...USE_OPTIONAL, "coSigner", "dialect", "idempotencyKey", "requestSha256"];
 
 function hasExactly(value: JsonObject, members: readonly string[], optional: readonly string[]): boolean {
   const names = Object.keys(value);

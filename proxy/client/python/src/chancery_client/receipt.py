@@ -34,7 +34,7 @@ _ANCHORED = "signing.signature.anchored"
 _USE = frozenset("digest digestAlgorithm kid policy requestId".split())
 _USE_OPTIONAL = frozenset(["metadata", "purpose"])
 _SIGNED = _USE | frozenset("algorithm operation release signature signer_kid".split())
-_SIGNED_OPTIONAL = _USE_OPTIONAL | frozenset("coSigner idempotencyKey requestSha256".split())
+_SIGNED_OPTIONAL = _USE_OPTIONAL | frozenset("coSigner dialect idempotencyKey requestSha256".split())
 _CO_SIGNER = frozenset("algorithm kid signature signer_kid".split())
 
 
