@@ -16,7 +16,10 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-use super::json::{Value, points};
+use super::json::{Text, Value, first_point, points};
+
+/// Members of an object that are put in order without asking for memory.
+const FEW: usize = 32;
 
 /// A canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,12 +106,16 @@ impl Mode {
             }
             Value::Object(members) => {
                 out.push(b'{');
-                for (position, (name, value)) in self.sorted(members).into_iter().enumerate() {
-                    self.comma(position, out);
-                    self.text(name, out);
-                    out.extend_from_slice(if self == Self::PyDefault { b": " } else { b":" });
-                    self.append(value, out)?;
-                }
+                let mut few = [0; FEW];
+                let mut many = Vec::new();
+                let order = match few.get_mut(..members.len()) {
+                    Some(few) => few,
+                    None => {
+                        many.resize(members.len(), 0);
+                        many.as_mut_slice()
+                    }
+                };
+                self.members(members, order, out)?;
                 out.push(b'}');
             }
         }
@@ -129,25 +136,34 @@ impl Mode {
         !self.is_js() && !matches!(self, Self::PyDefault | Self::Jq16)
     }
 
-    /// Members as they are written: each name once, with its last value.
-    fn sorted<'v, 't>(
+    /// Members as they are written: each name once, with its last value. `order` has room for their positions.
+    fn members(
         self,
-        members: &'v [(super::json::Text<'t>, Value<'t>)],
-    ) -> Vec<(&'v [u8], &'v Value<'t>)> {
-        let mut sorted: Vec<(&[u8], &Value<'_>)> =
-            members.iter().map(|(name, value)| (&**name, value)).collect();
-        if self == Self::JsRebuildNoProto {
-            sorted.retain(|(name, _)| *name != b"__proto__");
+        members: &[(Text<'_>, Value<'_>)],
+        order: &mut [usize],
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        for (position, place) in order.iter_mut().enumerate() {
+            *place = position;
         }
-        sorted.sort_by(|(one, _), (other, _)| self.order(one, other)); // stable: the last of equals is the last
-        let mut kept: Vec<(&[u8], &Value<'_>)> = Vec::with_capacity(sorted.len());
-        for member in sorted {
-            match kept.last_mut() {
-                Some(last) if last.0 == member.0 => *last = member,
-                _ => kept.push(member),
+        let name = |at: usize| members.get(at).map_or(&[][..], |(name, _)| name);
+        // Equal names stay in their order, so the last of them is the last.
+        order.sort_by(|one, other| self.order(name(*one), name(*other)));
+        let mut written = 0;
+        for (position, at) in order.iter().enumerate() {
+            let (name, value) = members.get(*at)?;
+            let next = order.get(position + 1).and_then(|next| members.get(*next));
+            let is_last = next.is_none_or(|(next, _)| next != name);
+            if !is_last || (self == Self::JsRebuildNoProto && **name == *b"__proto__") {
+                continue;
             }
+            self.comma(written, out);
+            written += 1;
+            self.text(name, out);
+            out.extend_from_slice(if self == Self::PyDefault { b": " } else { b":" });
+            self.append(value, out)?;
         }
-        kept
+        Some(())
     }
 
     fn order(self, one: &[u8], other: &[u8]) -> Ordering {
@@ -166,11 +182,15 @@ impl Mode {
 
     fn text(self, text: &[u8], out: &mut Vec<u8>) {
         out.push(b'"');
-        let plain = |byte: &u8| (0x20..0x7f).contains(byte) && !b"\"\\<>&".contains(byte);
-        if text.iter().all(plain) {
-            out.extend_from_slice(text);
-        } else {
-            points(text).for_each(|point| self.point(point, out));
+        let mut rest = text;
+        loop {
+            let special = |byte: &u8| !matches!(byte, b' '..=b'~') || b"\"\\<>&".contains(byte);
+            let plain = rest.iter().position(special).unwrap_or(rest.len());
+            let (before, from) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
+            out.extend_from_slice(before);
+            let Some((point, after)) = first_point(from) else { break };
+            self.point(point, out);
+            rest = after;
         }
         out.push(b'"');
     }
@@ -205,7 +225,10 @@ impl Mode {
             let letter = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
             return out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
         }
-        let mut unit = |unit: u32| out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+        let mut unit = |unit: u32| {
+            let digit = |shift: u32| char::from_digit(unit >> shift & 15, 16).map_or(b'0', |it| it as u8);
+            out.extend([b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
+        };
         match point.checked_sub(0x10000) {
             None => unit(point),
             Some(above) => {
@@ -224,6 +247,10 @@ impl Mode {
         if self == Self::PyDefault && whole {
             // Whole numbers of any size; there is no negative zero among them.
             out.extend_from_slice(if text == "-0" { b"0" } else { text.as_bytes() });
+            return Some(());
+        }
+        if is_shortest(text) {
+            out.extend_from_slice(text.as_bytes());
             return Some(());
         }
         let double: f64 = text.parse().ok()?;
@@ -262,9 +289,11 @@ impl FromStr for Mode {
 
 /// What JavaScript takes for a position of an array: ECMA-262 6.1.7, 0 to 2^32 − 2 in its one spelling.
 fn array_index(name: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(name).ok()?;
-    let index: u32 = text.parse().ok()?;
-    (index < u32::MAX && index.to_string() == text).then_some(index)
+    if !matches!(name, [b'0'] | [b'1'..=b'9', ..]) {
+        return None;
+    }
+    let index: u32 = std::str::from_utf8(name).ok()?.parse().ok()?;
+    (index < u32::MAX).then_some(index)
 }
 
 /// By UTF-16 units: letters beyond the first plane come before U+E000.
@@ -279,6 +308,28 @@ fn by_units(one: &[u8], other: &[u8]) -> Ordering {
         })
     };
     units(one).flatten().cmp(units(other).flatten())
+}
+
+/// Whether every one of these writers reads a number and writes the same text again: a decimal of at most fifteen
+/// digits, which no other decimal of that length shares a double with, neither padded nor small enough for an
+/// exponent.
+fn is_shortest(text: &str) -> bool {
+    const DIGITS_MAX: usize = 15;
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits == "0" {
+        return text == digits;
+    }
+    let decimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    match digits.split_once('.') {
+        None => digits.len() <= DIGITS_MAX && decimal(digits),
+        Some((whole, part)) => {
+            digits.len() <= DIGITS_MAX
+                && decimal(whole)
+                && decimal(part)
+                && !part.ends_with('0')
+                && (whole != "0" || !part.starts_with("0000"))
+        }
+    }
 }
 
 /// Sign, shortest digits that read back as the double, and the exponent of the first of them.

@@ -4,7 +4,6 @@
     reason = "a failed unwrap or index is the test's failure"
 )]
 
-use curve25519_dalek::constants::EIGHT_TORSION;
 use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 
@@ -120,9 +119,9 @@ fn each_of_the_128_subsets_is_checked_by_itself() {
     let digest = items[0].0;
     items[1] = (digest, items[0].1);
     let key = ed25519_key(&key).unwrap();
-    let mut terms: Vec<Sums> = items.iter().map(|item| Sums::of(&key, item).unwrap()).collect();
-    terms[0].s += Scalar::ONE;
-    terms[1].s -= Scalar::ONE;
+    let mut terms: Vec<Sums> = items.iter().map(|item| Sums::of(&key, &small_ys(), item).unwrap()).collect();
+    terms[0].s = (terms[0].s.reduced() + Scalar::ONE).into();
+    terms[1].s = (terms[1].s.reduced() - Scalar::ONE).into();
     let bit = |subset: usize| 1u128 << subset;
     for (both, alone) in
         (0..128).flat_map(|both| [1, 7, 64, 121, 127].map(|apart| (both, (both + apart) % 128)))
@@ -131,6 +130,39 @@ fn each_of_the_128_subsets_is_checked_by_itself() {
         let telling = [(bit(both) | bit(alone)).to_be_bytes(), bit(both).to_be_bytes()];
         assert!(all_subsets_hold(&key, &terms, &cancelling), "{both}");
         assert!(!all_subsets_hold(&key, &terms, &telling), "{both} and {alone}");
+    }
+}
+
+#[test]
+fn totals_are_sums_of_scalars() {
+    let mut total = Total::default();
+    let mut sum = Scalar::ZERO;
+    assert_eq!(total.reduced(), sum);
+    for number in 0u32..300 {
+        let scalar = Scalar::from_bytes_mod_order_wide(&Sha512::digest(number.to_be_bytes()).into());
+        assert_eq!(Total::from(scalar).reduced(), scalar);
+        total.add(&scalar.into());
+        sum += scalar;
+        assert_eq!(total.reduced(), sum);
+    }
+    let mut most = Total([u64::MAX, u64::MAX, u64::MAX, u64::MAX, 0]);
+    most.add(&Total([1, 0, 0, 0, 0]));
+    assert_eq!(most.0, [0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn points_of_small_order_are_known_by_their_y() {
+    let small = small_ys();
+    for point in EIGHT_TORSION {
+        let encoded = point.compress().to_bytes();
+        let mut other = encoded;
+        other[31] ^= 0x80;
+        assert!(small.contains(&y(&encoded)) && small.contains(&y(&other)));
+    }
+    let (_, _, items) = batch(50);
+    for (_, signature) in items {
+        let r: [u8; 32] = signature[..32].try_into().unwrap();
+        assert!(!small.contains(&y(&r)) && !CompressedEdwardsY(r).decompress().unwrap().is_small_order());
     }
 }
 
