@@ -116,7 +116,7 @@ pub fn verify(sources: &[Source], signers: &Signers, options: &Options) -> Resul
     }
     warn_of_signatures(&passed.counts, signers, &mut told.findings);
     if cut > 0 {
-        let message = format!("{cut} chains were looked at from a row on whose parent was not asked for");
+        let message = format!("of {cut} of the chains, the row before the first one was not asked for");
         told.findings.push(Finding::new(Kind::Partial, message));
     }
     told.findings = told.findings.sorted();

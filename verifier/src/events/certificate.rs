@@ -35,7 +35,7 @@ fn element(der: &[u8], tag: u8) -> Option<(Element<'_>, &[u8])> {
     let (length, rest) = rest.split_first()?;
     let (length, rest) = match length {
         ..=0x7f => (usize::from(*length), rest),
-        0x81 | 0x82 | 0x83 | 0x84 => {
+        0x81..=0x84 => {
             let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
             (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
         }

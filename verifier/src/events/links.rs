@@ -113,7 +113,7 @@ impl Links {
             return Err(RowsError::TooMany { max: ROWS_MAX });
         }
         let at = number(self.hashes.len());
-        if at % 64 == 0 {
+        if at.is_multiple_of(64) {
             self.followed.push(0);
         }
         let Some(Link { hash, previous, chain }) = link else {
