@@ -1,7 +1,7 @@
 // Verifies an export as the platform's own tool does, row by row, for the benchmark: canonical form, SHA-256,
 // comparison, link, crypto.verify.
 // verify.mjs DIALECT ROWS.ndjson SIGNERS.json LIMIT pem|key: stops after LIMIT rows; reads each row's key from its PEM
-// anew, or once. Prints rows and seconds as JSON.
+// anew, or once. Prints rows, seconds, and seconds of CPU as JSON.
 import { createHash, createPublicKey, verify } from "node:crypto";
 import { createReadStream, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -47,4 +47,5 @@ for await (const line of createInterface({ input: createReadStream(rowsFile, { h
   if (rows === Number(limit)) break;
 }
 const seconds = Number(process.hrtime.bigint() - started) / 1e9;
-process.stdout.write(`${JSON.stringify({ rows, seconds })}\n`);
+const { user, system } = process.cpuUsage();
+process.stdout.write(`${JSON.stringify({ rows, seconds, cpu: (user + system) / 1e6 })}\n`);
