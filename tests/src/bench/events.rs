@@ -61,7 +61,7 @@ pub(crate) fn chain(table: &mut Table, rows: u64) {
         table.add(format!("events: Node.js, {keys}, CPU per row"), node_us, "µs");
         table.ratio(&format!("events: our rate ÷ Node.js, {keys}"), rate / node_rate, "≥ 20");
         let idle = node_us * cores / cpu_us;
-        table.ratio(&format!("the same by CPU, as on {cores} idle cores"), idle, "≥ 20");
+        table.ratio(&format!("events: by CPU on {cores} idle cores, {keys}"), idle, "≥ 20");
     }
 }
 

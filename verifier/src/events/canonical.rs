@@ -528,6 +528,74 @@ mod tests {
         );
     }
 
+    /// Vectors of the platform's own tests. The text of the third there leaves `author` out, which no writer does: the
+    /// hash here is of what they all write.
+    #[test]
+    fn nodes_of_the_reasoning_graph_have_one_form_in_all_but_one_mode() {
+        let all: Vec<Mode> = Mode::ALL.into_iter().filter(|mode| *mode != Mode::PyDefault).collect();
+        for (text, sha256) in [
+            (
+                r#"{"id":"node-1","type":"Decision","actor":"service:eval","ts":"2025-11-17T12:00:00Z","payload":
+                {"score":0.95,"reason":"improved","details":{"a":1,"b":2}},"metadata":{"foo":"bar","z":"last"}}"#,
+                "bc9f84c046532abe09db2fa95ab2d2cf3476b7394847cf2b7aeb8daee2e09721",
+            ),
+            (
+                r#"{"id":"node-2","type":"Recommendation","payload":{"items":[{"name":"x","value":10},{"value":5,
+                "name":"y"}],"meta":{"z":[3,2,1],"a":{"k2":"v2","k1":"v1"}}},"ts":"2025-11-17T12:05:00Z"}"#,
+                "f0abc213df84dcda20e0f80b1076318040277fdeb94df370a89235cffb3e09dc",
+            ),
+            (
+                r#"{"id":"ann-1","type":"Annotation","author":null,"payload":{"note":"Checked","flag":true,
+                "extra":null},"ts":"2025-11-17T12:10:00Z"}"#,
+                "9f1d42f71767437001db5adf2038b749f798c2f8e71c71e49a267048f1a52e11",
+            ),
+        ] {
+            hashes(text, &[(&all, sha256)]);
+        }
+    }
+
+    #[test]
+    fn many_members_are_in_order_as_few_are() {
+        let names: Vec<usize> = (0..2 * FEW).map(|number| number * 37 % (2 * FEW)).collect();
+        let text = names.iter().map(|name| format!("\"n{name:03}\":{name}")).collect::<Vec<_>>().join(",");
+        let value = format!("{{{text},\"n007\":true}}");
+        let written = Mode::Jcs.write(&Value::parse(&value).unwrap()).unwrap();
+        let wanted: Vec<String> = (0..2 * FEW)
+            .map(|name| if name == 7 { "\"n007\":true".to_owned() } else { format!("\"n{name:03}\":{name}") })
+            .collect();
+        assert_eq!(String::from_utf8(written).unwrap(), format!("{{{}}}", wanted.join(",")));
+    }
+
+    #[test]
+    fn what_is_taken_over_is_what_would_be_written() {
+        for (text, is_taken_over) in [
+            ("0", true),
+            ("-0", false),
+            ("7", true),
+            ("-12.5", true),
+            ("0.0001", true),
+            ("0.00001", false),
+            ("-0.00002", false),
+            ("1.50", false),
+            ("1.0", false),
+            ("0.0", false),
+            ("123456789012345", true),
+            ("1234567890123456", false),
+            ("0.1234567890123", true),
+            ("0.12345678901234", false),
+            ("1e3", false),
+            ("1.5E2", false),
+        ] {
+            assert_eq!(is_shortest(text), is_taken_over, "{text}");
+            let double: f64 = text.parse().unwrap();
+            if is_taken_over {
+                assert_eq!(ecmascript(double), text);
+                assert_eq!(jq(double), text);
+                assert_eq!(python(double).trim_end_matches(".0"), text);
+            }
+        }
+    }
+
     #[test]
     fn a_repeated_name_counts_once_with_its_last_value() {
         let value = Value::parse(r#"{"a":1,"b":0,"a":2}"#).unwrap();
