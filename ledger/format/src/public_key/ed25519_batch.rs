@@ -109,12 +109,8 @@ impl Sums {
         small: &[[u8; 32]; 8],
         (digest, signature): &([u8; 32], [u8; 64]),
     ) -> Option<Self> {
-        let (r_bytes, s_bytes) = signature.split_first_chunk::<32>()?;
-        let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(s_bytes.try_into().ok()?))?;
-        if !is_canonical_y(r_bytes) || small.contains(&y(r_bytes)) {
-            return None;
-        }
-        let r = CompressedEdwardsY(*r_bytes).decompress()?;
+        let (r, s) = take_apart(small, signature)?;
+        let (r_bytes, _) = signature.split_first_chunk::<32>()?;
         let hash = Sha512::new().chain_update(r_bytes).chain_update(key.as_bytes()).chain_update(digest);
         let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
         Some(Self { r, s: s.into(), k: k.into() })
@@ -134,9 +130,19 @@ pub(super) fn is_canonical_y(bytes: &[u8; 32]) -> bool {
     last & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff) || *first < 0xed
 }
 
+/// `R` and `s` of a signature; `None` if `verify_strict` would refuse it for its encoding or a small `R`.
+pub(super) fn take_apart(small: &[[u8; 32]; 8], signature: &[u8; 64]) -> Option<(EdwardsPoint, Scalar)> {
+    let (r, s) = signature.split_first_chunk::<32>()?;
+    let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(s.try_into().ok()?))?;
+    if !is_canonical_y(r) || small.contains(&y(r)) {
+        return None;
+    }
+    Some((CompressedEdwardsY(*r).decompress()?, s))
+}
+
 /// What y is of each of the eight points of small order. Of a point and its negative it is the same, so a canonical
 /// y among these is that of a point of small order, whatever its sign bit says.
-fn small_ys() -> [[u8; 32]; 8] {
+pub(super) fn small_ys() -> [[u8; 32]; 8] {
     EIGHT_TORSION.map(|point| y(point.compress().as_bytes()))
 }
 

@@ -8,7 +8,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 
 use super::*;
-use crate::public_key::{PublicKey, PublicKeyError};
+use crate::public_key::{Ed25519Search, PublicKey, PublicKeyError};
 
 pub(crate) type Item = ([u8; 32], [u8; 64]);
 
@@ -30,9 +30,18 @@ fn one_by_one(key: &[u8; 32], items: &[Item]) -> bool {
     })
 }
 
+/// The batch and the search, both held against it.
 fn assert_agree(key: &[u8; 32], items: &[Item], what: &str) -> bool {
     let verdict = verify_ed25519_batch(key, items);
     assert_eq!(verdict, one_by_one(key, items), "{what}");
+    if let Some(search) = Ed25519Search::new(key) {
+        // The changed ones are among the first, and a few of the others.
+        let some = items.iter().take(3).chain(items.iter().skip(3).step_by(17));
+        for item @ (digest, signature) in some {
+            let found = search.signature(signature).is_some_and(|tried| tried.is_over(digest));
+            assert_eq!(found, one_by_one(key, std::slice::from_ref(item)), "{what}, searched");
+        }
+    }
     verdict
 }
 
@@ -130,6 +139,22 @@ fn each_of_the_128_subsets_is_checked_by_itself() {
         let telling = [(bit(both) | bit(alone)).to_be_bytes(), bit(both).to_be_bytes()];
         assert!(all_subsets_hold(&key, &terms, &cancelling), "{both}");
         assert!(!all_subsets_hold(&key, &terms, &telling), "{both} and {alone}");
+    }
+}
+
+#[test]
+fn a_signature_is_found_over_its_message_alone() {
+    let (signer, key, items) = batch(3);
+    let search = Ed25519Search::new(&key).unwrap();
+    for length in [0, 1, 32, 111, 112, 300] {
+        let message = vec![7; length];
+        let signature = signer.sign(&message).to_bytes();
+        let tried = search.signature(&signature).unwrap();
+        assert!(tried.is_over(&message) && !tried.is_over(&[&message[..], &[0]].concat()));
+        assert!(items.iter().all(|(digest, _)| !tried.is_over(digest)));
+    }
+    for short in [&[][..], &items[0].1[..63], &[&items[0].1[..], &[0]].concat()] {
+        assert!(search.signature(short).is_none());
     }
 }
 
