@@ -193,9 +193,14 @@ impl<'a> Checker<'a> {
         };
         let name = dialect::signer(row);
         let candidates = self.signers.candidates(name);
+        let of = match name {
+            Some(_) => Candidates::of(candidates, self.signers),
+            None => Candidates::Every,
+        };
         let is_mac = |at: &usize| self.signers.get(*at).is_some_and(|signer| signer.key.is_none());
-        // Whoever is not known to have a public key has a secret, with this writer.
-        if candidates.iter().all(is_mac) && (dialect == Dialect::KernelServer || !candidates.is_empty()) {
+        let are_macs = !candidates.is_empty() && candidates.iter().all(is_mac);
+        // With this writer, whoever is not known to have a public key has a secret.
+        if are_macs || (dialect == Dialect::KernelServer && !matches!(of, Candidates::Named(_))) {
             checked.counts.macs += 1;
             return;
         }
@@ -207,10 +212,6 @@ impl<'a> Checker<'a> {
             return tell(checked, Kind::SignatureInvalid, "its signature is not base64".to_owned());
         };
         let written: Option<Timestamp> = dialect::moment(row).ok();
-        let of = match name {
-            Some(_) => Candidates::of(candidates, self.signers),
-            None => Candidates::Every,
-        };
         self.signatures.add(
             Signed { number, hash, signature, written, of },
             &mut checked.counts,

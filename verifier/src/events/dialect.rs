@@ -131,9 +131,8 @@ impl Dialect {
             Self::Shared => has(ACTOR) && has(STORED),
             Self::AgentManager => has(ACTOR) && !has(STORED),
             Self::MemoryLayer => has(STORED) && !has(SIGNER) && has(&["created_at", "createdAt"]),
-            Self::Kernel => has(STORED) && has(&["ts"]),
-            // Two writers of the same hash: one keeps metadata.
-            Self::KernelGo => has(STORED) && has(&["ts"]) && has(&["metadata", "eventType"]),
+            Self::Kernel | Self::KernelGo => has(STORED) && has(&["ts"]),
+            // Of two writers of the same hash, the one whose signatures can be verified comes first.
             Self::KernelServer => has(STORED) && has(&["ts"]) && !has(&["metadata", "eventType"]),
         }
     }
