@@ -1,5 +1,5 @@
 //! One Ed25519 signature and the many messages it may be over: what the key costs is paid once, what the signature
-//! costs is paid once, and each message costs a seventh of a verification.
+//! costs is paid once, and a message costs a fraction of a verification.
 //!
 //! `verify_strict` wants `R = s·B − k·A`, and of that only `k` depends on the message. So `s·B − R` is found once and
 //! held against `k·A`, which is a sum of 32 multiples of the key out of a table. Points are compared as points; that
