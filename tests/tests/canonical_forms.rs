@@ -1,5 +1,5 @@
 //! The canonical forms of existing writers, held against the engines they run on: 100,000 random JSON values, made
-//! nasty on purpose, hashed by Node.js, by Python and by the verifier.
+//! nasty on purpose, hashed by Node.js, by Python, by Go, written by jq, and by the verifier.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
@@ -108,38 +108,107 @@ impl Random {
 }
 
 /// What a program prints for these lines, a line for each.
-fn hashes(mut program: Command, script: &str, input: &str) -> Vec<String> {
-    program.arg(format!("{WRITERS}/{script}")).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = program.spawn().unwrap();
+fn answers(mut program: Command, input: &str) -> Vec<String> {
+    let mut running = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut standard_input = running.stdin.take().unwrap();
     let output = std::thread::scope(|scope| {
         scope.spawn(move || standard_input.write_all(input.as_bytes()).unwrap());
         running.wait_with_output().unwrap()
     });
-    assert!(output.status.success(), "{script}");
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    assert!(output.status.success(), "{program:?}");
+    let lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), input.lines().count(), "{program:?}");
+    lines
+}
+
+fn script(program: &str, script: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(format!("{WRITERS}/{script}"));
+    command
+}
+
+/// The first words a program says of its version.
+fn version(program: &str, argument: &str) -> String {
+    let output = Command::new(program).arg(argument).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn values() -> Vec<String> {
+    let mut random = Random(0x5eed_cafe_f00d_0001);
+    let value = |_| {
+        let mut text = String::new();
+        random.value(4, &mut text);
+        text
+    };
+    (0..VALUES).map(value).collect()
+}
+
+fn write(mode: Mode, line: &str) -> Vec<u8> {
+    mode.write(&Value::parse(line).unwrap()).unwrap()
+}
+
+fn hash(mode: Mode, line: &str) -> String {
+    Hash::of(&[&write(mode, line)]).to_hex()
 }
 
 #[test]
 fn a_hundred_thousand_values_have_the_hashes_that_node_and_python_give_them() {
-    let mut random = Random(0x5eed_cafe_f00d_0001);
-    let lines: Vec<String> = (0..VALUES)
-        .map(|_| {
-            let mut text = String::new();
-            random.value(4, &mut text);
-            text
-        })
-        .collect();
+    let lines = values();
     let input = lines.join("\n") + "\n";
-    let node = hashes(Command::new("node"), "forms.mjs", &input);
-    let python = hashes(Command::new("python3"), "forms.py", &input);
-    assert_eq!((node.len(), python.len()), (VALUES, VALUES));
+    let node = answers(script("node", "forms.mjs"), &input);
+    let python = answers(script("python3", "forms.py"), &input);
     for ((line, node), python) in lines.iter().zip(&node).zip(&python) {
-        let value = Value::parse(line).unwrap();
-        let hash = |mode: Mode| Hash::of(&[&mode.write(&value).unwrap()]).to_hex();
         let (concatenated, rebuilt) = node.split_once(' ').unwrap();
-        assert_eq!(hash(Mode::Jcs), concatenated, "{line}");
-        assert_eq!(hash(Mode::JsRebuild), rebuilt, "{line}");
-        assert_eq!(hash(Mode::PyDefault), *python, "{line}");
+        assert_eq!(hash(Mode::Jcs, line), concatenated, "{line}");
+        assert_eq!(hash(Mode::JsRebuild, line), rebuilt, "{line}");
+        assert_eq!(hash(Mode::PyDefault, line), *python, "{line}");
+    }
+}
+
+/// Since 1.22 Go writes two control characters shorter; each form is held against the Go that is here.
+#[test]
+fn a_hundred_thousand_values_have_the_hashes_that_go_gives_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("forms");
+    let mut build = Command::new("go");
+    build.arg("build").arg("-o").arg(&program).arg(format!("{WRITERS}/forms.go"));
+    let cache = chancery_tests::servers::cache_dir().join("go/build");
+    build.env("GOCACHE", cache).env("GOTOOLCHAIN", "local").env("GOFLAGS", "-buildvcs=false");
+    assert!(build.status().unwrap().success());
+    let version = version("go", "version");
+    let minor = version.split("go1.").nth(1).unwrap().split(['.', ' ', 'r', 'b']).next().unwrap();
+    let [html, text, raw] = match minor.parse::<u32>().unwrap() {
+        ..22 => [Mode::GoHtmlOld, Mode::GoHtmlTextOld, Mode::GoRawOld],
+        _ => [Mode::GoHtml, Mode::GoHtmlText, Mode::GoRaw],
+    };
+    let lines = values();
+    let go = answers(Command::new(&program), &(lines.join("\n") + "\n"));
+    for (line, go) in lines.iter().zip(&go) {
+        let ours = [html, text, raw].map(|mode| hash(mode, line)).join(" ");
+        assert_eq!(ours, *go, "{line}");
+    }
+}
+
+fn has_number(value: &Value<'_>) -> bool {
+    match value {
+        Value::Number(_) => true,
+        Value::Array(items) => items.iter().any(has_number),
+        Value::Object(members) => members.iter().any(|(_, value)| has_number(value)),
+        _ => false,
+    }
+}
+
+/// Later versions than 1.6 write other numbers, so theirs are held against values without any.
+#[test]
+fn a_hundred_thousand_values_are_written_as_jq_writes_them() {
+    let is_16 = version("jq", "--version").starts_with("jq-1.6");
+    let suits = |line: &String| is_16 || !has_number(&Value::parse(line).unwrap());
+    let lines: Vec<String> = values().into_iter().filter(suits).collect();
+    assert!(lines.len() > VALUES / 10);
+    let mut jq = Command::new("jq");
+    jq.args(["-cS", "."]);
+    let written = answers(jq, &(lines.join("\n") + "\n"));
+    for (line, jq) in lines.iter().zip(&written) {
+        assert_eq!(String::from_utf8(write(Mode::Jq16, line)).unwrap(), *jq, "{line}");
     }
 }

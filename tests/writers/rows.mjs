@@ -1,6 +1,7 @@
 // Rows of an audit chain as one of the platform's writers makes them, each in a few lines of its own and sharing
-// nothing with the verifier: rows.mjs DIALECT COUNT DIR [FORK] writes DIR/rows.ndjson and DIR/signers.json. Row FORK
-// follows the row before the last one, as happens to these writers under load.
+// nothing with the verifier: rows.mjs DIALECT COUNT DIR [FORK] writes DIR/rows.ndjson, with every column of the
+// writer's table, DIR/signers.json, and the throw-away key as DIR/key.pem. Row FORK follows the row before the last
+// one, as happens to these writers under load.
 import { createHash, createHmac, generateKeyPairSync, randomUUID, sign } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { concatenated, rebuilt } from "./canonical.mjs";
@@ -40,7 +41,11 @@ for (let n = 0; n < count; n += 1) {
     })).toString("hex");
     const signedAt = new Date(start + n * 1000 + (n % 4)).toISOString();
     const signature = sign(null, Buffer.from(JSON.stringify({ data: hash, ts: signedAt })), pair.privateKey);
-    row = { ...base, hash, ts, signature: signature.toString("base64"), signer_id: kid };
+    row = {
+      ...base, hash, ts, signature: signature.toString("base64"), signer_id: kid, metadata: {},
+      s3_object_key: "audit/1", s3_archived_at: null, stream_status: "pending", stream_attempts: 0, sampled: false,
+      retention_expires_at: null,
+    };
   } else if (dialect === "shared") {
     hash = sha256(JSON.stringify(rebuilt({
       actor_id: actor, created_at: ts, event_type: base.event_type, payload: base.payload, prev_hash: before,
@@ -57,7 +62,10 @@ for (let n = 0; n < count; n += 1) {
       : signHashed(message, digest).toString("base64");
     row = { ...base, signature };
     if (dialect === "agent-manager") Object.assign(row, { actor_id: actor, created_at: ts, signer_kid: kid });
-    if (dialect === "memory-layer") Object.assign(row, { hash, created_at: ts });
+    if (dialect === "memory-layer") {
+      const references = { memory_node_id: randomUUID(), artifact_id: null, manifest_signature_id: null };
+      Object.assign(row, { hash, created_at: ts }, references);
+    }
     if (dialect === "kernel-server") Object.assign(row, { hash, ts, signer_id: "dev" });
   }
   previous.set(actor, hash);
@@ -65,6 +73,7 @@ for (let n = 0; n < count; n += 1) {
   rows.push(JSON.stringify(row));
 }
 writeFileSync(`${dir}/rows.ndjson`, rows.map((row) => `${row}\n`).join(""));
+writeFileSync(`${dir}/key.pem`, pair.privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
 const signers = [{ signer_kid: kid, algorithm, public_key_pem: pem, deployedAt: "2026-01-01T00:00:00Z" }];
 if (dialect === "kernel-server") signers.push({ signer_kid: "dev", algorithm: "hmac-sha256", key: "secret" });
 writeFileSync(`${dir}/signers.json`, JSON.stringify({ signers }));

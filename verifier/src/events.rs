@@ -5,36 +5,49 @@
 //! and in which canonical form, is found out from the first rows and said. What a writer's hash does not bind cannot
 //! be vouched for by anybody, and that is said, too.
 //!
-//! Rows are read in batches and checked by all cores; of each row only its hashes are kept.
+//! Rows are read in batches and checked by all cores; of each row only its hash and its place are kept.
+//!
+//! | file | does |
+//! |---|---|
+//! | `rows.rs`, `database.rs` | rows of files, folders, buckets' objects and tables |
+//! | `window.rs` | part of them |
+//! | `detect.rs`, `dialect.rs` | who wrote them, and what each writer's hash binds |
+//! | `json.rs`, `canonical.rs` | JSON as it was written, and the forms in which it was hashed |
+//! | `pass.rs`, `check.rs` | the one pass; a batch of rows on one thread |
+//! | `signatures.rs`, `signing_time.rs` | signatures together, and one by one |
+//! | `signers.rs`, `certificate.rs` | keys |
+//! | `links.rs` | what follows what |
 
 pub mod canonical;
+mod certificate;
+mod check;
+pub mod database;
+mod detect;
 pub mod dialect;
 pub mod json;
 mod links;
+mod pass;
 pub mod rows;
+mod signatures;
 pub mod signers;
+mod signing_time;
+pub mod window;
 
-use std::path::PathBuf;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use chancery_format::{Digest, Hash, Timestamp};
+use chancery_format::Hash;
 use serde_json::json;
 
 use self::canonical::Mode;
+use self::check::Counts;
 use self::dialect::Dialect;
-use self::json::Value;
-use self::links::{Link, Links};
-use self::rows::RowsError;
-use self::signers::{Signer, Signers};
+use self::links::{Followed, Whole};
+use self::rows::{RowsError, Source};
+use self::signers::Signers;
+use self::window::Window;
 use crate::findings::{Finding, Findings, Kind};
 use crate::report::Report;
 
-/// Rows from which the writer is found out.
-const DETECTED_FROM: usize = 64;
-/// How long after the row's own time the kernel signed it, in milliseconds, at most: the time it signed is stored
-/// nowhere and must be searched for.
-const SIGNED_WITHIN_MS: i64 = 5_000;
+/// Keys that are named as those of rows that name none.
+const RESOLVED_MAX: usize = 10;
 
 /// What is known beforehand.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +60,8 @@ pub struct Options {
     pub head: Option<Hash>,
     /// Rows without signature are warnings.
     pub unsigned_allowed: bool,
+    /// Which rows are looked at.
+    pub window: Window,
     /// Worker threads; 0: one for each core.
     pub threads: usize,
 }
@@ -58,7 +73,7 @@ pub struct Told {
     pub dialect: Option<(Dialect, Mode)>,
     /// Whether they were found out, and how many of the first rows agree.
     pub detected: Option<(usize, usize)>,
-    /// Rows read.
+    /// Rows looked at.
     pub rows: u64,
     /// Signatures that verify.
     pub signatures: u64,
@@ -66,7 +81,7 @@ pub struct Told {
     pub unsigned: u64,
     /// MACs, which nobody else can verify.
     pub macs: u64,
-    /// Chains, each with its last row's hash. Of chains by actor, at most as many as are listed.
+    /// Last rows' hashes, the last row's first; at most a hundred.
     pub heads: Vec<Hash>,
     /// Chains.
     pub chains: u64,
@@ -74,264 +89,77 @@ pub struct Told {
     pub findings: Findings,
 }
 
-/// Verifies the rows of these files, in this order, as one export.
-pub fn verify(files: &[PathBuf], signers: &Signers, options: &Options) -> Result<Told, RowsError> {
-    let mut pass = Pass { signers, options, writer: None, told: Told::default(), links: Links::default() };
-    let mut pinned = options.head;
-    for file in files {
-        let name = file.display().to_string();
-        let mut row = 0;
-        let head = rows::read(file, |batch| {
-            let first = row + 1;
-            row += batch.len() as u64;
-            pass.take(&name, first, &batch);
-        })?;
-        pinned = pinned.or(head);
-    }
-    Ok(pass.finish(pinned))
-}
-
-struct Pass<'a> {
-    signers: &'a Signers,
-    options: &'a Options,
-    writer: Option<(Dialect, Mode)>,
-    told: Told,
-    links: Links,
-}
-
-/// What became of one row.
-struct Checked {
-    link: Option<Link>,
-    signature: Signature,
-    findings: Vec<Finding>,
-}
-
-/// What a row's signature is worth.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Signature {
-    Verified,
-    None,
-    Mac,
-    Bad,
-}
-
-impl Pass<'_> {
-    fn take(&mut self, file: &str, first: u64, batch: &[String]) {
-        let writer = *self.writer.get_or_insert_with(|| {
-            let (writer, agree) = detect(batch, self.options);
-            let looked_at = batch.len().min(DETECTED_FROM);
-            let given = self.options.dialect.is_some() && self.options.mode.is_some();
-            self.told.detected = (!given).then_some((agree, looked_at));
-            writer
-        });
-        let threads = match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
-        let share = batch.len().div_ceil(threads).max(1);
-        let checked: Vec<Vec<Checked>> = std::thread::scope(|scope| {
-            let chunks = (0u64..).step_by(share).zip(batch.chunks(share));
-            let work = chunks.map(|(offset, rows)| {
-                let (signers, options) = (self.signers, self.options);
-                scope.spawn(move || {
-                    let numbered = (first + offset..).zip(rows);
-                    numbered
-                        .map(|(number, row)| check(writer, row, (file, number), signers, options))
-                        .collect()
-                })
-            });
-            let work: Vec<_> = work.collect();
-            work.into_iter().map(|one| one.join().unwrap_or_default()).collect()
-        });
-        for one in checked.into_iter().flatten() {
-            self.told.rows += 1;
-            match one.signature {
-                Signature::Verified => self.told.signatures += 1,
-                Signature::None => self.told.unsigned += 1,
-                Signature::Mac => self.told.macs += 1,
-                Signature::Bad => {}
-            }
-            self.told.findings.extend(one.findings);
-            if let Some(link) = one.link {
-                self.links.add(link, file);
-            }
-        }
-    }
-
-    fn finish(self, pinned: Option<Hash>) -> Told {
-        let Self { writer, mut told, links, .. } = self;
-        told.dialect = writer;
-        (told.chains, told.heads) = links.follow(pinned, &mut told.findings);
-        if let Some((dialect, _)) = writer
-            && !dialect.unbound().is_empty()
-        {
-            let columns = dialect.unbound().join(", ");
-            let message = format!(
-                "the hash of {dialect} does not bind {columns}: they may be altered and nothing tells"
-            );
-            told.findings.push(Finding::new(Kind::UnboundField, message));
-        }
-        if told.macs > 0 {
-            let message = format!("{} MACs: only who holds the key can verify them", told.macs);
-            told.findings.push(Finding::new(Kind::MacNotVerifiable, message));
-        }
-        told.findings = told.findings.sorted();
-        told
-    }
-}
-
-/// Which writer and form the first rows agree with, and how many of them do.
-fn detect(batch: &[String], options: &Options) -> ((Dialect, Mode), usize) {
-    let rows: Vec<_> =
-        batch.iter().take(DETECTED_FROM).filter_map(|row| Value::parse(row.trim()).ok()).collect();
-    let candidates =
-        Dialect::ALL.into_iter().filter(|dialect| options.dialect.is_none_or(|given| given == *dialect));
-    let mut best: Option<((Dialect, Mode), (usize, usize))> = None;
-    for dialect in candidates {
-        let given = options.mode.as_ref().map(std::slice::from_ref);
-        for mode in given.unwrap_or(dialect.modes()) {
-            let agrees = |row: &&Value<'_>| match dialect::stored(row) {
-                Ok(Some(stored)) => dialect.hash(row, *mode).is_ok_and(|hash| hash == stored),
-                // Without a stored hash the columns are all there is.
-                _ => !dialect.stores_hash() && dialect.looks_like(row),
-            };
-            let agree = rows.iter().filter(agrees).count();
-            let alike = rows.iter().filter(|row| dialect.looks_like(row)).count();
-            if best.as_ref().is_none_or(|(_, found)| (agree, alike) > *found) {
-                best = Some(((dialect, *mode), (agree, alike)));
-            }
-        }
-    }
-    match best {
-        Some((writer, (agree, _))) => (writer, agree),
-        None => ((Dialect::Kernel, Mode::JsRebuild), 0),
-    }
-}
-
-fn check(
-    (dialect, mode): (Dialect, Mode),
-    text: &str,
-    (file, number): (&str, u64),
-    signers: &Signers,
-    options: &Options,
-) -> Checked {
-    let mut checked = Checked { link: None, signature: Signature::Bad, findings: Vec::new() };
-    let finding = |kind, message: String| Finding::entry(kind, number, message).in_file(file);
-    let row = match Value::parse(text.trim()) {
-        Ok(row) => row,
-        Err(error) => {
-            checked.findings.push(finding(Kind::RowInvalid, format!("not JSON: {error}")));
-            return checked;
-        }
+/// Verifies the rows of these sources, in this order, as one export.
+pub fn verify(sources: &[Source], signers: &Signers, options: &Options) -> Result<Told, RowsError> {
+    let passed = pass::pass(sources, signers, options)?;
+    let mut told = Told {
+        dialect: passed.detected.as_ref().map(|detected| detected.writer),
+        rows: passed.rows,
+        signatures: passed.counts.verified,
+        unsigned: passed.counts.none,
+        macs: passed.counts.macs,
+        findings: passed.findings,
+        ..Told::default()
     };
-    if let Some(name) = row.repeated() {
+    let given = options.dialect.is_some() && options.mode.is_some();
+    told.detected = passed.detected.as_ref().filter(|_| !given).map(|found| (found.agree, found.of));
+    let whole = Whole {
+        // Of several exports in order, the last one's head is the head.
+        pinned: options.head.or(passed.about.iter().rev().find_map(|about| about.head)),
+        is_ordered: passed.about.iter().all(|about| about.is_ordered),
+        is_part: !options.window.is_all(),
+    };
+    let Followed { chains, heads, cut } = passed.links.follow(whole, &mut told.findings);
+    (told.chains, told.heads) = (chains, heads);
+    if let Some(detected) = &passed.detected {
+        warn_of_writer(detected.writer.0, &detected.unbound, &mut told.findings);
+    }
+    warn_of_signatures(&passed.counts, signers, &mut told.findings);
+    if cut > 0 {
+        let message = format!("of {cut} of the chains, the row before the first one was not asked for");
+        told.findings.push(Finding::new(Kind::Partial, message));
+    }
+    told.findings = told.findings.sorted();
+    Ok(told)
+}
+
+/// Says what nobody can vouch for, whatever the rows are.
+fn warn_of_writer(dialect: Dialect, unbound: &[String], findings: &mut Findings) {
+    if !unbound.is_empty() {
+        let columns = unbound.join(", ");
         let message =
-            format!("{name:?} occurs twice in one object: readers may disagree about which one counts");
-        checked.findings.push(finding(Kind::DuplicateJsonKey, message));
+            format!("the hash of {dialect} does not bind {columns}: they may be altered and nothing tells");
+        findings.push(Finding::new(Kind::UnboundField, message));
     }
-    let facts = dialect
-        .hash(&row, mode)
-        .and_then(|hash| Ok((hash, dialect::stored(&row)?, dialect::previous(&row)?)));
-    let (hash, stored, previous) = match facts {
-        Ok(facts) => facts,
-        Err(error) => {
-            checked.findings.push(finding(Kind::RowInvalid, error.to_string()));
-            return checked;
-        }
-    };
-    // Another form of the same writer is another version of it, and no alteration.
-    let is_ours = |stored: &Hash| {
-        let has = |mode: &Mode| dialect.hash(&row, *mode).is_ok_and(|hash| hash == *stored);
-        *stored == hash || dialect.modes().iter().any(has)
-    };
-    if let Some(stored) = stored.filter(|stored| !is_ours(stored)) {
-        let message = format!("its content has the hash {hash}, not {stored}");
-        checked.findings.push(finding(Kind::HashMismatch, message));
+    if dialect.is_never_signed() {
+        let message = format!("{dialect} signs nothing: whoever may write the chain may make all of it anew");
+        findings.push(Finding::new(Kind::NeverSigned, message));
     }
-    // The links are those that were written, whatever the content is now.
-    let of =
-        if dialect.is_per_actor() { Hash::of(&[dialect::actor(&row).as_bytes()]) } else { Hash([0; 32]) };
-    checked.link = Some(Link { hash: stored.unwrap_or(hash), previous, chain: of, row: number });
-    let (signature, found) = signed(dialect, &row, stored.unwrap_or(hash), signers, options);
-    checked.signature = signature;
-    checked.findings.extend(found.map(|(kind, message)| finding(kind, message)));
-    checked
 }
 
-/// What a row's signature is worth, and what is wrong with it.
-fn signed(
-    dialect: Dialect,
-    row: &Value<'_>,
-    hash: Hash,
-    signers: &Signers,
-    options: &Options,
-) -> (Signature, Option<(Kind, String)>) {
-    if dialect == Dialect::SafeAi {
-        return (Signature::None, None); // its rows never have one
+/// Says what was not simply verified.
+fn warn_of_signatures(counts: &Counts, signers: &Signers, findings: &mut Findings) {
+    if counts.macs > 0 {
+        let message = format!("{} MACs: only who holds the key can verify them", counts.macs);
+        findings.push(Finding::new(Kind::MacNotVerifiable, message));
     }
-    let Some(text) = dialect::signature(row) else {
-        let found = (!options.unsigned_allowed).then(|| (Kind::Unsigned, "has no signature".to_owned()));
-        return (Signature::None, found);
-    };
-    if dialect == Dialect::KernelServer {
-        return (Signature::Mac, None);
-    }
-    let bad = |kind, message: String| (Signature::Bad, Some((kind, message)));
-    let Ok(signature) = STANDARD.decode(text) else {
-        return bad(Kind::SignatureInvalid, "its signature is not base64".to_owned());
-    };
-    let name = dialect::signer(row);
-    let keys: Vec<&Signer> = match name {
-        Some(name) => signers.find(name).into_iter().collect(),
-        // Nobody stored whose it is: any of the given keys may be.
-        None => signers.all().iter().collect(),
-    };
-    if keys.is_empty() {
-        return bad(
-            Kind::UnknownSigner,
-            format!("{} is not among the given keys", name.unwrap_or("its signer")),
+    if counts.resolved > 0 {
+        let named = counts.resolved_to.iter().filter_map(|at| signers.get(*at));
+        let named: Vec<&str> = named.take(RESOLVED_MAX).map(|signer| signer.name.as_str()).collect();
+        let message = format!(
+            "{} rows do not name the key of their signature; the given keys do: {}",
+            counts.resolved,
+            named.join(", ")
         );
+        findings.push(Finding::new(Kind::SignerResolved, message));
     }
-    if keys.iter().all(|signer| signer.key.is_none()) {
-        return (Signature::Mac, None);
+    if counts.searched > 0 {
+        let message = format!(
+            "{} signatures cover a time that is stored nowhere; it was found up to {} ms after the row's own",
+            counts.searched, counts.searched_ms
+        );
+        findings.push(Finding::new(Kind::TimeSearched, message));
     }
-    let moment = dialect::moment(row).ok();
-    match keys.into_iter().find(|signer| holds(dialect, signer, hash, &signature, moment)) {
-        None => bad(
-            Kind::SignatureInvalid,
-            match name {
-                Some(name) => format!("its signature is not {name}'s over it"),
-                None => "its signature is of none of the given keys".to_owned(),
-            },
-        ),
-        Some(signer) => match moment.and_then(|moment| out_of_time(signer, moment)) {
-            Some(message) => bad(Kind::KeyNotValidThen, message),
-            None => (Signature::Verified, None),
-        },
-    }
-}
-
-fn out_of_time(signer: &Signer, moment: Timestamp) -> Option<String> {
-    let Signer { name, from, until, .. } = signer;
-    if let Some(from) = from.filter(|from| moment < *from) {
-        return Some(format!("{name} was not deployed before {from}, and the row says {moment}"));
-    }
-    until
-        .filter(|until| moment >= *until)
-        .map(|until| format!("{name} was retired {until}, and the row says {moment}"))
-}
-
-fn holds(dialect: Dialect, signer: &Signer, hash: Hash, signature: &[u8], moment: Option<Timestamp>) -> bool {
-    let Some(key) = &signer.key else { return false };
-    if dialect != Dialect::Kernel {
-        return key.verify(&Digest::Sha256(hash.0), signature);
-    }
-    let Some(written) = moment else { return false };
-    let hex = hash.to_hex();
-    (0..=SIGNED_WITHIN_MS).any(|later| {
-        let Ok(ts) = Timestamp::from_unix_ms(written.unix_ms() + later) else { return false };
-        key.verify_message(format!("{{\"data\":\"{hex}\",\"ts\":\"{ts}\"}}").as_bytes(), signature)
-    })
 }
 
 impl Told {

@@ -156,6 +156,14 @@ kinds! {
     DuplicateJsonKey "duplicate-json-key" Warning,
     /// Columns that the writer's hash does not bind.
     UnboundField "unbound-field" Warning,
+    /// Rows of a writer that never signs.
+    NeverSigned "never-signed" Warning,
+    /// A signature whose row does not say whose it is; one of the given keys fits.
+    SignerResolved "signer-resolved" Warning,
+    /// A signature over a time that is stored nowhere and was searched for.
+    TimeSearched "signing-time-searched" Warning,
+    /// Not all of a chain was asked for.
+    Partial "partial-chain" Warning,
     /// Authentication codes, which outsiders cannot verify.
     MacNotVerifiable "mac-not-verifiable" Warning,
     /// A proof of consistency fails, or cannot exist.

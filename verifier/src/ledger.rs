@@ -26,6 +26,7 @@ pub use self::lives::KeyLife;
 pub(crate) use self::notes::{SignedHead, verify_head};
 use self::pass::Pass;
 use self::pool::Pool;
+pub(crate) use self::signatures::find_bad;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::findings::{Finding, Findings, Kind};
 use crate::inventory::{Inventory, last_epoch_now};

@@ -2,19 +2,20 @@
 //!
 //! It promises that whatever is wrong with an archive is found and named: every leaf, event hash, chain,
 //! tile, root, checkpoint, registry version and individual signature is derived again from the entries.
-//! It links `chancery-format` and nothing else of ours, opens no network unless told `s3://`, and writes
-//! nothing. Memory does not grow with the ledger.
+//! It links `chancery-format` and nothing else of ours, opens no network unless told `s3://` or a database (which
+//! it asks through `psql`), and writes nothing. Memory does not grow with the ledger; of other writers' chains it
+//! holds fifty bytes for each row.
 //!
 //! | file | promises |
 //! |---|---|
-//! | `main.rs` | the command line and the exit codes |
+//! | `main.rs`, `events_command.rs` | the command line and the exit codes |
 //! | `evidence.rs`, `evidence/` | reading an archive from a folder or a bucket |
 //! | `inventory.rs` | what is there by name, what is missing, what should not be there |
 //! | `trust.rs` | the given registry, ready for look-ups |
 //! | `ledger.rs`, `ledger/` | a whole archive: one pass in order, everything else in parallel |
 //! | `receipt.rs` | one receipt |
 //! | `consistency.rs` | two checkpoints |
-//! | `events.rs`, `events/` | chains that other writers made, from their exports |
+//! | `events.rs`, `events/` | chains that other writers made, from their exports or their tables |
 //! | `findings.rs`, `report.rs` | what was found, as text and as JSON |
 //! | `progress.rs` | a line for people at a terminal |
 //!

@@ -1,21 +1,23 @@
 //! The command line of `chancery-verify`, and its exit codes: 0 valid, 1 bad, 2 usage or configuration,
 //! 3 evidence missing or unreadable. Everything else is in the library.
 
+mod events_command;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use chancery_format::Hash;
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
 use chancery_format::registry::REGISTRY_BYTES_MAX;
 use chancery_verify::consistency::{self, ProofFrom};
-use chancery_verify::events::{self, signers::Signers};
 use chancery_verify::evidence::{Directory, Evidence, EvidenceError, S3, S3Config};
 use chancery_verify::findings::{Finding, Findings, Kind};
 use chancery_verify::ledger::{self, Options, THREADS_MAX};
 use chancery_verify::progress::{Progress, Silent, Terminal};
 use chancery_verify::{Report, Trust, receipt};
 use clap::{Args, Parser, Subcommand};
+
+use self::events_command::EventsArgs;
 
 /// Largest checkpoint or proof read from the command line.
 const NOTE_BYTES_MAX: usize = 1024 * 1024;
@@ -57,18 +59,6 @@ archive, or read from a file of hashes (hex or base64, one per line).
 Examples:
   chancery-verify consistency old.txt new.txt --archive ./archive --signers signers.json
   chancery-verify consistency old.txt new.txt --proof proof.txt --signers signers.json";
-
-const EVENTS_HELP: &str = "\
-Rows are computed again and compared, signatures checked, links followed. Which writer made them is found out and
-said; --dialect and --mode name it. What a writer's hash does not bind is a warning: nobody can vouch for it.
-
-Dialects: kernel, shared, kernel-go, memory-layer, kernel-server, agent-manager, safe-ai
-Modes:    jcs, js-rebuild, js-rebuild-no-proto, go-html-text, go-html, go-raw (each go-… also …-1.21), py-default, jq16
-
-Examples:
-  chancery-verify events audit.ndjson --signers signers.json
-  chancery-verify events 2025.json.gz 2026.json.gz --signers signers.json --head 8f5d21bb…
-  chancery-verify events ./archive --signers kernel-keys.json --dialect kernel-go";
 
 /// Verifies Chancery ledgers, receipts and checkpoints offline, with the signers registry alone.
 #[derive(Parser)]
@@ -116,34 +106,8 @@ enum Command {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
         threads: Option<u16>,
     },
-    /// Verify audit chains that other writers made, from their exports
-    #[command(after_help = EVENTS_HELP)]
-    Events {
-        /// NDJSON, JSON arrays or objects, any of them .gz, or a folder of the Go file store; one export in order
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-        /// Public keys, in any shape the platform keeps them
-        #[arg(short, long, value_name = "FILE")]
-        signers: PathBuf,
-        /// Print one JSON object instead of text
-        #[arg(long)]
-        json: bool,
-        /// Who wrote them, or auto
-        #[arg(long, default_value = "auto", value_name = "NAME")]
-        dialect: String,
-        /// In which canonical form, or auto
-        #[arg(long, default_value = "auto", value_name = "NAME")]
-        mode: String,
-        /// Hash of the row that must be the last
-        #[arg(long, value_name = "HEX")]
-        head: Option<String>,
-        /// Rows without signature are no error
-        #[arg(long)]
-        allow_unsigned: bool,
-        /// Worker threads [default: one per core]
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
-        threads: Option<u16>,
-    },
+    /// Verify audit chains that other writers made, from their exports or their tables
+    Events(Box<EventsArgs>),
     /// Verify one receipt
     #[command(after_help = RECEIPT_HELP)]
     Receipt {
@@ -187,7 +151,7 @@ fn main() -> ExitCode {
         Command::Ledger { common, .. }
         | Command::Receipt { common, .. }
         | Command::Consistency { common, .. } => common.json,
-        Command::Events { json, .. } => *json,
+        Command::Events(args) => args.json,
     };
     let report = match run(cli.command) {
         Ok(report) => report,
@@ -222,24 +186,7 @@ fn run(command: Command) -> Result<Report, Stop> {
             };
             Ok(ledger::verify(archive.as_ref(), &trust, &options, progress))
         }
-        Command::Events { files, signers, json: _, dialect, mode, head, allow_unsigned, threads } => {
-            let usage = |error: &dyn std::fmt::Display| Stop::Usage(error.to_string());
-            let text = read_bounded(&signers, REGISTRY_BYTES_MAX).map_err(|error| usage(&error))?;
-            let text = String::from_utf8(text).map_err(|error| usage(&error))?;
-            let keys = Signers::parse(&text)
-                .map_err(|error| Stop::Usage(format!("{}: {error}", signers.display())))?;
-            let options = events::Options {
-                dialect: named(&dialect).map_err(|error| usage(&error))?,
-                mode: named(&mode).map_err(|error| usage(&error))?,
-                head: head.map(|hex| Hash::from_hex(&hex)).transpose().map_err(|error| usage(&error))?,
-                unsigned_allowed: allow_unsigned,
-                threads: threads.map_or(0, usize::from),
-            };
-            match events::verify(&files, &keys, &options) {
-                Ok(told) => Ok(told.into_report()),
-                Err(error) => Err(Stop::Unreadable(Finding::new(Kind::UnreadableFile, error.to_string()))),
-            }
-        }
+        Command::Events(args) => events_command::run(&args),
         Command::Receipt { file, message, common } => {
             let trust = trust(&common)?;
             let message = message.map(|path| read(&path, MESSAGE_BYTES_MAX)).transpose()?;
@@ -258,11 +205,6 @@ fn run(command: Command) -> Result<Report, Stop> {
             Ok(consistency::verify(&old, &new, &proof, &trust))
         }
     }
-}
-
-/// What an option names; `auto` is nothing in particular.
-fn named<T: std::str::FromStr>(word: &str) -> Result<Option<T>, T::Err> {
-    if word == "auto" { Ok(None) } else { word.parse().map(Some) }
 }
 
 /// The registry is configuration: without one that parses there is nothing to verify against.

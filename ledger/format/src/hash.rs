@@ -58,12 +58,37 @@ pub enum HexError {
 
 /// Reads exactly `2·N` lower-case hex characters.
 pub fn from_lower_hex<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
-    if text.bytes().any(|byte| !matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(HexError::Alphabet);
-    }
+    // Without a branch for each character: rows and leaves are full of hashes.
+    const NO_DIGIT: u8 = 0xff;
+    const DIGITS: [u8; 256] = {
+        let mut digits = [NO_DIGIT; 256];
+        let mut value = 0;
+        while value < 16 {
+            #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which would refuse")]
+            {
+                digits[b"0123456789abcdef"[value] as usize] = value as u8;
+            }
+            value += 1;
+        }
+        digits
+    };
+    let value = |digit: u8| DIGITS.get(usize::from(digit)).copied().unwrap_or(NO_DIGIT);
     let mut bytes = [0u8; N];
-    hex::decode_to_slice(text, &mut bytes).map_err(|_| HexError::Length)?;
-    Ok(bytes)
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let mut wrong = rest.iter().fold(0, |wrong, digit| wrong | value(*digit));
+    let mut places = bytes.iter_mut();
+    for [high, low] in pairs {
+        let (high, low) = (value(*high), value(*low));
+        wrong |= high | low;
+        if let Some(place) = places.next() {
+            *place = high << 4 | low & 15;
+        }
+    }
+    match wrong & 0xf0 {
+        0 if text.len() == 2 * N => Ok(bytes),
+        0 => Err(HexError::Length),
+        _ => Err(HexError::Alphabet),
+    }
 }
 
 /// Position of a leaf, counted from 0.

@@ -25,10 +25,12 @@ use crate::algorithm::{KeyFamily, SignatureAlgorithm};
 use crate::digest::{Digest, HashAlgorithm};
 
 mod ed25519_batch;
+mod ed25519_search;
 #[cfg(test)]
 mod tests;
 
 pub use ed25519_batch::verify_ed25519_batch;
+pub use ed25519_search::{Ed25519Search, Ed25519Tried};
 
 /// Accepted RSA modulus lengths: below, factoring is in sight; above, verification becomes a way to
 /// keep an auditor busy.

@@ -26,6 +26,32 @@ impl Timestamp {
     pub const fn unix_ms(self) -> i64 {
         self.0
     }
+
+    /// The text, in ASCII.
+    pub fn to_ascii(self) -> [u8; 24] {
+        let (year, month, day) = civil_from_days(self.0.div_euclid(MS_PER_DAY));
+        let ms = self.0.rem_euclid(MS_PER_DAY);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let numbers = [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, ms / 3_600_000),
+            (14..16, ms / 60_000 % 60),
+            (17..19, ms / 1_000 % 60),
+            (20..23, ms % 1_000),
+        ];
+        for (place, number) in numbers {
+            let digits = text.get_mut(place).unwrap_or_default();
+            let mut rest = number;
+            for digit in digits.iter_mut().rev() {
+                // Never above '9', so nothing is cut off.
+                *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+                rest /= 10;
+            }
+        }
+        text
+    }
 }
 
 /// Days since the epoch → (year, month, day), by Howard Hinnant's `civil_from_days`.
@@ -55,16 +81,7 @@ const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = civil_from_days(self.0.div_euclid(MS_PER_DAY));
-        let ms = self.0.rem_euclid(MS_PER_DAY);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-            ms / 3_600_000,
-            ms / 60_000 % 60,
-            ms / 1_000 % 60,
-            ms % 1_000
-        )
+        f.write_str(&String::from_utf8_lossy(&self.to_ascii()))
     }
 }
 
@@ -79,7 +96,7 @@ impl FromStr for Timestamp {
         let seconds = number(11, 13)? * 3_600 + number(14, 16)? * 60 + number(17, 19)?;
         let stamp = Self::from_unix_ms(days * MS_PER_DAY + seconds * 1_000 + number(20, 23)?)?;
         // One spelling per instant: this also refuses month 13, day 31 of a short month and hour 24.
-        if stamp.to_string() == text { Ok(stamp) } else { Err(TimestampError) }
+        if stamp.to_ascii() == text.as_bytes() { Ok(stamp) } else { Err(TimestampError) }
     }
 }
 

@@ -3,10 +3,11 @@
 //! Rates of one machine drift by a factor of two within the hour, so everything that matters is a ratio
 //! within one run. Prints one table and leaves the same figures in `target/bench.json`.
 //! `CHANCERY_BENCH_SECONDS` sets the length of one point (2), `CHANCERY_BENCH_ENTRIES` the size of the
-//! verified ledger (1,000,000), `CHANCERY_BENCH_GROWTH` that of the ledger whose daemon's memory is watched
+//! verified ledger (1,000,000), `CHANCERY_BENCH_ROWS` that of the verified chain of another writer (1,000,000),
+//! `CHANCERY_BENCH_GROWTH` that of the ledger whose daemon's memory is watched
 //! (10,000,000; it takes 8 GB of disk for some minutes). Arguments name the parts to run, all without:
 //! `cryptography`, `ledger`, `echo`, `device`, `software`, `anchored`, `backends`, `isolation`, `keys`,
-//! `verification`, `memory`; `point` alone is one point at `CHANCERY_BENCH_CALLERS` (128), for a profiler.
+//! `verification`, `events`, `memory`; `point` alone is one point at `CHANCERY_BENCH_CALLERS` (128), for a profiler.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +20,7 @@ mod anchored;
 mod bare;
 mod ceilings;
 mod custody;
+mod events;
 mod fairness;
 mod load;
 mod policies;
@@ -30,7 +32,7 @@ use std::time::Duration;
 
 use table::Table;
 
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "cryptography",
     "ledger",
     "echo",
@@ -43,6 +45,7 @@ const PARTS: [&str; 13] = [
     "policies",
     "keys",
     "verification",
+    "events",
     "memory",
 ];
 
@@ -84,6 +87,7 @@ fn main() {
             "verification" => {
                 verification::million(&runtime, &mut table, number("CHANCERY_BENCH_ENTRIES", 1_000_000));
             }
+            "events" => events::chain(&mut table, number("CHANCERY_BENCH_ROWS", 1_000_000)),
             // Last: gigabytes are written back for a while.
             _ => service::memory(&runtime, &mut table, number("CHANCERY_BENCH_GROWTH", 10_000_000)),
         }

@@ -1,5 +1,6 @@
 //! A ledger of a million signed entries, archived, then verified by the real verifier.
 
+use std::io::Read as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use chancery_format::note::{NoteVerifier, assemble};
 use chancery_format::registry::{KeyState, LedgerSection, SignerRecord};
 use chancery_format::{Outcome, PublicKey, SignatureAlgorithm, SignersRegistry};
 use chancery_ledger::{Clock as _, DirectoryArchive, Roll, Shipper, ShipperOptions};
-use chancery_tests::rig::{WallClock, binary, roll_options, wait_for};
+use chancery_tests::rig::{WallClock, binary, cpu_of, roll_options, wait_for};
 use tokio::runtime::Runtime;
 
 use crate::ceilings::intent;
@@ -44,8 +45,22 @@ fn verify(archive: &std::path::Path, signers: &std::path::Path, strict: bool) ->
     if strict {
         command.arg("--strict");
     }
-    let child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
+    let Used { peak_kib, output, .. } = used_by(&mut command);
+    (peak_kib, output)
+}
+
+/// What a program used, and what it printed.
+pub(crate) struct Used {
+    pub(crate) peak_kib: u64,
+    pub(crate) cpu: Duration,
+    pub(crate) output: String,
+}
+
+/// Runs a program to its end.
+pub(crate) fn used_by(command: &mut Command) -> Used {
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let (pid, mut stdout) = (child.id(), child.stdout.take().unwrap());
+    let status = format!("/proc/{pid}/status");
     let sampler = std::thread::spawn(move || {
         let mut peak = 0;
         while let Ok(text) = std::fs::read_to_string(&status) {
@@ -58,8 +73,12 @@ fn verify(archive: &std::path::Path, signers: &std::path::Path, strict: bool) ->
         }
         peak
     });
-    let output = child.wait_with_output().unwrap();
-    (sampler.join().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let mut output = String::new();
+    stdout.read_to_string(&mut output).unwrap();
+    // It is there until it is waited for, and has no more to do.
+    let cpu = cpu_of(pid);
+    child.wait().unwrap();
+    Used { peak_kib: sampler.join().unwrap(), cpu, output }
 }
 
 async fn build(folder: &std::path::Path, entries: u64) -> SignersRegistry {

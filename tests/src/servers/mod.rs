@@ -6,6 +6,7 @@
 //! | [`ObjectStore::LocalStack`] core 2026.3.0 | S3 Object Lock (strictest), KMS | PyPI | 30 s | 5 s |
 //! | [`wrong_signer()`] moto 5.2.5 | a KMS that signs the wrong thing | PyPI | 30 s | 5 s |
 //! | [`ObjectStore::CephGateway`] 16.2 | a real S3 server: request signatures, lenient create-only | Debian, by hand | 60 s | 15 s |
+//! | [`Postgres`] 15 or newer | tables of existing writers | Debian | - | 2 s |
 //! | [`OpenIdProvider`] oidc-provider 9.13.3 | people: device flow, JWT access tokens | npm | 5 s | 1 s |
 //!
 //! Promises: two servers that enforce Object Lock independently of each other start on a machine that has
@@ -32,6 +33,7 @@ mod go;
 mod install;
 mod openid;
 mod policy_service;
+mod postgres;
 mod process;
 mod python;
 mod store;
@@ -44,6 +46,7 @@ pub use go::go_reference;
 pub use install::{cache_dir, install_once};
 pub use openid::OpenIdProvider;
 pub use policy_service::{Answer, PolicyServiceDouble};
+pub use postgres::Postgres;
 pub use process::{Server, free_port};
 pub use store::{ObjectStore, python_with_cryptography};
 pub use wrong_signer::wrong_signer;

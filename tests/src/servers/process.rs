@@ -79,6 +79,17 @@ impl Server {
         health: &str,
         command: &Command,
     ) -> Result<Self, ServerError> {
+        Self::start_until(name, dir, port, command, |address| get_status(address, health) == Some(200))
+    }
+
+    /// The same; it is up when `is_up` says so.
+    pub(crate) fn start_until(
+        name: &'static str,
+        dir: &Path,
+        port: u16,
+        command: &Command,
+        is_up: impl Fn(SocketAddr) -> bool,
+    ) -> Result<Self, ServerError> {
         let log = dir.join("server.log");
         let mut keeper = Command::new("sh");
         keeper.arg("-c").arg(KEEPER).arg("keeper").arg(dir).arg(&log);
@@ -99,7 +110,7 @@ impl Server {
             read_pid(&mut keeper).ok_or_else(|| ServerError::Missing(format!("{name} did not start")))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let server = Self { name, address, pid, keeper, input, log };
-        server.wait_until_healthy(health)?;
+        server.wait_until(is_up)?;
         Ok(server)
     }
 
@@ -118,10 +129,10 @@ impl Server {
         self.pid
     }
 
-    fn wait_until_healthy(&self, health: &str) -> Result<(), ServerError> {
+    fn wait_until(&self, is_up: impl Fn(SocketAddr) -> bool) -> Result<(), ServerError> {
         let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
         while Instant::now() < deadline && Path::new(&format!("/proc/{}", self.pid)).exists() {
-            if get_status(self.address, health) == Some(200) {
+            if is_up(self.address) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(100));

@@ -16,7 +16,10 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-use super::json::{Value, points};
+use super::json::{Text, Value, first_point, points};
+
+/// Members of an object that are put in order without asking for memory.
+const FEW: usize = 32;
 
 /// A canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,12 +106,16 @@ impl Mode {
             }
             Value::Object(members) => {
                 out.push(b'{');
-                for (position, (name, value)) in self.sorted(members).into_iter().enumerate() {
-                    self.comma(position, out);
-                    self.text(name, out);
-                    out.extend_from_slice(if self == Self::PyDefault { b": " } else { b":" });
-                    self.append(value, out)?;
-                }
+                let mut few = [0; FEW];
+                let mut many = Vec::new();
+                let order = match few.get_mut(..members.len()) {
+                    Some(few) => few,
+                    None => {
+                        many.resize(members.len(), 0);
+                        many.as_mut_slice()
+                    }
+                };
+                self.members(members, order, out)?;
                 out.push(b'}');
             }
         }
@@ -129,25 +136,34 @@ impl Mode {
         !self.is_js() && !matches!(self, Self::PyDefault | Self::Jq16)
     }
 
-    /// Members as they are written: each name once, with its last value.
-    fn sorted<'v, 't>(
+    /// Members as they are written: each name once, with its last value. `order` has room for their positions.
+    fn members(
         self,
-        members: &'v [(super::json::Text<'t>, Value<'t>)],
-    ) -> Vec<(&'v [u8], &'v Value<'t>)> {
-        let mut sorted: Vec<(&[u8], &Value<'_>)> =
-            members.iter().map(|(name, value)| (&**name, value)).collect();
-        if self == Self::JsRebuildNoProto {
-            sorted.retain(|(name, _)| *name != b"__proto__");
+        members: &[(Text<'_>, Value<'_>)],
+        order: &mut [usize],
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        for (position, place) in order.iter_mut().enumerate() {
+            *place = position;
         }
-        sorted.sort_by(|(one, _), (other, _)| self.order(one, other)); // stable: the last of equals is the last
-        let mut kept: Vec<(&[u8], &Value<'_>)> = Vec::with_capacity(sorted.len());
-        for member in sorted {
-            match kept.last_mut() {
-                Some(last) if last.0 == member.0 => *last = member,
-                _ => kept.push(member),
+        let name = |at: usize| members.get(at).map_or(&[][..], |(name, _)| name);
+        // Equal names stay in their order, so the last of them is the last.
+        order.sort_by(|one, other| self.order(name(*one), name(*other)));
+        let mut written = 0;
+        for (position, at) in order.iter().enumerate() {
+            let (name, value) = members.get(*at)?;
+            let next = order.get(position + 1).and_then(|next| members.get(*next));
+            let is_last = next.is_none_or(|(next, _)| next != name);
+            if !is_last || (self == Self::JsRebuildNoProto && **name == *b"__proto__") {
+                continue;
             }
+            self.comma(written, out);
+            written += 1;
+            self.text(name, out);
+            out.extend_from_slice(if self == Self::PyDefault { b": " } else { b":" });
+            self.append(value, out)?;
         }
-        kept
+        Some(())
     }
 
     fn order(self, one: &[u8], other: &[u8]) -> Ordering {
@@ -166,11 +182,15 @@ impl Mode {
 
     fn text(self, text: &[u8], out: &mut Vec<u8>) {
         out.push(b'"');
-        let plain = |byte: &u8| (0x20..0x7f).contains(byte) && !b"\"\\<>&".contains(byte);
-        if text.iter().all(plain) {
-            out.extend_from_slice(text);
-        } else {
-            points(text).for_each(|point| self.point(point, out));
+        let mut rest = text;
+        loop {
+            let special = |byte: &u8| !matches!(byte, b' '..=b'~') || b"\"\\<>&".contains(byte);
+            let plain = rest.iter().position(special).unwrap_or(rest.len());
+            let (before, from) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
+            out.extend_from_slice(before);
+            let Some((point, after)) = first_point(from) else { break };
+            self.point(point, out);
+            rest = after;
         }
         out.push(b'"');
     }
@@ -205,7 +225,10 @@ impl Mode {
             let letter = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
             return out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
         }
-        let mut unit = |unit: u32| out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+        let mut unit = |unit: u32| {
+            let digit = |shift: u32| char::from_digit(unit >> shift & 15, 16).map_or(b'0', |it| it as u8);
+            out.extend([b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
+        };
         match point.checked_sub(0x10000) {
             None => unit(point),
             Some(above) => {
@@ -224,6 +247,10 @@ impl Mode {
         if self == Self::PyDefault && whole {
             // Whole numbers of any size; there is no negative zero among them.
             out.extend_from_slice(if text == "-0" { b"0" } else { text.as_bytes() });
+            return Some(());
+        }
+        if is_shortest(text) {
+            out.extend_from_slice(text.as_bytes());
             return Some(());
         }
         let double: f64 = text.parse().ok()?;
@@ -262,9 +289,11 @@ impl FromStr for Mode {
 
 /// What JavaScript takes for a position of an array: ECMA-262 6.1.7, 0 to 2^32 − 2 in its one spelling.
 fn array_index(name: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(name).ok()?;
-    let index: u32 = text.parse().ok()?;
-    (index < u32::MAX && index.to_string() == text).then_some(index)
+    if !matches!(name, [b'0'] | [b'1'..=b'9', ..]) {
+        return None;
+    }
+    let index: u32 = std::str::from_utf8(name).ok()?.parse().ok()?;
+    (index < u32::MAX).then_some(index)
 }
 
 /// By UTF-16 units: letters beyond the first plane come before U+E000.
@@ -279,6 +308,28 @@ fn by_units(one: &[u8], other: &[u8]) -> Ordering {
         })
     };
     units(one).flatten().cmp(units(other).flatten())
+}
+
+/// Whether every one of these writers reads a number and writes the same text again: a decimal of at most fifteen
+/// digits, which no other decimal of that length shares a double with, neither padded nor small enough for an
+/// exponent.
+fn is_shortest(text: &str) -> bool {
+    const DIGITS_MAX: usize = 15;
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits == "0" {
+        return text == digits;
+    }
+    let decimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    match digits.split_once('.') {
+        None => digits.len() <= DIGITS_MAX && decimal(digits),
+        Some((whole, part)) => {
+            digits.len() <= DIGITS_MAX
+                && decimal(whole)
+                && decimal(part)
+                && !part.ends_with('0')
+                && (whole != "0" || !part.starts_with("0000"))
+        }
+    }
 }
 
 /// Sign, shortest digits that read back as the double, and the exponent of the first of them.
@@ -475,6 +526,74 @@ mod tests {
                 (&GO_TEXT, "4ac8309cc76123ef6c5325ef925fc873e9b5856ec4f844ef1462f9303960378a"),
             ],
         );
+    }
+
+    /// Vectors of the platform's own tests. The text of the third there leaves `author` out, which no writer does: the
+    /// hash here is of what they all write.
+    #[test]
+    fn nodes_of_the_reasoning_graph_have_one_form_in_all_but_one_mode() {
+        let all: Vec<Mode> = Mode::ALL.into_iter().filter(|mode| *mode != Mode::PyDefault).collect();
+        for (text, sha256) in [
+            (
+                r#"{"id":"node-1","type":"Decision","actor":"service:eval","ts":"2025-11-17T12:00:00Z","payload":
+                {"score":0.95,"reason":"improved","details":{"a":1,"b":2}},"metadata":{"foo":"bar","z":"last"}}"#,
+                "bc9f84c046532abe09db2fa95ab2d2cf3476b7394847cf2b7aeb8daee2e09721",
+            ),
+            (
+                r#"{"id":"node-2","type":"Recommendation","payload":{"items":[{"name":"x","value":10},{"value":5,
+                "name":"y"}],"meta":{"z":[3,2,1],"a":{"k2":"v2","k1":"v1"}}},"ts":"2025-11-17T12:05:00Z"}"#,
+                "f0abc213df84dcda20e0f80b1076318040277fdeb94df370a89235cffb3e09dc",
+            ),
+            (
+                r#"{"id":"ann-1","type":"Annotation","author":null,"payload":{"note":"Checked","flag":true,
+                "extra":null},"ts":"2025-11-17T12:10:00Z"}"#,
+                "9f1d42f71767437001db5adf2038b749f798c2f8e71c71e49a267048f1a52e11",
+            ),
+        ] {
+            hashes(text, &[(&all, sha256)]);
+        }
+    }
+
+    #[test]
+    fn many_members_are_in_order_as_few_are() {
+        let names: Vec<usize> = (0..2 * FEW).map(|number| number * 37 % (2 * FEW)).collect();
+        let text = names.iter().map(|name| format!("\"n{name:03}\":{name}")).collect::<Vec<_>>().join(",");
+        let value = format!("{{{text},\"n007\":true}}");
+        let written = Mode::Jcs.write(&Value::parse(&value).unwrap()).unwrap();
+        let wanted: Vec<String> = (0..2 * FEW)
+            .map(|name| if name == 7 { "\"n007\":true".to_owned() } else { format!("\"n{name:03}\":{name}") })
+            .collect();
+        assert_eq!(String::from_utf8(written).unwrap(), format!("{{{}}}", wanted.join(",")));
+    }
+
+    #[test]
+    fn what_is_taken_over_is_what_would_be_written() {
+        for (text, is_taken_over) in [
+            ("0", true),
+            ("-0", false),
+            ("7", true),
+            ("-12.5", true),
+            ("0.0001", true),
+            ("0.00001", false),
+            ("-0.00002", false),
+            ("1.50", false),
+            ("1.0", false),
+            ("0.0", false),
+            ("123456789012345", true),
+            ("1234567890123456", false),
+            ("0.1234567890123", true),
+            ("0.12345678901234", false),
+            ("1e3", false),
+            ("1.5E2", false),
+        ] {
+            assert_eq!(is_shortest(text), is_taken_over, "{text}");
+            let double: f64 = text.parse().unwrap();
+            if is_taken_over {
+                assert_eq!(ecmascript(double), text);
+                assert_eq!(jq(double), text);
+                assert_eq!(python(double).trim_end_matches(".0"), text);
+            }
+        }
     }
 
     #[test]

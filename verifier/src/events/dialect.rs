@@ -4,11 +4,11 @@
 //! |---|---|---|---|
 //! | `kernel-go` | kernel's Go stores | SHA-256(payload ‖ previous hash) | id, event type, time, signer, metadata |
 //! | `agent-manager` | agent-manager | the same, not stored | id, event type, time, actor, signer |
-//! | `memory-layer` | memory-layer | the same, stored | id, event type, time, signer |
+//! | `memory-layer` | memory-layer | the same, stored | id, event type, time, references; no signer is stored |
 //! | `kernel-server` | kernel/server | the same, stored | id, event type, time, signer |
 //! | `kernel` | kernel's TypeScript | SHA-256(`{eventType, payload, prevHash, ts}`) | id, signer, metadata |
 //! | `shared` | shared/lib, IDEA | SHA-256(`{actor_id, created_at, event_type, payload, prev_hash}`) | id, signer |
-//! | `safe-ai` | SAFE-AI | SHA-256(previous root ‖ the whole record) | nothing |
+//! | `safe-ai` | SAFE-AI | SHA-256(previous root ‖ the whole record) | of the first record: everything |
 //!
 //! The previous hash is 32 raw bytes where it is concatenated, nothing for the first row, and hexadecimal text where
 //! it stands in JSON.
@@ -100,17 +100,27 @@ impl Dialect {
         matches!(self, Self::Shared)
     }
 
-    /// Columns that may be altered without the hash telling.
-    pub const fn unbound(self) -> &'static [&'static str] {
-        match self {
-            Self::KernelGo => &["id", "eventType", "ts", "signerId", "metadata"],
-            Self::AgentManager => &["id", "event_type", "created_at", "actor_id", "signer_kid"],
-            Self::MemoryLayer => &["id", "event_type", "created_at", "memory_node_id", "artifact_id"],
-            Self::KernelServer => &["id", "event_type", "ts", "signer_id"],
-            Self::Kernel => &["id", "signer_id", "metadata"],
-            Self::Shared => &["id", "signer_kid"],
-            Self::SafeAi => &[],
-        }
+    /// Whether a column can be altered without the hash or the signature telling. Of SAFE-AI's, all are in the hash;
+    /// but its first record has the same one whatever it says.
+    pub fn is_unbound(self, column: &str) -> bool {
+        let own: &[&[&str]] = match self {
+            Self::KernelGo | Self::AgentManager | Self::MemoryLayer | Self::KernelServer => &[],
+            Self::Kernel => &[EVENT_TYPE, &["ts"]],
+            Self::Shared => &[EVENT_TYPE, ACTOR, &["created_at", "createdAt"]],
+            Self::SafeAi => return false,
+        };
+        let every: [&[&str]; 3] = [PREVIOUS, STORED, &["payload", "signature"]];
+        !own.iter().chain(&every).any(|names| names.contains(&column))
+    }
+
+    /// Whether its rows never carry a signature.
+    pub const fn is_never_signed(self) -> bool {
+        matches!(self, Self::SafeAi)
+    }
+
+    /// Whether its rows do not say who signed them.
+    pub const fn is_signer_lost(self) -> bool {
+        matches!(self, Self::MemoryLayer)
     }
 
     /// Whether a row has the columns this writer fills, as far as the others do not.
@@ -121,79 +131,103 @@ impl Dialect {
             Self::Shared => has(ACTOR) && has(STORED),
             Self::AgentManager => has(ACTOR) && !has(STORED),
             Self::MemoryLayer => has(STORED) && !has(SIGNER) && has(&["created_at", "createdAt"]),
-            Self::Kernel | Self::KernelGo | Self::KernelServer => has(STORED) && has(&["ts"]),
+            Self::Kernel | Self::KernelGo => has(STORED) && has(&["ts"]),
+            // Of two writers of the same hash, the one whose signatures can be verified comes first.
+            Self::KernelServer => has(STORED) && has(&["ts"]) && !has(&["metadata", "eventType"]),
         }
     }
 
     /// The hash a row must have after the row it names as the one before it.
     pub fn hash(self, row: &Value<'_>, mode: Mode) -> Result<Hash, RowError> {
-        let previous = previous(row)?;
-        let unwritable = || RowError(format!("holds a value that no writer of form {mode} can have written"));
-        let payload = || {
-            let payload = row.get("payload").ok_or_else(|| RowError("has no payload".to_owned()))?;
-            mode.write(payload).ok_or_else(unwritable)
+        self.hash_with(row, mode, &mut Vec::with_capacity(1_024))
+    }
+
+    /// The same. What is hashed is put together in `preimage`, whose memory serves for the next row.
+    pub fn hash_with(self, row: &Value<'_>, mode: Mode, preimage: &mut Vec<u8>) -> Result<Hash, RowError> {
+        preimage.clear();
+        let named = hash_in(row, PREVIOUS)?;
+        let write = |value: &Value<'_>, out: &mut Vec<u8>| {
+            mode.append(value, out).ok_or_else(|| {
+                RowError(format!("holds a value that no writer of form {mode} can have written"))
+            })
         };
-        let text_of = |names: &[&str]| -> Result<Vec<u8>, RowError> {
-            let value = column(row, names).unwrap_or(&Value::Null);
-            mode.write(value).ok_or_else(unwritable)
-        };
-        let hex = previous.map_or_else(|| "null".to_owned(), |hash| format!("\"{}\"", hash.to_hex()));
+        let payload = || row.get("payload").ok_or_else(|| RowError("has no payload".to_owned()));
         match self {
             Self::KernelGo | Self::AgentManager | Self::MemoryLayer | Self::KernelServer => {
-                let before: &[u8] = previous.as_ref().map_or(&[], |hash| &hash.0);
-                Ok(Hash::of(&[&payload()?, before]))
+                write(payload()?, preimage)?;
+                if let Some(before) = named.filter(is_a_row) {
+                    preimage.extend_from_slice(&before.0);
+                }
             }
             Self::Kernel => {
-                let ts = format!("\"{}\"", moment(row)?);
-                let (kind, payload) = (text_of(EVENT_TYPE)?, payload()?);
-                Ok(Hash::of(&[
-                    b"{\"eventType\":",
-                    &kind,
-                    b",\"payload\":",
-                    &payload,
-                    b",\"prevHash\":",
-                    hex.as_bytes(),
-                    b",\"ts\":",
-                    ts.as_bytes(),
-                    b"}",
-                ]))
+                preimage.extend_from_slice(b"{\"eventType\":");
+                write(column_or_null(row, EVENT_TYPE), preimage)?;
+                preimage.extend_from_slice(b",\"payload\":");
+                write(payload()?, preimage)?;
+                preimage.extend_from_slice(b",\"prevHash\":");
+                quoted_or_null(named, preimage);
+                preimage.extend_from_slice(b",\"ts\":\"");
+                preimage.extend_from_slice(&moment(row)?.to_ascii());
+                preimage.extend_from_slice(b"\"}");
             }
             Self::Shared => {
-                let created = format!("\"{}\"", moment(row)?);
-                let (actor, kind, payload) = (text_of(ACTOR)?, text_of(EVENT_TYPE)?, payload()?);
-                Ok(Hash::of(&[
-                    b"{\"actor_id\":",
-                    &actor,
-                    b",\"created_at\":",
-                    created.as_bytes(),
-                    b",\"event_type\":",
-                    &kind,
-                    b",\"payload\":",
-                    &payload,
-                    b",\"prev_hash\":",
-                    hex.as_bytes(),
-                    b"}",
-                ]))
+                preimage.extend_from_slice(b"{\"actor_id\":");
+                write(column_or_null(row, ACTOR), preimage)?;
+                preimage.extend_from_slice(b",\"created_at\":\"");
+                preimage.extend_from_slice(&moment(row)?.to_ascii());
+                preimage.extend_from_slice(b"\",\"event_type\":");
+                write(column_or_null(row, EVENT_TYPE), preimage)?;
+                preimage.extend_from_slice(b",\"payload\":");
+                write(payload()?, preimage)?;
+                preimage.extend_from_slice(b",\"prev_hash\":");
+                quoted_or_null(named, preimage);
+                preimage.push(b'}');
             }
-            Self::SafeAi => safe_ai(row, mode).ok_or_else(unwritable),
+            Self::SafeAi => safe_ai(row, preimage, write)?,
+        }
+        Ok(Hash::of(&[preimage]))
+    }
+}
+
+fn column_or_null<'v, 't>(row: &'v Value<'t>, names: &[&str]) -> &'v Value<'t> {
+    column(row, names).unwrap_or(&Value::Null)
+}
+
+fn quoted_or_null(hash: Option<Hash>, out: &mut Vec<u8>) {
+    match hash {
+        None => out.extend_from_slice(b"null"),
+        Some(hash) => {
+            out.push(b'"');
+            out.extend_from_slice(hash.to_hex().as_bytes());
+            out.push(b'"');
         }
     }
 }
 
+/// A specification writes the first row's previous hash as zeros.
+fn is_a_row(hash: &Hash) -> bool {
+    hash.0 != [0; 32]
+}
+
 /// The record is hashed with an empty `merkle_root`, after the previous root's text; the first line is its own.
-fn safe_ai(row: &Value<'_>, mode: Mode) -> Option<Hash> {
+fn safe_ai(
+    row: &Value<'_>,
+    preimage: &mut Vec<u8>,
+    write: impl Fn(&Value<'_>, &mut Vec<u8>) -> Result<(), RowError>,
+) -> Result<(), RowError> {
     const GENESIS: &[u8] = b"SAFEAI_GENESIS_2025";
-    let Value::Object(members) = row else { return None };
+    let Value::Object(members) = row else { return Err(RowError("is no object".to_owned())) };
     if row.get("event").and_then(Value::as_str) == Some("genesis") {
-        return Some(Hash::of(&[GENESIS]));
+        preimage.extend_from_slice(GENESIS);
+        return Ok(());
     }
     let emptied = members.iter().map(|(name, value)| match &**name {
         b"merkle_root" => (name.clone(), Value::Text((&b""[..]).into())),
         _ => (name.clone(), value.clone()),
     });
     let before = row.get("prev_root").and_then(Value::as_str).unwrap_or_default();
-    let record = mode.write(&Value::Object(emptied.collect()))?;
-    Some(Hash::of(&[before.as_bytes(), &record]))
+    preimage.extend_from_slice(before.as_bytes());
+    write(&Value::Object(emptied.collect()), preimage)
 }
 
 /// A column under any of its names. `null` counts as absent.
@@ -207,17 +241,17 @@ fn text<'v>(row: &'v Value<'_>, names: &[&str]) -> Option<&'v str> {
 
 fn hash_in(row: &Value<'_>, names: &[&str]) -> Result<Option<Hash>, RowError> {
     let Some(text) = text(row, names) else { return Ok(None) };
-    // Exports of bytea columns begin so.
-    let hex = text.strip_prefix("\\x").unwrap_or(text);
-    let parsed = Hash::from_hex(&hex.to_ascii_lowercase());
+    let parsed = Hash::from_hex(text).or_else(|_| {
+        // Exports of bytea columns begin so.
+        let hex = text.strip_prefix("\\x").unwrap_or(text);
+        Hash::from_hex(&hex.to_ascii_lowercase())
+    });
     parsed.map(Some).map_err(|_| RowError(format!("{} is no SHA-256 in hexadecimal", names.join(" or "))))
 }
 
 /// The hash of the row before, as this row names it.
 pub fn previous(row: &Value<'_>) -> Result<Option<Hash>, RowError> {
-    let named = hash_in(row, PREVIOUS)?;
-    // A specification writes the first row's as zeros.
-    Ok(named.filter(|hash| hash.0 != [0; 32]))
+    Ok(hash_in(row, PREVIOUS)?.filter(is_a_row))
 }
 
 /// The row's hash as stored.
@@ -257,8 +291,12 @@ pub(super) fn read_moment(text: &str) -> Option<Timestamp> {
         None => ("", rest),
         Some(rest) => rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len())),
     };
-    let digits: String = fraction.chars().chain("000".chars()).take(3).collect();
-    let base: Timestamp = format!("{day}T{clock}.{digits}Z").parse().ok()?;
+    // Longer fractions are cut off, as JavaScript does.
+    let mut full = *b"0000-00-00T00:00:00.000Z";
+    for (place, part) in [(0, day), (11, clock), (20, fraction.get(..3).unwrap_or(fraction))] {
+        full.get_mut(place..place + part.len())?.copy_from_slice(part.as_bytes());
+    }
+    let base: Timestamp = std::str::from_utf8(&full).ok()?.parse().ok()?;
     let minutes: i64 = match zone {
         "Z" | "z" | "" => 0,
         _ => {

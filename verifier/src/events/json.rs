@@ -67,17 +67,32 @@ impl<'t> Value<'t> {
         match self {
             Self::Array(items) => items.iter().find_map(Self::repeated),
             Self::Object(members) => {
-                let mut names: Vec<&[u8]> = members.iter().map(|(name, _)| &**name).collect();
-                names.sort_unstable();
-                let twice = names.windows(2).find_map(|pair| match pair {
-                    [one, other] if one == other => Some(String::from_utf8_lossy(one).into_owned()),
-                    _ => None,
-                });
+                let twice = twice(members).map(|name| String::from_utf8_lossy(name).into_owned());
                 twice.or_else(|| members.iter().find_map(|(_, value)| value.repeated()))
             }
             _ => None,
         }
     }
+}
+
+/// A name that stands twice among these. Few are compared with each other, many are sorted.
+fn twice<'v>(members: &'v [(Text<'_>, Value<'_>)]) -> Option<&'v [u8]> {
+    const FEW: usize = 24;
+    if members.len() <= FEW {
+        let mut rest = members.iter();
+        while let Some((name, _)) = rest.next() {
+            if rest.clone().any(|(other, _)| other == name) {
+                return Some(name);
+            }
+        }
+        return None;
+    }
+    let mut names: Vec<&[u8]> = members.iter().map(|(name, _)| &**name).collect();
+    names.sort_unstable();
+    names.windows(2).find_map(|pair| match pair {
+        [one, other] if one == other => Some(*one),
+        _ => None,
+    })
 }
 
 /// The texts of an array's elements, in order.
@@ -249,6 +264,7 @@ impl<'t> Reader<'t> {
         let bytes = self.text.as_bytes();
         let from = self.at;
         // Most texts have no escape and are borrowed.
+        self.at += plain(bytes.get(from..).unwrap_or_default());
         while let Some(byte) = self.peek() {
             match byte {
                 b'"' => {
@@ -346,27 +362,47 @@ impl<'t> Reader<'t> {
     }
 }
 
+/// So many bytes at the start, in eights, are neither quotation marks, backslashes nor control characters.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGHS: u64 = ONES << 7;
+    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let (words, _) = bytes.as_chunks::<8>();
+    let stop = words.iter().position(|word| {
+        let word = u64::from_be_bytes(*word);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        (control | zero_in(word ^ (ONES * u64::from(b'"'))) | zero_in(word ^ (ONES * u64::from(b'\\')))) != 0
+    });
+    stop.unwrap_or(words.len()) * 8
+}
+
 /// The code points of a text, lone surrogates among them.
 pub fn points(text: &[u8]) -> impl Iterator<Item = u32> + '_ {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let (first, _) = rest.split_first()?;
-        let width = match first {
-            0..0x80 => 1,
-            0x80..0xe0 => 2,
-            0xe0..0xf0 => 3,
-            _ => 4,
-        };
-        let (one, more) = rest.split_at_checked(width)?;
+        let (point, more) = first_point(rest)?;
         rest = more;
-        let lead = match width {
-            1 => u32::from(*first),
-            2 => u32::from(*first & 0x1f),
-            3 => u32::from(*first & 0x0f),
-            _ => u32::from(*first & 0x07),
-        };
-        Some(one.iter().skip(1).fold(lead, |point, byte| point << 6 | u32::from(*byte & 0x3f)))
+        Some(point)
     })
+}
+
+/// The first code point of a text, and what comes after it.
+pub fn first_point(text: &[u8]) -> Option<(u32, &[u8])> {
+    let (first, _) = text.split_first()?;
+    let width = match first {
+        0..0x80 => 1,
+        0x80..0xe0 => 2,
+        0xe0..0xf0 => 3,
+        _ => 4,
+    };
+    let (one, more) = text.split_at_checked(width)?;
+    let lead = match width {
+        1 => u32::from(*first),
+        2 => u32::from(*first & 0x1f),
+        3 => u32::from(*first & 0x0f),
+        _ => u32::from(*first & 0x07),
+    };
+    Some((one.iter().skip(1).fold(lead, |point, byte| point << 6 | u32::from(*byte & 0x3f)), more))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Public keys in whatever file the platform keeps them.
 //!
-//! Read: `{"signers":[…]}` with any of the names below, a map from name to key or to an object, a bare list, and
-//! concatenated PEM. An entry that is not understood is an error with its position, never skipped: a key that is
-//! silently missing turns every signature of it into "unknown".
+//! Read: `{"signers":[…]}` with any of the names below, a map from name to key or to an object, both in one file, a
+//! bare list, and concatenated PEM of keys or certificates. An entry that is not understood is an error with its
+//! position, never skipped: a key that is silently missing turns every signature of it into "unknown".
+//!
+//! Concatenated PEM names no key: such keys may be anybody's who is not named otherwise.
 
 use std::collections::HashMap;
 
@@ -11,6 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 use chancery_format::{PublicKey, SignatureAlgorithm, Timestamp};
 use serde_json::{Map, Value};
 
+use super::certificate::subject_public_key;
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
 const NAME: [&str; 5] = ["signer_kid", "signerId", "signer_id", "kid", "id"];
 const KEY: [&str; 9] =
     ["public_key_pem", "publicKeyPem", "publicKey", "PublicKey", "public_key", "key", "pub", "pem", "value"];
@@ -37,8 +43,10 @@ pub enum SignersError {
 /// One key.
 #[derive(Debug, Clone)]
 pub struct Signer {
-    /// What signatures call it.
+    /// What signatures call it; its position where the file has no names.
     pub name: String,
+    /// Whether the file names it.
+    pub is_named: bool,
     /// `None` for a MAC's secret, which proves nothing to outsiders.
     pub key: Option<PublicKey>,
     /// Valid from here on, if the file says.
@@ -51,27 +59,51 @@ pub struct Signer {
 #[derive(Debug, Clone, Default)]
 pub struct Signers {
     all: Vec<Signer>,
-    by_name: HashMap<String, usize>,
+    /// Positions of each name's keys; a name may have had several.
+    by_name: HashMap<String, Vec<usize>>,
+    unnamed: Vec<usize>,
+    every: Vec<usize>,
 }
 
 impl Signers {
     /// Reads a file's text.
     pub fn parse(text: &str) -> Result<Self, SignersError> {
-        let all = match text.trim_start().as_bytes().first() {
-            Some(b'-') => pem(text)?,
-            _ => {
+        let text = text.trim_start_matches('\u{feff}').trim_start();
+        let all = match text.as_bytes().first() {
+            Some(b'{' | b'[') => {
                 let value =
                     serde_json::from_str(text).map_err(|error| SignersError::Format(error.to_string()))?;
                 json(value)?
             }
+            _ if text.contains(BEGIN) => pem(text)?,
+            _ => return Err(SignersError::Format("it begins with none of {, [ and -----BEGIN".to_owned())),
         };
-        let by_name = all.iter().enumerate().map(|(at, signer)| (signer.name.clone(), at)).collect();
-        Ok(Self { all, by_name })
+        let mut signers = Self { every: (0..all.len()).collect(), ..Self::default() };
+        for (at, signer) in all.iter().enumerate() {
+            match signer.is_named {
+                true => signers.by_name.entry(signer.name.clone()).or_default().push(at),
+                false => signers.unnamed.push(at),
+            }
+        }
+        Ok(Self { all, ..signers })
     }
 
-    /// The key of that name.
-    pub fn find(&self, name: &str) -> Option<&Signer> {
-        self.all.get(*self.by_name.get(name)?)
+    /// Positions of the keys that may have made a signature of that name, or of a row that names none.
+    pub fn candidates(&self, name: Option<&str>) -> &[usize] {
+        match name {
+            Some(name) => self.by_name.get(name).unwrap_or(&self.unnamed),
+            None => &self.every,
+        }
+    }
+
+    /// Positions of the keys without a name.
+    pub fn unnamed(&self) -> &[usize] {
+        &self.unnamed
+    }
+
+    /// The key at a position.
+    pub fn get(&self, at: usize) -> Option<&Signer> {
+        self.all.get(at)
     }
 
     /// Every key.
@@ -84,20 +116,16 @@ fn json(value: Value) -> Result<Vec<Signer>, SignersError> {
     let list = match value {
         Value::Array(list) => list,
         Value::Object(mut object) => match object.remove("signers") {
-            Some(Value::Array(list)) => list,
+            // What stands beside the list counts if it is a key: a map may have been merged into the file.
+            Some(Value::Array(list)) => {
+                let is_key = |value: &Value| value.as_str().is_some_and(|text| text.contains(BEGIN));
+                let beside = object.into_iter().filter(|(_, value)| is_key(value)).map(named);
+                list.into_iter().chain(beside).collect()
+            }
             // A map from name to key.
-            _ => {
-                let named = object.into_iter().map(|(name, value)| match value {
-                    Value::Object(mut entry) => {
-                        entry.entry("kid").or_insert(Value::String(name));
-                        Value::Object(entry)
-                    }
-                    other => Value::Object(Map::from_iter([
-                        ("kid".into(), Value::String(name)),
-                        ("key".into(), other),
-                    ])),
-                });
-                named.collect()
+            other => {
+                let signers = other.map(|value| ("signers".to_owned(), value));
+                object.into_iter().chain(signers).map(named).collect()
             }
         },
         _ => return Err(SignersError::Format("it is neither an object nor a list".to_owned())),
@@ -105,9 +133,21 @@ fn json(value: Value) -> Result<Vec<Signer>, SignersError> {
     list.iter().enumerate().map(|(position, entry)| read(entry, position)).collect()
 }
 
+/// An entry of a map from name to key, as one of a list.
+fn named((name, value): (String, Value)) -> Value {
+    match value {
+        Value::Object(mut entry) => {
+            entry.entry("kid").or_insert(Value::String(name));
+            Value::Object(entry)
+        }
+        other => Value::Object(Map::from_iter([("kid".into(), Value::String(name)), ("key".into(), other)])),
+    }
+}
+
 fn read(entry: &Value, position: usize) -> Result<Signer, SignersError> {
     let text = |names: &[&str]| names.iter().find_map(|name| entry.get(name)?.as_str());
-    let name = text(&NAME).map_or_else(|| format!("#{position}"), str::to_owned);
+    let named = text(&NAME).filter(|name| !name.is_empty());
+    let name = named.map_or_else(|| format!("#{position}"), str::to_owned);
     let wrong = |reason| SignersError::Entry { name: name.clone(), reason };
     let word = text(&ALGORITHM).map(str::to_ascii_lowercase);
     let key = match word.as_deref() {
@@ -123,14 +163,15 @@ fn read(entry: &Value, position: usize) -> Result<Signer, SignersError> {
             super::dialect::read_moment(text).map(Some).ok_or_else(|| wrong("a time of it is no time"))
         }
     };
-    Ok(Signer { key, from: moment(&FROM)?, until: moment(&UNTIL)?, name })
+    Ok(Signer { key, from: moment(&FROM)?, until: moment(&UNTIL)?, is_named: named.is_some(), name })
 }
 
 /// PEM, base64 of SPKI DER, or base64 of 32 raw bytes; the algorithm by its word, or by the key.
 fn read_key(text: &str, word: Option<&str>) -> Option<PublicKey> {
-    let bytes = match text.contains("-----BEGIN") {
-        true => block(text)?,
-        false => STANDARD.decode(text.trim()).ok()?,
+    let bytes = if text.contains(BEGIN) {
+        block(text)?
+    } else {
+        STANDARD.decode(text.split_whitespace().collect::<String>()).ok()?
     };
     if let Ok(raw) = <&[u8; 32]>::try_from(bytes.as_slice()) {
         return PublicKey::from_ed25519_raw(raw).ok();
@@ -143,23 +184,27 @@ fn read_key(text: &str, word: Option<&str>) -> Option<PublicKey> {
     known.into_iter().find_map(|algorithm| PublicKey::from_der(algorithm, &bytes).ok())
 }
 
-/// The bytes of a PEM block, whatever its lines look like.
+/// The public key in a PEM block, whatever its lines look like; of a certificate, the one it is about.
 fn block(text: &str) -> Option<Vec<u8>> {
-    let (_, rest) = text.split_once("-----BEGIN PUBLIC KEY-----")?;
-    let (body, _) = rest.split_once("-----END PUBLIC KEY-----")?;
-    let body = body.replace("\\n", "");
-    STANDARD.decode(body.split_whitespace().collect::<String>()).ok()
+    let body = |label: &str| {
+        let (_, rest) = text.split_once(&format!("{BEGIN}{label}-----"))?;
+        let (body, _) = rest.split_once(&format!("{END}{label}-----"))?;
+        STANDARD.decode(body.replace("\\n", "").split_whitespace().collect::<String>()).ok()
+    };
+    match body("PUBLIC KEY") {
+        Some(key) => Some(key),
+        None => subject_public_key(&body("CERTIFICATE")?).map(<[u8]>::to_vec),
+    }
 }
 
-/// Keys one after the other; they have no names but their positions.
+/// Keys and certificates one after the other; they have no names but their positions.
 fn pem(text: &str) -> Result<Vec<Signer>, SignersError> {
-    let blocks =
-        text.split_inclusive("-----END PUBLIC KEY-----").filter(|block| block.contains("-----BEGIN"));
     let read = |(position, block): (usize, &str)| {
         let name = format!("#{position}");
-        let reason = "is no public key in PEM (certificates are not read)";
-        let key = read_key(block, None).ok_or(SignersError::Entry { name: name.clone(), reason })?;
-        Ok(Signer { name, key: Some(key), from: None, until: None })
+        let reason = "is neither a public key nor a certificate in PEM";
+        let key = read_key(&format!("{BEGIN}{block}"), None);
+        let key = key.ok_or(SignersError::Entry { name: name.clone(), reason })?;
+        Ok(Signer { name, is_named: false, key: Some(key), from: None, until: None })
     };
-    blocks.enumerate().map(read).collect()
+    text.split(BEGIN).skip(1).enumerate().map(read).collect()
 }

@@ -158,7 +158,7 @@ pub(crate) fn verify(trust: &Trust, job: &SignatureJob) -> SignatureReport {
 }
 
 /// Indices of the signatures that do not verify.
-fn find_bad(key: &PublicKey, strict: bool, indices: &[u64], items: &[Item], bad: &mut Vec<u64>) {
+pub(crate) fn find_bad(key: &PublicKey, strict: bool, indices: &[u64], items: &[Item], bad: &mut Vec<u64>) {
     if let ([index], [(digest, bytes)]) = (indices, items) {
         if !key.verify(&Digest::Sha256(*digest), bytes) {
             bad.push(*index);

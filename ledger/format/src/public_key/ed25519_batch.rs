@@ -13,6 +13,7 @@
 //! The subsets are a hash of the whole batch, so nobody can choose a batch to fit its subsets, and the
 //! verdict is the same on every run.
 
+use curve25519_dalek::constants::EIGHT_TORSION;
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::Identity;
@@ -41,7 +42,9 @@ pub fn verify_ed25519_batch(key: &[u8; 32], items: &[([u8; 32], [u8; 64])]) -> b
     if items.len() < ONE_BY_ONE_BELOW {
         return items.iter().all(|(digest, signature)| verify_one(&key, digest, signature));
     }
-    let Some(terms) = items.iter().map(|item| Sums::of(&key, item)).collect::<Option<Vec<_>>>() else {
+    let small = small_ys();
+    let terms = items.iter().map(|item| Sums::of(&key, &small, item));
+    let Some(terms) = terms.collect::<Option<Vec<_>>>() else {
         return false;
     };
     all_subsets_hold(&key, &terms, &choose_subsets(&key, items))
@@ -56,31 +59,67 @@ pub(super) fn verify_one(key: &VerifyingKey, message: &[u8], signature: &[u8]) -
 #[derive(Clone)]
 struct Sums {
     r: EdwardsPoint,
-    s: Scalar,
-    k: Scalar,
+    s: Total,
+    k: Total,
+}
+
+/// A sum of scalars that is not reduced yet: 64-bit words, the lowest first. Reducing costs more than adding, and
+/// five words hold the sum of 2^67 scalars.
+#[derive(Clone, Copy, Default)]
+struct Total([u64; 5]);
+
+impl Total {
+    fn add(&mut self, other: &Self) {
+        let mut carry = 0;
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            let sum = u128::from(*word) + u128::from(*other) + carry;
+            // The lower half of it.
+            *word = u64::try_from(sum & u128::from(u64::MAX)).unwrap_or_default();
+            carry = sum >> 64;
+        }
+    }
+
+    fn reduced(&self) -> Scalar {
+        let mut bytes = [0; 64];
+        let words = self.0.iter().flat_map(|word| word.to_be_bytes().into_iter().rev());
+        bytes.iter_mut().zip(words).for_each(|(byte, of_word)| *byte = of_word);
+        Scalar::from_bytes_mod_order_wide(&bytes)
+    }
+}
+
+impl From<Scalar> for Total {
+    fn from(scalar: Scalar) -> Self {
+        let mut total = Self::default();
+        let (words, _) = scalar.as_bytes().as_chunks::<8>();
+        for (word, bytes) in total.0.iter_mut().zip(words) {
+            *word = u64::from_be_bytes(*bytes).swap_bytes();
+        }
+        total
+    }
 }
 
 impl Sums {
     fn zero() -> Self {
-        Self { r: EdwardsPoint::identity(), s: Scalar::ZERO, k: Scalar::ZERO }
+        Self { r: EdwardsPoint::identity(), s: Total::default(), k: Total::default() }
     }
 
     /// Takes a signature apart; `None` if `verify_strict` would refuse it for its encoding alone.
-    fn of(key: &VerifyingKey, (digest, signature): &([u8; 32], [u8; 64])) -> Option<Self> {
-        let (r_bytes, s_bytes) = signature.split_first_chunk::<32>()?;
-        let s = Option::from(Scalar::from_canonical_bytes(s_bytes.try_into().ok()?))?;
-        let r = Some(CompressedEdwardsY(*r_bytes)).filter(|_| is_canonical_y(r_bytes))?.decompress()?;
-        if r.is_small_order() {
-            return None;
-        }
+    fn of(
+        key: &VerifyingKey,
+        small: &[[u8; 32]; 8],
+        (digest, signature): &([u8; 32], [u8; 64]),
+    ) -> Option<Self> {
+        let (r, s) = take_apart(small, signature)?;
+        let (r_bytes, _) = signature.split_first_chunk::<32>()?;
         let hash = Sha512::new().chain_update(r_bytes).chain_update(key.as_bytes()).chain_update(digest);
-        Some(Self { r, s, k: Scalar::from_bytes_mod_order_wide(&hash.finalize().into()) })
+        let k = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+        Some(Self { r, s: s.into(), k: k.into() })
     }
 
     fn add(&mut self, other: &Self) {
         self.r += other.r;
-        self.s += other.s;
-        self.k += other.k;
+        self.s.add(&other.s);
+        self.k.add(&other.k);
     }
 }
 
@@ -89,6 +128,31 @@ impl Sums {
 pub(super) fn is_canonical_y(bytes: &[u8; 32]) -> bool {
     let [first, middle @ .., last] = bytes;
     last & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff) || *first < 0xed
+}
+
+/// `R` and `s` of a signature; `None` if `verify_strict` would refuse it for its encoding or a small `R`.
+pub(super) fn take_apart(small: &[[u8; 32]; 8], signature: &[u8; 64]) -> Option<(EdwardsPoint, Scalar)> {
+    let (r, s) = signature.split_first_chunk::<32>()?;
+    let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(s.try_into().ok()?))?;
+    if !is_canonical_y(r) || small.contains(&y(r)) {
+        return None;
+    }
+    Some((CompressedEdwardsY(*r).decompress()?, s))
+}
+
+/// What y is of each of the eight points of small order. Of a point and its negative it is the same, so a canonical
+/// y among these is that of a point of small order, whatever its sign bit says.
+pub(super) fn small_ys() -> [[u8; 32]; 8] {
+    EIGHT_TORSION.map(|point| y(point.compress().as_bytes()))
+}
+
+/// An encoded point without its sign bit.
+fn y(encoded: &[u8; 32]) -> [u8; 32] {
+    let mut y = *encoded;
+    if let Some(last) = y.last_mut() {
+        *last &= 0x7f;
+    }
+    y
 }
 
 /// 128 bits per signature out of a hash of everything.
@@ -135,7 +199,8 @@ fn buckets_hold(minus_key: &EdwardsPoint, buckets: &mut [Sums]) -> bool {
             sum.add(upper);
             lower.add(upper);
         }
-        let expected = EdwardsPoint::vartime_double_scalar_mul_basepoint(&sum.k, minus_key, &sum.s);
+        let expected =
+            EdwardsPoint::vartime_double_scalar_mul_basepoint(&sum.k.reduced(), minus_key, &sum.s.reduced());
         if expected != sum.r {
             return false;
         }

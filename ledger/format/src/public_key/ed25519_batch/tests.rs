@@ -4,12 +4,11 @@
     reason = "a failed unwrap or index is the test's failure"
 )]
 
-use curve25519_dalek::constants::EIGHT_TORSION;
 use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 
 use super::*;
-use crate::public_key::{PublicKey, PublicKeyError};
+use crate::public_key::{Ed25519Search, PublicKey, PublicKeyError};
 
 pub(crate) type Item = ([u8; 32], [u8; 64]);
 
@@ -31,9 +30,18 @@ fn one_by_one(key: &[u8; 32], items: &[Item]) -> bool {
     })
 }
 
+/// The batch and the search, both held against it.
 fn assert_agree(key: &[u8; 32], items: &[Item], what: &str) -> bool {
     let verdict = verify_ed25519_batch(key, items);
     assert_eq!(verdict, one_by_one(key, items), "{what}");
+    if let Some(search) = Ed25519Search::new(key) {
+        // The changed ones are among the first, and a few of the others.
+        let some = items.iter().take(3).chain(items.iter().skip(3).step_by(17));
+        for item @ (digest, signature) in some {
+            let found = search.signature(signature).is_some_and(|tried| tried.is_over(digest));
+            assert_eq!(found, one_by_one(key, std::slice::from_ref(item)), "{what}, searched");
+        }
+    }
     verdict
 }
 
@@ -120,9 +128,9 @@ fn each_of_the_128_subsets_is_checked_by_itself() {
     let digest = items[0].0;
     items[1] = (digest, items[0].1);
     let key = ed25519_key(&key).unwrap();
-    let mut terms: Vec<Sums> = items.iter().map(|item| Sums::of(&key, item).unwrap()).collect();
-    terms[0].s += Scalar::ONE;
-    terms[1].s -= Scalar::ONE;
+    let mut terms: Vec<Sums> = items.iter().map(|item| Sums::of(&key, &small_ys(), item).unwrap()).collect();
+    terms[0].s = (terms[0].s.reduced() + Scalar::ONE).into();
+    terms[1].s = (terms[1].s.reduced() - Scalar::ONE).into();
     let bit = |subset: usize| 1u128 << subset;
     for (both, alone) in
         (0..128).flat_map(|both| [1, 7, 64, 121, 127].map(|apart| (both, (both + apart) % 128)))
@@ -131,6 +139,55 @@ fn each_of_the_128_subsets_is_checked_by_itself() {
         let telling = [(bit(both) | bit(alone)).to_be_bytes(), bit(both).to_be_bytes()];
         assert!(all_subsets_hold(&key, &terms, &cancelling), "{both}");
         assert!(!all_subsets_hold(&key, &terms, &telling), "{both} and {alone}");
+    }
+}
+
+#[test]
+fn a_signature_is_found_over_its_message_alone() {
+    let (signer, key, items) = batch(3);
+    let search = Ed25519Search::new(&key).unwrap();
+    for length in [0, 1, 32, 111, 112, 300] {
+        let message = vec![7; length];
+        let signature = signer.sign(&message).to_bytes();
+        let tried = search.signature(&signature).unwrap();
+        assert!(tried.is_over(&message) && !tried.is_over(&[&message[..], &[0]].concat()));
+        assert!(items.iter().all(|(digest, _)| !tried.is_over(digest)));
+    }
+    for short in [&[][..], &items[0].1[..63], &[&items[0].1[..], &[0]].concat()] {
+        assert!(search.signature(short).is_none());
+    }
+}
+
+#[test]
+fn totals_are_sums_of_scalars() {
+    let mut total = Total::default();
+    let mut sum = Scalar::ZERO;
+    assert_eq!(total.reduced(), sum);
+    for number in 0u32..300 {
+        let scalar = Scalar::from_bytes_mod_order_wide(&Sha512::digest(number.to_be_bytes()).into());
+        assert_eq!(Total::from(scalar).reduced(), scalar);
+        total.add(&scalar.into());
+        sum += scalar;
+        assert_eq!(total.reduced(), sum);
+    }
+    let mut most = Total([u64::MAX, u64::MAX, u64::MAX, u64::MAX, 0]);
+    most.add(&Total([1, 0, 0, 0, 0]));
+    assert_eq!(most.0, [0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn points_of_small_order_are_known_by_their_y() {
+    let small = small_ys();
+    for point in EIGHT_TORSION {
+        let encoded = point.compress().to_bytes();
+        let mut other = encoded;
+        other[31] ^= 0x80;
+        assert!(small.contains(&y(&encoded)) && small.contains(&y(&other)));
+    }
+    let (_, _, items) = batch(50);
+    for (_, signature) in items {
+        let r: [u8; 32] = signature[..32].try_into().unwrap();
+        assert!(!small.contains(&y(&r)) && !CompressedEdwardsY(r).decompress().unwrap().is_small_order());
     }
 }
 
