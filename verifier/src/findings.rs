@@ -156,6 +156,18 @@ kinds! {
     DuplicateJsonKey "duplicate-json-key" Warning,
     /// Columns that the writer's hash does not bind.
     UnboundField "unbound-field" Warning,
+    /// A document that is not what it should be.
+    DocumentInvalid "document-invalid" Bad,
+    /// A member contradicts what is signed, or what is there.
+    MemberMismatch "member-mismatch" Bad,
+    /// Nobody wrote down whose signature it is; a given key verifies it.
+    SignerUnnamed "signer-unnamed" Warning,
+    /// The time that was signed is not the one that is stored, and was found by trying.
+    TimeSearched "time-searched" Warning,
+    /// A proof without the rows it is about.
+    RowsNotGiven "rows-not-given" Warning,
+    /// Several roles signed with one key.
+    RolesShareKey "roles-share-key" Warning,
     /// Authentication codes, which outsiders cannot verify.
     MacNotVerifiable "mac-not-verifiable" Warning,
     /// A proof of consistency fails, or cannot exist.

@@ -9,6 +9,7 @@ use chancery_format::Hash;
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
 use chancery_format::registry::REGISTRY_BYTES_MAX;
 use chancery_verify::consistency::{self, ProofFrom};
+use chancery_verify::documents::{self, Documents, Form};
 use chancery_verify::events::{self, signers::Signers};
 use chancery_verify::evidence::{Directory, Evidence, EvidenceError, S3, S3Config};
 use chancery_verify::findings::{Finding, Findings, Kind};
@@ -67,6 +68,30 @@ Examples:
   chancery-verify events ./archive --signers kernel-keys.json --dialect kernel-go";
 
 /// Verifies Chancery ledgers, receipts and checkpoints offline, with the signers registry alone.
+const MANIFEST_HELP: &str = "\
+Forms: go (hash of the canonical manifest), kernel (manifest and time, as text), consumer (what agent-manager takes:
+for RSA the hash is hashed again). Which one it is, is found out and said; --form accepts one only.
+
+Examples:
+  chancery-verify manifest signed.json --signers kernel-keys.json
+  chancery-verify manifest manifest_signature.json --manifest manifest.json --signers kernel-keys.json
+  chancery-verify manifest signed.json --signers kernel-keys.json --form consumer";
+
+const PROOF_HELP: &str = "\
+Ledger proofs (their rows are looked for beside them, as <proof>.ledger_rows.jsonl.gz), proof packages (every line,
+link and role's signature), combined proofs (each signer counts once). What a form does not bind is a warning.
+
+Examples:
+  chancery-verify proof proof.json --rows rows.jsonl.gz --signers finance-keys.json
+  chancery-verify proof proof_package.json --roles FinanceLead,SecurityEngineer --signers finance-keys.json
+  chancery-verify proof combined.json --quorum 3 --signers keys.json";
+
+const SNAPSHOT_HELP: &str = "\
+Snapshots of the reasoning graph, those with a sealed payload and those of nodes and edges.
+
+Example:
+  chancery-verify snapshot snapshot.json --signers signers.json --json";
+
 #[derive(Parser)]
 #[command(version, after_help = AFTER_HELP)]
 struct Cli {
@@ -78,6 +103,20 @@ struct Cli {
 struct Common {
     /// The signers registry to trust
     #[arg(long, value_name = "FILE")]
+    signers: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Files of one kind that existing services signed.
+#[derive(Args)]
+struct Signed {
+    /// The documents, JSON; any of them may be .gz
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Public keys, in any shape the platform keeps them
+    #[arg(short, long, value_name = "FILE")]
     signers: PathBuf,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -140,6 +179,39 @@ enum Command {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
         threads: Option<u16>,
     },
+    /// Verify manifests that a kernel signed
+    #[command(after_help = MANIFEST_HELP)]
+    Manifest {
+        #[command(flatten)]
+        signed: Signed,
+        /// The manifest, where the files hold its signature alone
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+        /// The only form that is accepted: go, kernel, consumer; or auto
+        #[arg(long, default_value = "auto", value_name = "NAME")]
+        form: String,
+    },
+    /// Verify proofs over ledger rows, and those of several signers
+    #[command(after_help = PROOF_HELP)]
+    Proof {
+        #[command(flatten)]
+        signed: Signed,
+        /// Rows of a ledger proof, .jsonl or .jsonl.gz
+        #[arg(long, value_name = "FILE")]
+        rows: Option<PathBuf>,
+        /// Roles that must have signed
+        #[arg(long, value_name = "ROLE", value_delimiter = ',')]
+        roles: Vec<String>,
+        /// How many roles, or signers, must have signed
+        #[arg(long, value_name = "N")]
+        quorum: Option<u64>,
+    },
+    /// Verify snapshots of the reasoning graph
+    #[command(after_help = SNAPSHOT_HELP)]
+    Snapshot {
+        #[command(flatten)]
+        signed: Signed,
+    },
     /// Verify one receipt
     #[command(after_help = RECEIPT_HELP)]
     Receipt {
@@ -180,6 +252,9 @@ fn main() -> ExitCode {
         Command::Ledger { common, .. }
         | Command::Receipt { common, .. }
         | Command::Consistency { common, .. } => common.json,
+        Command::Manifest { signed, .. } | Command::Proof { signed, .. } | Command::Snapshot { signed } => {
+            signed.json
+        }
         Command::Events { json, .. } => *json,
     };
     let report = match run(cli.command) {
@@ -217,10 +292,7 @@ fn run(command: Command) -> Result<Report, Stop> {
         }
         Command::Events { files, signers, json: _, dialect, mode, head, allow_unsigned, threads } => {
             let usage = |error: &dyn std::fmt::Display| Stop::Usage(error.to_string());
-            let text = read_bounded(&signers, REGISTRY_BYTES_MAX).map_err(|error| usage(&error))?;
-            let text = String::from_utf8(text).map_err(|error| usage(&error))?;
-            let keys = Signers::parse(&text)
-                .map_err(|error| Stop::Usage(format!("{}: {error}", signers.display())))?;
+            let keys = keys(&signers)?;
             let options = events::Options {
                 dialect: named(&dialect).map_err(|error| usage(&error))?,
                 mode: named(&mode).map_err(|error| usage(&error))?,
@@ -232,6 +304,18 @@ fn run(command: Command) -> Result<Report, Stop> {
                 Ok(told) => Ok(told.into_report()),
                 Err(error) => Err(Stop::Unreadable(Finding::new(Kind::UnreadableFile, error.to_string()))),
             }
+        }
+        Command::Manifest { signed, manifest, form } => {
+            let form = named::<Form>(&form).map_err(|error| Stop::Usage(error.to_string()))?;
+            let documents = Documents::Manifests { manifest, form };
+            Ok(documents::verify(&signed.files, &documents, &keys(&signed.signers)?))
+        }
+        Command::Proof { signed, rows, roles, quorum } => {
+            let documents = Documents::Proofs { rows, roles, quorum };
+            Ok(documents::verify(&signed.files, &documents, &keys(&signed.signers)?))
+        }
+        Command::Snapshot { signed } => {
+            Ok(documents::verify(&signed.files, &Documents::Snapshots, &keys(&signed.signers)?))
         }
         Command::Receipt { file, common } => {
             let trust = trust(&common)?;
@@ -255,6 +339,14 @@ fn run(command: Command) -> Result<Report, Stop> {
 /// What an option names; `auto` is nothing in particular.
 fn named<T: std::str::FromStr>(word: &str) -> Result<Option<T>, T::Err> {
     if word == "auto" { Ok(None) } else { word.parse().map(Some) }
+}
+
+/// Keys in any of the platform's shapes; configuration, like the registry.
+fn keys(path: &Path) -> Result<Signers, Stop> {
+    let usage = |reason: &dyn std::fmt::Display| Stop::Usage(format!("{}: {reason}", path.display()));
+    let text = read_bounded(path, REGISTRY_BYTES_MAX).map_err(|error| usage(&error))?;
+    let text = String::from_utf8(text).map_err(|error| usage(&error))?;
+    Signers::parse(&text).map_err(|error| usage(&error))
 }
 
 /// The registry is configuration: without one that parses there is nothing to verify against.
