@@ -47,3 +47,17 @@ pub const WAIT_SECONDS: u64 = 900;
 
 /// Most pages of the audit trail one command reads; each has 200 events. The next position is told.
 pub const AUDIT_PAGES_MAX: usize = 500;
+
+/// Longest row of an outbox, in bytes: a leaf of 65,535 bytes, escaped and indented, fits many times.
+pub const REPLAY_ROW_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of rows after which a call takes no more; with the last row, below what the service reads.
+pub const REPLAY_BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Refused rows of an outbox that are listed; the rest is counted.
+pub const REPLAY_REFUSED_LISTED: usize = 1_000;
+
+/// First and longest pause of a replay whose service takes nothing, in milliseconds; doubles each time.
+pub const REPLAY_PAUSE_FIRST_MS: u64 = 200;
+/// See [`REPLAY_PAUSE_FIRST_MS`].
+pub const REPLAY_PAUSE_MAX_MS: u64 = 10_000;

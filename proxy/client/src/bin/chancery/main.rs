@@ -12,6 +12,9 @@
 //! |---|---|
 //! | `args.rs`, `args/` | what can be typed, with an example for each command |
 //! | `commands.rs` | which function a command is, and those of services |
+//! | `artifacts.rs` | digests and files are signed, and verified |
+//! | `replay.rs` | an outbox is appended |
+//! | `registry.rs` | the registry in other shapes |
 //! | `people.rs`, `approvals.rs`, `keys.rs` | acts of people |
 //! | `policy.rs` | policies, offline and in force |
 //! | `login.rs` | `login` and `logout`, which need no service |
@@ -20,6 +23,7 @@
 
 mod approvals;
 mod args;
+mod artifacts;
 mod commands;
 mod input;
 mod keys;
@@ -27,6 +31,8 @@ mod login;
 mod output;
 mod people;
 mod policy;
+mod registry;
+mod replay;
 
 use std::process::ExitCode;
 
