@@ -86,8 +86,11 @@ fn parameters(route: &Route) -> Vec<Value> {
         parameters.push(text("header", "Idempotency-Key", false, description));
     }
     if route.call == Call::Registry {
-        let mut format = text("query", "format", false, "An older shape, for verifiers that read no other.");
-        format["schema"]["enum"] = json!(RegistryShape::ALL.map(RegistryShape::as_str));
+        let format = json!({
+            "in": "query", "name": "format", "required": false,
+            "description": "An older shape, for verifiers that read no other.",
+            "schema": { "type": "string", "enum": RegistryShape::ALL.map(RegistryShape::as_str) },
+        });
         parameters.push(format);
     }
     if route.call == Call::Stream {

@@ -203,6 +203,13 @@ fn a_work_tree_tells_commit_and_branch() {
         json!({"artifact": "model.bin", "bytes": 7, "commit": commit, "branch": "release/7", "dirty": false})
     );
     assert_eq!(desk.verify(&["model.bin", "--commit", &commit]).0, 0);
+    desk.sign(&["ed", "--file", "model.bin", "--dataset", "sales", "--run-id", "4711"]);
+    let written = desk.sidecar("model.bin.chancery.json");
+    let shown = shown_in_the_document();
+    assert_eq!(names(&shown), names(&written), "SIDECAR.md shows what is written");
+    for part in ["provenance", "receipt"] {
+        assert_eq!(names(&shown[part]), names(&written[part]), "SIDECAR.md: {part}");
+    }
     desk.write("train.py", "print(1)");
     desk.sign(&["ed", "--file", "model.bin", "--sidecar"]);
     assert_eq!(told(&desk)["dirty"], true);
@@ -211,6 +218,18 @@ fn a_work_tree_tells_commit_and_branch() {
     desk.sign(&["ed", "--file", "model.bin", "--sidecar", "--no-git"]);
     assert_eq!(told(&desk), json!({"artifact": "model.bin", "bytes": 7}));
     assert_eq!(desk.verify(&["model.bin"]).0, 0);
+}
+
+fn shown_in_the_document() -> Value {
+    let document = include_str!("../../proxy/client/SIDECAR.md");
+    let (_, rest) = document.split_once("```json").unwrap();
+    serde_json::from_str(rest.split_once("```").unwrap().0).unwrap()
+}
+
+fn names(object: &Value) -> Vec<&String> {
+    let mut names: Vec<&String> = object.as_object().unwrap().keys().collect();
+    names.sort();
+    names
 }
 
 #[test]

@@ -23,7 +23,7 @@ const kernelRsa = pair("kernel-rsa-v1", "rsa");
 const ts = "2026-02-03T04:05:06.789Z";
 const manifest = {
   id: "manifest-7", name: "reporter é", version: "1.2.0", 10: "ten", 9: "nine",
-  capabilities: ["read", "<write>"], limits: { memoryMb: 512, ratio: 0.25, strict: true, parent: null },
+  capabilities: ["read", "<write>"], limits: { memoryMb: 512, ratio: 0.25, strict: true, parent: null, big: 9007199254740992 },
 };
 
 // The TypeScript kernel: the text of manifest and time is signed as it is.

@@ -3,6 +3,7 @@
 //! | file | promises |
 //! |---|---|
 //! | `read.rs` | files, plain or packed, and the members of what is in them |
+//! | `numbers.rs` | whether a number says more than was signed |
 //! | `signatures.rs` | whose signature it is, over what, and whether the key was in use then |
 //! | `manifest.rs` | Kernel manifests, in the form of each of its servers |
 //! | `ledger_proof.rs` | finance's signed hash over exported rows |
@@ -16,6 +17,7 @@
 mod combined_proof;
 mod ledger_proof;
 mod manifest;
+mod numbers;
 mod proof_package;
 mod read;
 mod signatures;
@@ -167,6 +169,15 @@ impl<'f> Document<'f> {
                 Kind::UnboundField,
                 format!("no signature binds {named}: altered, they look the same"),
             );
+        }
+    }
+
+    /// Numbers of which only what a double holds was signed.
+    fn unbound_digits(&mut self, content: &Value<'_>) {
+        if let Some(number) = numbers::inexact(content) {
+            let why =
+                format!("no signature binds the last digits of {number}: its writer read it as a double");
+            self.found(Kind::UnboundField, why);
         }
     }
 

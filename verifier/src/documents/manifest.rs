@@ -185,6 +185,9 @@ fn says(found: &Found, signer: &str, manifest: &Value<'_>, document: &mut Docume
         document.found(Kind::TimeSearched, why);
         document.tell("signedTs", ts.to_string());
     }
+    if !matches!(mode, Mode::GoHtmlText | Mode::GoHtmlTextOld) {
+        document.unbound_digits(manifest);
+    }
     if mode == Mode::JsRebuildNoProto && has_proto(manifest) {
         document.unbound(&["manifest.…__proto__".to_owned()]);
     }

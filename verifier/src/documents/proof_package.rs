@@ -15,8 +15,9 @@ use crate::events::canonical::Mode;
 use crate::events::json::Value;
 use crate::findings::{Finding, Kind};
 
-/// Lines of one chunk; the last has fewer.
-const CHUNK_LINES: usize = 500;
+/// Lines of one chunk, unless the package says otherwise; the last has fewer.
+const CHUNK_LINES: u64 = 500;
+const CHUNK_SIZE: &[&str] = &["chunkSize"];
 const CHAIN: &[&str] = &["hashChain"];
 const LINES: &[&str] = &["ledgerLines"];
 const MANIFEST: &[&str] = &["manifest"];
@@ -38,7 +39,10 @@ pub(super) fn check(
     let canonical = Mode::JsRebuild.write(manifest).ok_or_else(|| shape("manifest that can be written"))?;
     let lines: Vec<&[u8]> =
         lines.iter().map(line).collect::<Option<_>>().ok_or_else(|| shape("lines of text"))?;
-    let last = links(&lines, chain, document);
+    let chunk =
+        number_of(manifest, CHUNK_SIZE).or_else(|| number_of(root, CHUNK_SIZE)).unwrap_or(CHUNK_LINES);
+    let chunk = usize::try_from(chunk.max(1)).unwrap_or(usize::MAX);
+    let last = links(&lines, chain, chunk, document);
     describes(manifest, lines.len(), last, document);
     document.tell("kind", "proof-package");
     document.tell("lines", lines.len());
@@ -47,7 +51,7 @@ pub(super) fn check(
     let manifest_hash = Hash::of(&[&canonical]);
     let signed = roles_of(signatures, manifest_hash, last, keys, document);
     wanted(&signed, roles, quorum, document);
-    weaknesses(root, lines.len(), roles, document);
+    weaknesses(root, (lines.len(), chunk), roles, document);
     Ok(())
 }
 
@@ -59,11 +63,16 @@ fn line<'v>(value: &'v Value<'_>) -> Option<&'v [u8]> {
 }
 
 /// Compares each link with the lines under it. The hash of the last chunk as it is, if there is one.
-fn links(lines: &[&[u8]], chain: &[Value<'_>], document: &mut Document<'_>) -> Option<Hash> {
+fn links(
+    lines: &[&[u8]],
+    chain: &[Value<'_>],
+    chunk_lines: usize,
+    document: &mut Document<'_>,
+) -> Option<Hash> {
     let mut before = None;
-    for (position, chunk) in lines.chunks(CHUNK_LINES).enumerate() {
+    for (position, chunk) in lines.chunks(chunk_lines).enumerate() {
         let found = Hash::of(&[&chunk.join(&b'\n')]);
-        let first = position * CHUNK_LINES;
+        let first = position * chunk_lines;
         match chain.get(position) {
             None => {
                 let why = format!("no link of the hash chain is over the lines from {first} on");
@@ -77,7 +86,7 @@ fn links(lines: &[&[u8]], chain: &[Value<'_>], document: &mut Document<'_>) -> O
         }
         before = Some(found);
     }
-    let chunks = lines.len().div_ceil(CHUNK_LINES);
+    let chunks = lines.len().div_ceil(chunk_lines);
     if chain.len() > chunks {
         let why = format!("the hash chain has {} links, and there are lines for {chunks}", chain.len());
         document.found(Kind::ChainBroken, why);
@@ -187,8 +196,13 @@ fn wanted(
 }
 
 /// What this form cannot protect.
-fn weaknesses(root: &Value<'_>, lines: usize, roles: &[String], document: &mut Document<'_>) {
-    let first_bound = (lines.saturating_sub(1) / CHUNK_LINES) * CHUNK_LINES;
+fn weaknesses(
+    root: &Value<'_>,
+    (lines, chunk): (usize, usize),
+    roles: &[String],
+    document: &mut Document<'_>,
+) {
+    let first_bound = (lines.saturating_sub(1) / chunk) * chunk;
     if first_bound > 0 {
         let why = format!(
             "prev is not hashed: no signature binds the lines 0 to {}, which may be exchanged with their links",

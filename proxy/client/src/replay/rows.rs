@@ -84,7 +84,7 @@ impl Rows {
     pub(super) fn next(&mut self, rows_max: usize) -> Result<Option<Batch>, ReplayError> {
         let (mut rows, mut refused, from) = (Vec::new(), Vec::new(), self.offset);
         let mut ended = false;
-        while rows.len() < rows_max && self.offset - from < REPLAY_BATCH_BYTES_MAX {
+        while rows.len() + refused.len() < rows_max && self.offset - from < REPLAY_BATCH_BYTES_MAX {
             match self.line()? {
                 Line::Row(row) => rows.push(row),
                 Line::Refused(line) => refused.push(line),
@@ -183,7 +183,10 @@ mod tests {
 
     use super::*;
 
-    fn read(path: &Path, state: &mut State, rows_max: usize) -> Vec<(Vec<String>, Vec<(u64, String)>)> {
+    /// Of a batch: `line:id` of its rows, and line and code of what is none.
+    type Told = (Vec<String>, Vec<(u64, String)>);
+
+    fn read(path: &Path, state: &mut State, rows_max: usize) -> Vec<Told> {
         let (mut rows, _) = Rows::open(path, state).unwrap();
         let mut batches = Vec::new();
         while let Some(batch) = rows.next(rows_max).unwrap() {

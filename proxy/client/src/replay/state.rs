@@ -10,8 +10,8 @@ use super::{ReplayError, Row};
 use crate::limits::REPLAY_REFUSED_LISTED;
 use crate::problem::Problem;
 
-/// Largest state read, in bytes: every refused row that is listed, with its reason.
-const STATE_BYTES_MAX: usize = 4 << 20;
+/// Largest state read, in bytes: every refused row that is listed, with its reason, each letter escaped.
+const STATE_BYTES_MAX: usize = 16 << 20;
 /// Longest reason kept of a refused row, in bytes.
 const WHY_BYTES_MAX: usize = 1_024;
 

@@ -9,7 +9,7 @@ use chancery_client::{
     CheckedReceipt, Client, ReceiptMismatch, SignReply, SignRequest, check_issued, checksums,
 };
 use chancery_format::names::{IdempotencyKey, Kid};
-use chancery_format::{HashAlgorithm, SignersRegistry};
+use chancery_format::{Digest, HashAlgorithm, SignersRegistry};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -230,8 +230,8 @@ pub(crate) fn verify(asked: Verify) -> Result<Report, Failure> {
         findings.extend(is_wanted(&beside, checked, asked.kid.as_ref(), &wanted));
     }
     let mut files = 1;
-    if list && findings.is_empty() {
-        let (listed, wrong) = check_list(file);
+    if let (true, true, Some(checked)) = (list, findings.is_empty(), &checked) {
+        let (listed, wrong) = check_list(file, Some(&checked.digest));
         files += listed;
         findings.extend(wrong);
     }
@@ -273,13 +273,18 @@ fn is_wanted(
     Some(Finding::bad("other-provenance", beside, format!("its {name} is {found}, not {wanted:?}")))
 }
 
-/// Each file a list names; how many there are, and what is wrong.
-fn check_list(list: &Path) -> (usize, Vec<Finding>) {
+/// Each file a list names; how many there are, and what is wrong. The list itself must have the digest that is given.
+fn check_list(list: &Path, signed: Option<&str>) -> (usize, Vec<Finding>) {
     let bytes = usize::try_from(checksums::LIST_BYTES_MAX).unwrap_or(usize::MAX);
     let text = match input::read_bounded(list, bytes) {
         Ok(text) => text,
         Err(error) => return (0, vec![Finding::unreadable(list, &error)]),
     };
+    let has =
+        |digest: &str| HashAlgorithm::ALL.into_iter().any(|it| Digest::of(it, &text).to_hex() == digest);
+    if signed.is_some_and(|digest| !has(digest)) {
+        return (0, vec![Finding::bad("artifact-altered", list, "it was altered while it was verified")]);
+    }
     match checksums::parse(&String::from_utf8_lossy(&text)) {
         Ok(listed) => (listed.len(), listed.iter().filter_map(|file| check_listed(list, file)).collect()),
         Err(error) => (0, vec![Finding::bad("checksums-invalid", list, error)]),
@@ -303,7 +308,7 @@ fn agrees(file: &Path) -> Result<(), Failure> {
     if !checksums::is_list(file) {
         return Ok(());
     }
-    let (_, wrong) = check_list(file);
+    let (_, wrong) = check_list(file, None);
     let Some(first) = wrong.first() else { return Ok(()) };
     Err(Failure::invalid(&format!("not signed: {}: {}", first.file, first.message)))
 }
