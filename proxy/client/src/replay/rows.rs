@@ -45,6 +45,8 @@ pub(super) struct Rows {
     hasher: Sha256,
     line: u64,
     offset: u64,
+    /// The last line that was taken had no end yet.
+    is_open: bool,
 }
 
 /// What a line was read as.
@@ -70,14 +72,16 @@ impl Rows {
         let bytes_total = file.metadata().map_err(failed)?.len();
         let mut input = BufReader::with_capacity(1 << 20, file);
         let mut hasher = Sha256::new();
-        let copied = std::io::copy(&mut input.by_ref().take(state.offset), &mut Hashing(&mut hasher));
+        let mut before = Hashing { hasher: &mut hasher, last: b'\n' };
+        let copied = std::io::copy(&mut input.by_ref().take(state.offset), &mut before);
+        let is_open = before.last != b'\n';
         let is_same = copied.map_err(failed)? == state.offset
             && (state.offset == 0 || Hash(hasher.clone().finalize().into()).to_hex() == state.prefix_sha256);
         if !is_same {
             return Err(ReplayError::Changed(state.line + 1));
         }
         let (line, offset) = (state.line, state.offset);
-        Ok((Self { input, name, hasher, line, offset }, bytes_total))
+        Ok((Self { input, name, hasher, line, offset, is_open }, bytes_total))
     }
 
     /// The next rows, at most so many and so many bytes; `None` at the end.
@@ -104,6 +108,9 @@ impl Rows {
 
     fn line(&mut self) -> Result<Line, ReplayError> {
         let failed = |name: &str, error: std::io::Error| ReplayError::File(format!("{name}: {error}"));
+        if std::mem::take(&mut self.is_open) {
+            self.close().map_err(|error| failed(&self.name, error))?;
+        }
         let mut text = Vec::new();
         let read = self.input.by_ref().take(REPLAY_ROW_BYTES_MAX).read_until(b'\n', &mut text);
         let read = read.map_err(|error| failed(&self.name, error))? as u64;
@@ -129,6 +136,15 @@ impl Rows {
     fn take(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.offset += bytes.len() as u64;
+    }
+
+    /// The end of a line that was taken without one, if it is there now.
+    fn close(&mut self) -> std::io::Result<()> {
+        if self.input.fill_buf()?.first() == Some(&b'\n') {
+            self.input.consume(1);
+            self.take(b"\n");
+        }
+        Ok(())
     }
 
     /// The rest of a line that is too long, without holding it.
@@ -163,12 +179,16 @@ fn row(text: &[u8], line: u64) -> Line {
     }
 }
 
-/// A hasher as a place to copy to.
-struct Hashing<'h>(&'h mut Sha256);
+/// A hasher as a place to copy to; it keeps the last byte.
+struct Hashing<'h> {
+    hasher: &'h mut Sha256,
+    last: u8,
+}
 
 impl std::io::Write for Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
+        self.hasher.update(bytes);
+        self.last = bytes.last().copied().unwrap_or(self.last);
         Ok(bytes.len())
     }
 
@@ -211,15 +231,18 @@ mod tests {
         let mut state = State::default();
         let wrong = |line: u64, code: &str| (line, code.to_owned());
         let batches = read(&path, &mut state, 2);
-        assert_eq!(batches.len(), 3, "{batches:?}");
+        assert_eq!(batches.len(), 4, "{batches:?}");
         let ids: Vec<&String> = batches.iter().flat_map(|(ids, _)| ids).collect();
         assert_eq!(ids, ["1:a", "3:b", "7:c", "8:d"]);
         let refused: Vec<_> = batches.iter().flat_map(|(_, refused)| refused.clone()).collect();
         let named = [wrong(4, "invalid-json"), wrong(5, "missing-field"), wrong(6, "row-too-large")];
         assert_eq!((refused.as_slice(), state.rows, state.line), (&named[..], 7, 8));
         // The last line was not finished; later it is.
-        std::fs::write(&path, text + "\"e\"}").unwrap();
+        let text = text + "\"e\"}";
+        std::fs::write(&path, &text).unwrap();
         assert_eq!(read(&path, &mut state, 2), [(vec!["9:e".to_owned()], vec![])]);
+        std::fs::write(&path, text + "\n{\"id\":\"f\"}\n").unwrap();
+        assert_eq!(read(&path, &mut state, 2), [(vec!["10:f".to_owned()], vec![])]);
         assert!(read(&path, &mut state, 2).is_empty());
     }
 
