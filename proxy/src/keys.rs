@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use chancery_format::entry::{CheckingParts, Operation, PolicyRef, mac_checking};
 use chancery_format::registry::{KeyState, SignerRecord};
-use chancery_format::{Digest, HashAlgorithm, Kid};
+use chancery_format::{Digest, HashAlgorithm, Kid, RegistryShape};
 use chancery_hsm::MacMessage;
 use chancery_policy::{Act, What};
 use serde_json::{Map, Value};
@@ -50,14 +50,21 @@ pub fn public(chancery: &Chancery, caller: &Caller<'_>, kid: &str) -> Result<Rep
     Ok(Reply::other(PEM, Caching::Never, pem))
 }
 
-/// `GET /v1/signers.json`.
+/// `GET /v1/signers.json`, and with `?format=NAME` in an older shape.
 pub fn registry(chancery: &Chancery, query: Option<&str>) -> Result<Reply, Problem> {
-    if query.is_some_and(|query| !query.is_empty()) {
-        let rule = "has no parameter here: only the published form is served".to_owned();
-        return Err(RequestError::Parameter { name: "query", rule }.into());
-    }
     let published = chancery.registry.load();
-    Ok(Reply::other(JSON, Caching::Briefly, published.json.clone()))
+    let Some(query) = query.filter(|query| !query.is_empty()) else {
+        return Ok(Reply::other(JSON, Caching::Briefly, published.json.clone()));
+    };
+    let parameter = |name, rule: String| Problem::from(RequestError::Parameter { name, rule });
+    let named = query.strip_prefix("format=");
+    let named = named.ok_or_else(|| parameter("query", "has one parameter: format".to_owned()))?;
+    let shape: RegistryShape =
+        named.parse().map_err(|error: chancery_format::registry_shape::UnknownShape| {
+            parameter("format", format!("has an {error}"))
+        })?;
+    let exported = published.registry.export(shape).map_err(Problem::internal)?;
+    Ok(Reply::other(if shape.is_pem() { PEM } else { JSON }, Caching::Briefly, exported.bytes))
 }
 
 /// `GET /v1/signers.json.sig`.

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use chancery_format::HashAlgorithm;
+use chancery_format::{HashAlgorithm, RegistryShape};
 use serde_json::{Map, Value, json};
 
 use crate::problem::{Code, MEDIA_TYPE};
@@ -84,6 +84,14 @@ fn parameters(route: &Route) -> Vec<Value> {
     if matches!(route.call, Call::Sign | Call::SignBatch | Call::Mac | Call::Events | Call::EventsBatch) {
         let description = "Makes retries safe: the same key and request get the same reply, for ever.";
         parameters.push(text("header", "Idempotency-Key", false, description));
+    }
+    if route.call == Call::Registry {
+        let format = json!({
+            "in": "query", "name": "format", "required": false,
+            "description": "An older shape, for verifiers that read no other.",
+            "schema": { "type": "string", "enum": RegistryShape::ALL.map(RegistryShape::as_str) },
+        });
+        parameters.push(format);
     }
     if route.call == Call::Stream {
         parameters.push(text("query", "from", false, "First seq of the page; default 0."));

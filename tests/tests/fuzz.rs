@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
+use chancery_client::checksums;
+use chancery_client::sidecar::Sidecar;
 use chancery_format::archive::ObjectName;
 use chancery_format::canonical::{CanonicalJson, ObjectWriter};
 use chancery_format::event::{EventDraft, Placement};
@@ -83,6 +85,10 @@ fn leaf() -> Vec<u8> {
 
 const NOTE: &str = "ledger.example/sign-log/1\n3\nsgbG5Jjy2NPw+6xDsP5UZIjKceiOnsIxHH2iJbNfFYo=\n\n\u{2014} ledger.example/sign-log/1 Bg9pyNM8D6g+01uj1dWDqKcmgncbev8Pob5TQq/B2Gl7gEj9lvnyZsKi4tey7sUS90e8zrYSzXcYeP7AnlQblfW+wwI=\n";
 const VKEY: &str = "ledger.example/sign-log/1+060f69c8+ASFS+NGbeR0kRTJC4V8uq2y3z/p7al7TAJeWDgaYgdsS";
+
+const SIDECAR: &str = r#"{"version":1,"digestAlgorithm":"sha256","digest":"ab","kid":"k","signer_kid":"k-1",
+"algorithm":"ed25519","signature":"AA==","ts":"2026-11-21T03:46:35.120Z","provenance":{"artifact":"a","bytes":1,
+"commit":"c","dirty":true},"receipt":{"version":1}}"#;
 
 /// One reader: its name, good input, and what must hold of whatever it is given.
 type Reader = (&'static str, Vec<u8>, Box<dyn Fn(&[u8])>);
@@ -164,6 +170,27 @@ fn readers() -> Vec<Reader> {
                 let entries: Result<Vec<_>, _> = decode_bundle(bytes).collect();
                 if let Ok(entries) = entries {
                     assert_eq!(encode_bundle(entries).unwrap(), bytes);
+                }
+            }),
+        ),
+        (
+            "sidecar",
+            SIDECAR.into(),
+            Box::new(|bytes| {
+                if let Ok(sidecar) = Sidecar::parse(bytes) {
+                    let json = sidecar.to_json().unwrap();
+                    assert_eq!(Sidecar::parse(&json).unwrap().to_json().unwrap(), json);
+                }
+            }),
+        ),
+        (
+            "checksums",
+            format!("{0}  a\n\\{0} *b\\nc\nSHA256 (d) = {0}\n", "ab".repeat(32)).into(),
+            Box::new(move |bytes| {
+                if let Ok(listed) = checksums::parse(&text(bytes)) {
+                    assert!(
+                        listed.iter().all(|file| !file.name.is_empty() && file.digest.as_bytes().len() == 32)
+                    );
                 }
             }),
         ),

@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use chancery_format::Hash;
-use chancery_format::registry::REGISTRY_BYTES_MAX;
 use chancery_verify::Report;
 use chancery_verify::events::canonical::Mode;
 use chancery_verify::events::database::{Database, DatabaseError};
 use chancery_verify::events::dialect::Dialect;
 use chancery_verify::events::rows::Source;
-use chancery_verify::events::signers::Signers;
 use chancery_verify::events::window::Window;
 use chancery_verify::events::{self, Options};
 use chancery_verify::evidence::{Evidence as _, S3, S3Config};
@@ -17,7 +15,7 @@ use chancery_verify::findings::{Finding, Kind};
 use chancery_verify::ledger::THREADS_MAX;
 use clap::Args;
 
-use crate::{Stop, read_bounded, unreadable};
+use crate::{Stop, keys, named, unreadable};
 
 /// Largest object of a bucket that is read.
 const OBJECT_BYTES_MAX: usize = 1 << 30;
@@ -93,11 +91,7 @@ fn help() -> String {
 /// Verifies, if everything that was named can be read.
 pub(crate) fn run(args: &EventsArgs) -> Result<Report, Stop> {
     let usage = |error: &dyn std::fmt::Display| Stop::Usage(error.to_string());
-    let path = args.signers.display();
-    let text = read_bounded(&args.signers, REGISTRY_BYTES_MAX)
-        .map_err(|error| Stop::Usage(format!("{path}: {error}")))?;
-    let text = String::from_utf8(text).map_err(|error| Stop::Usage(format!("{path}: {error}")))?;
-    let keys = Signers::parse(&text).map_err(|error| Stop::Usage(format!("{path}: {error}")))?;
+    let keys = keys(&args.signers)?;
     let bound = |text: &Option<String>, read: fn(&str) -> Result<_, _>| text.as_deref().map(read).transpose();
     let window = Window {
         from: bound(&args.from, Window::read_from).map_err(|error| usage(&error))?,
@@ -140,9 +134,4 @@ fn source(path: &Path) -> Result<Source, Stop> {
     let bucket = config.and_then(S3::new).map_err(|error| usage(&error))?;
     let bytes = bucket.open(name, OBJECT_BYTES_MAX).map_err(|error| unreadable(path, &error))?;
     Ok(Source::Object { name: location.to_owned(), bytes })
-}
-
-/// What an option names; `auto` is nothing in particular.
-fn named<T: std::str::FromStr>(word: &str) -> Result<Option<T>, T::Err> {
-    if word == "auto" { Ok(None) } else { word.parse().map(Some) }
 }

@@ -164,6 +164,14 @@ kinds! {
     TimeSearched "signing-time-searched" Warning,
     /// Not all of a chain was asked for.
     Partial "partial-chain" Warning,
+    /// A document that is not what it should be.
+    DocumentInvalid "document-invalid" Bad,
+    /// A member contradicts what is signed, or what is there.
+    MemberMismatch "member-mismatch" Bad,
+    /// A proof without the rows it is about.
+    RowsNotGiven "rows-not-given" Warning,
+    /// Several roles signed with one key.
+    RolesShareKey "roles-share-key" Warning,
     /// Authentication codes, which outsiders cannot verify.
     MacNotVerifiable "mac-not-verifiable" Warning,
     /// A proof of consistency fails, or cannot exist.

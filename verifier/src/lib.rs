@@ -16,6 +16,7 @@
 //! | `receipt.rs` | one receipt |
 //! | `consistency.rs` | two checkpoints |
 //! | `events.rs`, `events/` | chains that other writers made, from their exports or their tables |
+//! | `documents.rs`, `documents/` | manifests, proofs and snapshots that existing services signed |
 //! | `findings.rs`, `report.rs` | what was found, as text and as JSON |
 //! | `progress.rs` | a line for people at a terminal |
 //!
@@ -23,6 +24,7 @@
 //! cannot read are said, never skipped.
 
 pub mod consistency;
+pub mod documents;
 pub mod events;
 pub mod evidence;
 pub mod findings;

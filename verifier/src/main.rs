@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
 use chancery_format::registry::REGISTRY_BYTES_MAX;
 use chancery_verify::consistency::{self, ProofFrom};
+use chancery_verify::documents::{self, Documents, Form};
+use chancery_verify::events::signers::Signers;
 use chancery_verify::evidence::{Directory, Evidence, EvidenceError, S3, S3Config};
 use chancery_verify::findings::{Finding, Findings, Kind};
 use chancery_verify::ledger::{self, Options, THREADS_MAX};
@@ -60,6 +62,30 @@ Examples:
   chancery-verify consistency old.txt new.txt --archive ./archive --signers signers.json
   chancery-verify consistency old.txt new.txt --proof proof.txt --signers signers.json";
 
+const MANIFEST_HELP: &str = "\
+Forms: go (hash of the canonical manifest), kernel (manifest and time, as text), consumer (what agent-manager takes:
+for RSA the hash is hashed again). Which one it is, is found out and said; --form accepts one only.
+
+Examples:
+  chancery-verify manifest signed.json --signers kernel-keys.json
+  chancery-verify manifest manifest_signature.json --manifest manifest.json --signers kernel-keys.json
+  chancery-verify manifest signed.json --signers kernel-keys.json --form consumer";
+
+const PROOF_HELP: &str = "\
+Ledger proofs (their rows are looked for beside them, as <proof>.ledger_rows.jsonl.gz), proof packages (every line,
+link and role's signature), combined proofs (each signer counts once). What a form does not bind is a warning.
+
+Examples:
+  chancery-verify proof proof.json --rows rows.jsonl.gz --signers finance-keys.json
+  chancery-verify proof proof_package.json --roles FinanceLead,SecurityEngineer --signers finance-keys.json
+  chancery-verify proof combined.json --quorum 3 --signers keys.json";
+
+const SNAPSHOT_HELP: &str = "\
+Snapshots of the reasoning graph, those with a sealed payload and those of nodes and edges.
+
+Example:
+  chancery-verify snapshot snapshot.json --signers signers.json --json";
+
 /// Verifies Chancery ledgers, receipts and checkpoints offline, with the signers registry alone.
 #[derive(Parser)]
 #[command(version, after_help = AFTER_HELP)]
@@ -72,6 +98,20 @@ struct Cli {
 struct Common {
     /// The signers registry to trust
     #[arg(long, value_name = "FILE")]
+    signers: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Files of one kind that existing services signed.
+#[derive(Args)]
+struct Signed {
+    /// The documents, JSON; any of them may be .gz
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Public keys, in any shape the platform keeps them
+    #[arg(short, long, value_name = "FILE")]
     signers: PathBuf,
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -108,6 +148,39 @@ enum Command {
     },
     /// Verify audit chains that other writers made, from their exports or their tables
     Events(Box<EventsArgs>),
+    /// Verify manifests that a kernel signed
+    #[command(after_help = MANIFEST_HELP)]
+    Manifest {
+        #[command(flatten)]
+        signed: Signed,
+        /// The manifest, where the files hold its signature alone
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+        /// The only form that is accepted: go, kernel, consumer; or auto
+        #[arg(long, default_value = "auto", value_name = "NAME")]
+        form: String,
+    },
+    /// Verify proofs over ledger rows, and those of several signers
+    #[command(after_help = PROOF_HELP)]
+    Proof {
+        #[command(flatten)]
+        signed: Signed,
+        /// Rows of a ledger proof, .jsonl or .jsonl.gz
+        #[arg(long, value_name = "FILE")]
+        rows: Option<PathBuf>,
+        /// Roles that must have signed
+        #[arg(long, value_name = "ROLE", value_delimiter = ',')]
+        roles: Vec<String>,
+        /// How many roles, or signers, must have signed
+        #[arg(long, value_name = "N")]
+        quorum: Option<u64>,
+    },
+    /// Verify snapshots of the reasoning graph
+    #[command(after_help = SNAPSHOT_HELP)]
+    Snapshot {
+        #[command(flatten)]
+        signed: Signed,
+    },
     /// Verify one receipt
     #[command(after_help = RECEIPT_HELP)]
     Receipt {
@@ -152,6 +225,9 @@ fn main() -> ExitCode {
         | Command::Receipt { common, .. }
         | Command::Consistency { common, .. } => common.json,
         Command::Events(args) => args.json,
+        Command::Manifest { signed, .. } | Command::Proof { signed, .. } | Command::Snapshot { signed } => {
+            signed.json
+        }
     };
     let report = match run(cli.command) {
         Ok(report) => report,
@@ -187,6 +263,18 @@ fn run(command: Command) -> Result<Report, Stop> {
             Ok(ledger::verify(archive.as_ref(), &trust, &options, progress))
         }
         Command::Events(args) => events_command::run(&args),
+        Command::Manifest { signed, manifest, form } => {
+            let form = named::<Form>(&form).map_err(|error| Stop::Usage(error.to_string()))?;
+            let documents = Documents::Manifests { manifest, form };
+            Ok(documents::verify(&signed.files, &documents, &keys(&signed.signers)?))
+        }
+        Command::Proof { signed, rows, roles, quorum } => {
+            let documents = Documents::Proofs { rows, roles, quorum };
+            Ok(documents::verify(&signed.files, &documents, &keys(&signed.signers)?))
+        }
+        Command::Snapshot { signed } => {
+            Ok(documents::verify(&signed.files, &Documents::Snapshots, &keys(&signed.signers)?))
+        }
         Command::Receipt { file, message, common } => {
             let trust = trust(&common)?;
             let message = message.map(|path| read(&path, MESSAGE_BYTES_MAX)).transpose()?;
@@ -205,6 +293,19 @@ fn run(command: Command) -> Result<Report, Stop> {
             Ok(consistency::verify(&old, &new, &proof, &trust))
         }
     }
+}
+
+/// What an option names; `auto` is nothing in particular.
+fn named<T: std::str::FromStr>(word: &str) -> Result<Option<T>, T::Err> {
+    if word == "auto" { Ok(None) } else { word.parse().map(Some) }
+}
+
+/// Keys in any of the platform's shapes; configuration, like the registry.
+fn keys(path: &Path) -> Result<Signers, Stop> {
+    let usage = |reason: &dyn std::fmt::Display| Stop::Usage(format!("{}: {reason}", path.display()));
+    let text = read_bounded(path, REGISTRY_BYTES_MAX).map_err(|error| usage(&error))?;
+    let text = String::from_utf8(text).map_err(|error| usage(&error))?;
+    Signers::parse(&text).map_err(|error| usage(&error))
 }
 
 /// The registry is configuration: without one that parses there is nothing to verify against.

@@ -21,6 +21,7 @@
 //! | `public_key.rs` | verification of every algorithm, and the one-key Ed25519 batch equation |
 //! | `committed.rs` | `Committed<T>`: the only way a signature can be read |
 //! | `registry.rs` | `signers.json`: which key was valid at which index |
+//! | `registry_shape.rs` | the registry in the shapes that existing verifiers read |
 //! | `receipt.rs` | the proof a client keeps |
 //! | `reconcile.rs` | what the ledger says was done with a key, held against what its device says |
 //! | `archive.rs` | names of archived objects |
@@ -45,6 +46,7 @@ pub mod public_key;
 pub mod receipt;
 pub mod reconcile;
 pub mod registry;
+pub mod registry_shape;
 pub mod tile;
 pub mod timestamp;
 
@@ -59,4 +61,5 @@ pub use names::{EventId, EventType, Kid, Origin, PrincipalName, RequestId, Strea
 pub use public_key::PublicKey;
 pub use receipt::Receipt;
 pub use registry::SignersRegistry;
+pub use registry_shape::RegistryShape;
 pub use timestamp::Timestamp;

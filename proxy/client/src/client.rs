@@ -4,8 +4,9 @@ use bytes::Bytes;
 use chancery_format::names::{EventId, IdempotencyKey, Kid};
 use chancery_format::{Digest, LeafIndex};
 use hyper::header::HeaderValue;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::api::{
     Answer, BatchItem, BatchReply, EventReply, KeyList, NewEvent, SignReply, SignRequest, VerifyReply,
@@ -29,6 +30,11 @@ struct VerifyRequest<'a> {
     digest: String,
     digest_algorithm: &'static str,
     signature: &'a str,
+}
+
+#[derive(Deserialize)]
+struct AppendedBatch {
+    items: Vec<crate::replay::Reply>,
 }
 
 #[derive(Serialize)]
@@ -105,6 +111,17 @@ impl Client {
         key: &IdempotencyKey,
     ) -> Result<Answer<EventReply>, ClientError> {
         self.post("/v1/events", event, Some(key)).await
+    }
+
+    /// `POST /v1/events/batch` of events as they are written, one answer for each, in order.
+    pub(crate) async fn append_batch(
+        &self,
+        events: &[&RawValue],
+        key: &IdempotencyKey,
+    ) -> Result<Vec<crate::replay::Reply>, ClientError> {
+        let answer: Answer<AppendedBatch> =
+            self.post("/v1/events/batch", &Items { items: events }, Some(key)).await?;
+        Ok(answer.value.items)
     }
 
     /// `GET /v1/receipts/{index}`: the receipt as JSON. [`crate::check_receipt`] tells what it is worth.

@@ -17,6 +17,8 @@
 //! | `api.rs` | the shapes of requests and replies |
 //! | `client.rs` | [`Client`]: one method per route |
 //! | `receipt.rs` | checks a receipt and that it belongs to the reply |
+//! | `sidecar.rs`, `provenance.rs`, `checksums.rs` | signed artifacts: what is kept beside them, where they came from, lists of them |
+//! | `replay.rs`, `replay/` | an outbox, each row appended once |
 //! | `ops.rs` | asks the ops listener whether the service is ready |
 //! | `problem.rs`, `error.rs` | what can go wrong, whose fault it is, whether to retry |
 //! | `login.rs`, `login/` | logs a person in, keeps the token, gives it to whoever calls the service |
@@ -40,6 +42,7 @@
 
 pub mod agent;
 mod api;
+pub mod checksums;
 mod client;
 mod connection;
 mod entropy;
@@ -50,8 +53,11 @@ mod ops;
 mod options;
 pub mod people;
 mod problem;
+pub mod provenance;
 mod receipt;
 pub mod reconcile;
+pub mod replay;
+pub mod sidecar;
 mod transport;
 
 pub use api::{

@@ -68,3 +68,17 @@ pub const AGENT_DRAIN_MS: u64 = 10_000;
 
 /// Largest part read of the kernel's table of connections, in bytes: some 50,000 of them.
 pub const SOCKET_TABLE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Longest row of an outbox, in bytes: a leaf of 65,535 bytes, escaped and indented, fits many times.
+pub const REPLAY_ROW_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of rows after which a call takes no more; with the last row, below what the service reads.
+pub const REPLAY_BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Refused rows of an outbox that are listed; the rest is counted.
+pub const REPLAY_REFUSED_LISTED: usize = 1_000;
+
+/// First and longest pause of a replay whose service takes nothing, in milliseconds; doubles each time.
+pub const REPLAY_PAUSE_FIRST_MS: u64 = 200;
+/// See [`REPLAY_PAUSE_FIRST_MS`].
+pub const REPLAY_PAUSE_MAX_MS: u64 = 10_000;

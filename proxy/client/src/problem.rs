@@ -19,6 +19,9 @@ pub struct Problem {
     /// Finds the request in the service's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// When the service says that asking again makes sense, in seconds; of whole replies, not of a batch's items.
+    #[serde(skip)]
+    pub retry_after_s: Option<u64>,
 }
 
 /// Refusals where the same request, with the same `Idempotency-Key`, may pass a moment later. A failed
@@ -34,6 +37,7 @@ impl Problem {
             title: "the service refused without a problem document".into(),
             detail: None,
             request_id: request_id.map(str::to_owned),
+            retry_after_s: None,
         })
     }
 

@@ -154,8 +154,9 @@ impl Transport {
         if parts.status.is_success() {
             return Ok(Reply { body, request_id });
         }
-        let problem = Problem::read(parts.status.as_u16(), &body, request_id.as_deref());
+        let mut problem = Problem::read(parts.status.as_u16(), &body, request_id.as_deref());
         let seconds = text(header::RETRY_AFTER).and_then(|text| text.parse().ok());
+        problem.retry_after_s = seconds;
         Err(Failure::Refused { problem, retry_after: seconds.map(Duration::from_secs) })
     }
 

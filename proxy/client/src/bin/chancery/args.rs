@@ -1,13 +1,15 @@
 //! What can be typed. Each command's help ends with an example.
 
+pub(crate) mod artifacts;
 pub(crate) mod keys;
 pub(crate) mod people;
 pub(crate) mod policy;
+pub(crate) mod registry;
+pub(crate) mod replay;
 
 use std::path::PathBuf;
 
-use chancery_format::names::{EventId, EventType, IdempotencyKey, Kid, Purpose, StreamName};
-use chancery_format::{Digest, HashAlgorithm};
+use chancery_format::names::{EventId, EventType, IdempotencyKey, StreamName};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use keys::Keys;
@@ -77,16 +79,17 @@ pub(crate) struct Connection {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Sign a digest, or a file's SHA-256
-    #[command(after_help = "Example:
-  chancery sign --kid orders --file invoice.pdf --purpose invoice --receipt invoice.receipt.json")]
-    Sign(Sign),
-    /// Ask the service whether a signature is valid
-    #[command(after_help = "Example:
-  chancery verify --kid orders --file invoice.pdf --signature @invoice.sig")]
-    Verify(Verify),
+    #[command(after_help = artifacts::SIGN_EXAMPLE)]
+    Sign(Box<artifacts::Sign>),
+    /// Verify a signed file offline, or ask the service whether a signature is valid
+    #[command(after_help = artifacts::VERIFY_EXAMPLE)]
+    Verify(Box<artifacts::Verify>),
     /// Append to the audit ledger
     #[command(subcommand)]
     Event(Event),
+    /// The registry of public keys
+    #[command(subcommand)]
+    Signers(registry::Signers),
     /// Fetch proofs
     #[command(subcommand)]
     Receipt(Receipt),
@@ -196,69 +199,6 @@ pub(crate) struct Login {
     pub(crate) status: bool,
 }
 
-/// What is signed.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Subject {
-    /// Digest in lower-case hexadecimal: SHA-256, SHA-384 or SHA-512 by its length
-    #[arg(long, value_name = "HEX", value_parser = digest)]
-    pub(crate) digest: Option<Digest>,
-    /// File whose digest is taken; - is standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-}
-
-/// How a file is hashed.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct Hashing {
-    /// Hash function for --file: what the key takes
-    #[arg(long = "hash", value_name = "HASH", value_parser = hash, default_value = "sha256", conflicts_with = "digest")]
-    pub(crate) algorithm: HashAlgorithm,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Sign {
-    /// Name of the key
-    #[arg(long)]
-    pub(crate) kid: Kid,
-    #[command(flatten)]
-    pub(crate) subject: Subject,
-    #[command(flatten)]
-    pub(crate) hashing: Hashing,
-    /// Use no key for this digest alone: the receipt, under a signed checkpoint, is the signature
-    #[arg(long)]
-    pub(crate) anchored: bool,
-    /// What the signature is for; recorded
-    #[arg(long)]
-    pub(crate) purpose: Option<Purpose>,
-    /// Context to record, a JSON object, or @FILE
-    #[arg(long, value_name = "JSON|@FILE")]
-    pub(crate) metadata: Option<String>,
-    /// Repeat of an earlier request: the same key gives the same signature [default: a fresh one]
-    #[arg(long, value_name = "KEY")]
-    pub(crate) idempotency_key: Option<IdempotencyKey>,
-    /// Fetch the receipt too, check it here, and keep it in this file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) receipt: Option<PathBuf>,
-    /// Signers registry to check the receipt with [default: the service's own]
-    #[arg(long, value_name = "FILE", requires = "receipt")]
-    pub(crate) signers: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
-    /// Name of the key
-    #[arg(long)]
-    pub(crate) kid: Kid,
-    #[command(flatten)]
-    pub(crate) subject: Subject,
-    #[command(flatten)]
-    pub(crate) hashing: Hashing,
-    /// The signature in base64, or @FILE that holds it
-    #[arg(long, value_name = "BASE64|@FILE")]
-    pub(crate) signature: String,
-}
-
 #[derive(Debug, Args)]
 #[group(id = "records", required = true, multiple = true, args = ["cloudtrail", "counts"])]
 pub(crate) struct Reconcile {
@@ -289,6 +229,9 @@ pub(crate) enum Event {
     #[command(after_help = "Example:
   chancery event append --type order.paid --payload '{\"order\":7,\"total\":\"12.50\"}' --stream orders/7")]
     Append(Append),
+    /// Append each row of an outbox once
+    #[command(after_help = replay::EXAMPLE)]
+    Replay(replay::Replay),
 }
 
 #[derive(Debug, Args)]
@@ -364,16 +307,6 @@ pub(crate) struct Status {
     /// Ops listener to ask for readiness, http://HOST:PORT
     #[arg(long, env = "CHANCERY_OPS", value_name = "URL")]
     pub(crate) ops: Option<String>,
-}
-
-fn digest(text: &str) -> Result<Digest, String> {
-    let algorithm = HashAlgorithm::ALL.into_iter().find(|hash| 2 * hash.bytes() == text.len());
-    let algorithm = algorithm.ok_or("a digest has 64, 96 or 128 hexadecimal characters")?;
-    Digest::parse(algorithm.as_str(), text).map_err(|error| error.to_string())
-}
-
-fn hash(text: &str) -> Result<HashAlgorithm, String> {
-    HashAlgorithm::parse(text).ok_or_else(|| "one of sha256, sha384, sha512".to_owned())
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use chancery_client::{
-    CheckedReceipt, Client, ClientError, KeyInfo, NewEvent, Options, ReceiptMismatch, SignReply, SignRequest,
-    check_issued, check_receipt, random_idempotency_key, readiness, reconcile,
+    CheckedReceipt, Client, ClientError, KeyInfo, NewEvent, Options, check_receipt, random_idempotency_key,
+    readiness, reconcile,
 };
 use chancery_format::names::IdempotencyKey;
-use chancery_format::{Hash, LeafIndex, SignersRegistry};
+use chancery_format::{Hash, LeafIndex};
 use serde_json::{Value, json};
 
 use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
-use crate::{agent, approvals, input, keys, login, people, policy};
+use crate::{agent, approvals, artifacts, input, keys, login, people, policy, registry, replay};
 
 /// Runs the command typed.
 pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
@@ -25,9 +25,14 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
         Command::Token => token(),
         Command::Login(asked) => login::login(asked, connection).await,
         Command::Logout => login::logout(connection).await,
-        Command::Sign(asked) => sign(&service()?, asked).await,
-        Command::Verify(asked) => verify(&service()?, asked).await,
+        Command::Sign(asked) => artifacts::sign(&service()?, *asked).await,
+        Command::Verify(asked) if asked.signature.is_some() => artifacts::ask(&service()?, &asked).await,
+        Command::Verify(asked) => artifacts::verify(*asked),
         Command::Event(args::Event::Append(asked)) => append(&service()?, asked).await,
+        Command::Event(args::Event::Replay(asked)) => replay::replay(&service()?, asked).await,
+        Command::Signers(args::registry::Signers::Export(asked)) => {
+            registry::export(service, asked, connection.json).await
+        }
         Command::Receipt(args::Receipt::Get(asked)) => receipt(&service()?, asked).await,
         Command::Keys(args::Keys::List) => list_keys(&service()?).await,
         Command::Keys(asked) => keys::run(&admin()?, asked).await,
@@ -92,85 +97,14 @@ pub(crate) fn service_options(connection: &Connection) -> Result<Options, Failur
     Ok(options)
 }
 
-fn key_or_fresh(given: Option<IdempotencyKey>) -> Result<IdempotencyKey, Failure> {
+pub(crate) fn key_or_fresh(given: Option<IdempotencyKey>) -> Result<IdempotencyKey, Failure> {
     match given {
         Some(key) => Ok(key),
         None => Ok(random_idempotency_key()?),
     }
 }
 
-async fn sign(client: &Client, asked: args::Sign) -> Result<Report, Failure> {
-    let digest = input::subject(&asked.subject, asked.hashing)?;
-    let mut request = SignRequest::new(asked.kid, &digest);
-    if let Some(purpose) = asked.purpose {
-        request = request.purpose(purpose);
-    }
-    if let Some(metadata) = &asked.metadata {
-        request = request.metadata(input::json(metadata, "--metadata")?);
-    }
-    if asked.anchored {
-        request = request.anchored();
-    }
-    let key = key_or_fresh(asked.idempotency_key)?;
-    let answer =
-        client.sign(&request, &key).await.map_err(|error| Failure::from(error).with_retry_key(&key))?;
-    let mut text = describe_signature(&answer.value, &key);
-    if let Some(path) = &asked.receipt {
-        let checked = keep_receipt(client, &answer.value, path, asked.signers.as_deref()).await?;
-        text = format!("{text}\n{}\nkept in {}", describe_receipt(&checked), path.display());
-    }
-    Ok(Report::done(text, answer.body))
-}
-
-fn describe_signature(reply: &SignReply, again: &IdempotencyKey) -> String {
-    let index = reply.index().map_or_else(|| "?".to_owned(), |index| index.to_string());
-    let second = reply.co_signer.as_ref();
-    let beside = second.map(|it| format!("{} ({}, {})", it.kid, it.signer_kid, it.algorithm));
-    let mut rows = match reply.signature.is_empty() {
-        true => vec![("signature", "the receipt, under the ledger's checkpoint")],
-        false => vec![("signature", reply.signature.as_str())],
-    };
-    let key = match reply.algorithm.is_empty() {
-        true => format!("{} ({})", reply.kid, reply.signer_kid),
-        false => format!("{} ({}, {})", reply.kid, reply.signer_kid, reply.algorithm),
-    };
-    rows.push(("key", &key));
-    if let (Some(second), Some(beside)) = (second, &beside) {
-        rows.extend([("and", second.signature.as_str()), ("key", beside)]);
-    }
-    let entry = format!("{index}, event {}, {}", reply.id, reply.ts);
-    let again = format!("--idempotency-key {again}");
-    rows.extend([
-        ("digest", reply.digest.as_str()),
-        ("entry", &entry),
-        ("rung", &reply.rung),
-        ("retry", &again),
-    ]);
-    columns(&rows)
-}
-
-/// Fetches the receipt of a signature, checks that it proves that signature, and writes it.
-async fn keep_receipt(
-    client: &Client,
-    reply: &SignReply,
-    path: &Path,
-    signers: Option<&Path>,
-) -> Result<CheckedReceipt, Failure> {
-    let index = reply.index().ok_or_else(|| Failure::evidence(&"the reply names no ledger index"))?;
-    let receipt = client.receipt(index).await.map_err(|error| Failure::from(error).missing_is_evidence())?;
-    let registry = match signers {
-        Some(path) => input::registry(path)?,
-        None => {
-            SignersRegistry::parse(&client.signers().await?).map_err(|error| Failure::evidence(&error))?
-        }
-    };
-    let checked = check_issued(reply, &receipt, &registry)
-        .map_err(|error: ReceiptMismatch| Failure::invalid(&error))?;
-    write_file(path, &receipt)?;
-    Ok(checked)
-}
-
-fn describe_receipt(checked: &CheckedReceipt) -> String {
+pub(crate) fn describe_receipt(checked: &CheckedReceipt) -> String {
     let signer = match checked.signers.as_slice() {
         [] if checked.is_signature => ", itself the signature".to_owned(),
         [] => String::new(),
@@ -180,16 +114,6 @@ fn describe_receipt(checked: &CheckedReceipt) -> String {
         "receipt",
         &format!("entry {} of {} on {}{}", checked.index, checked.tree_size, checked.origin, signer),
     )])
-}
-
-async fn verify(client: &Client, asked: args::Verify) -> Result<Report, Failure> {
-    let digest = input::subject(&asked.subject, asked.hashing)?;
-    let signature = input::text(&asked.signature)?;
-    let answer = client.verify(&asked.kid, &digest, &signature).await?;
-    let verdict = if answer.value.valid { "valid" } else { "INVALID" };
-    let text = format!("{verdict}: key {} is {}", answer.value.kid, answer.value.key_state);
-    let report = Report::done(text, answer.body);
-    Ok(if answer.value.valid { report } else { report.invalid() })
 }
 
 async fn append(client: &Client, asked: args::Append) -> Result<Report, Failure> {
@@ -241,7 +165,7 @@ async fn receipt(client: &Client, asked: args::GetReceipt) -> Result<Report, Fai
     Ok(Report::done(format!("{told}\nkept in {}", path.display()), as_json))
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     std::fs::write(path, bytes).map_err(|error| Failure::usage(&input::named(path, &error)))
 }
 

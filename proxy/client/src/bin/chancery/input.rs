@@ -8,45 +8,73 @@ use chancery_format::{Digest, HashAlgorithm, SignersRegistry};
 use serde_json::value::RawValue;
 use sha2::{Sha256, Sha384, Sha512};
 
-use crate::args::{Hashing, Subject};
+use crate::args::artifacts::{Hashing, Subject};
 use crate::output::Failure;
 
 /// Largest text read from `@FILE`, in bytes: the service takes less.
 const TEXT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// A digest, and how many bytes it is of, where they were read.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) digest: Digest,
+    pub(crate) bytes: u64,
+}
+
 /// The digest given, or of the file given.
-pub(crate) fn subject(subject: &Subject, hashing: Hashing) -> Result<Digest, Failure> {
+pub(crate) fn subject(subject: &Subject, hashing: Hashing) -> Result<Measured, Failure> {
     match (&subject.digest, &subject.file) {
-        (Some(digest), _) => Ok(*digest),
+        (Some(digest), _) => Ok(Measured { digest: *digest, bytes: 0 }),
         (None, Some(path)) => {
-            hash_file(path, hashing.algorithm).map_err(|error| Failure::usage(&named(path, &error)))
+            measure(path, hashing.algorithm).map_err(|error| Failure::usage(&named(path, &error)))
         }
         (None, None) => Err(Failure::usage(&"give --digest or --file")),
     }
 }
 
-fn hash_file(path: &Path, algorithm: HashAlgorithm) -> std::io::Result<Digest> {
-    match algorithm {
-        HashAlgorithm::Sha256 => hash_with::<Sha256>(path).map(|hash| Digest::Sha256(hash.into())),
-        HashAlgorithm::Sha384 => hash_with::<Sha384>(path).map(|hash| Digest::Sha384(hash.into())),
-        HashAlgorithm::Sha512 => hash_with::<Sha512>(path).map(|hash| Digest::Sha512(hash.into())),
-    }
+/// Digest and length of a file, read once and never held whole; `-` is standard input.
+pub(crate) fn measure(path: &Path, algorithm: HashAlgorithm) -> std::io::Result<Measured> {
+    let (digest, bytes) = match algorithm {
+        HashAlgorithm::Sha256 => hash_with::<Sha256>(path, |hash| Digest::Sha256(hash.into()))?,
+        HashAlgorithm::Sha384 => hash_with::<Sha384>(path, |hash| Digest::Sha384(hash.into()))?,
+        HashAlgorithm::Sha512 => hash_with::<Sha512>(path, |hash| Digest::Sha512(hash.into()))?,
+    };
+    Ok(Measured { digest, bytes })
 }
 
-fn hash_with<H: sha2::Digest>(path: &Path) -> std::io::Result<sha2::digest::Output<H>> {
+fn hash_with<H: sha2::Digest>(
+    path: &Path,
+    digest: impl FnOnce(sha2::digest::Output<H>) -> Digest,
+) -> std::io::Result<(Digest, u64)> {
     let mut reader: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
         Box::new(std::fs::File::open(path)?)
     };
-    let mut hasher = H::new();
+    let (mut hasher, mut bytes) = (H::new(), 0);
     let mut buffer = vec![0u8; 64 * 1024];
     loop {
         match reader.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize()),
-            count => hasher.update(buffer.get(..count).unwrap_or_default()),
+            0 => return Ok((digest(hasher.finalize()), bytes)),
+            count => {
+                hasher.update(buffer.get(..count).unwrap_or_default());
+                bytes += count as u64;
+            }
         }
     }
+}
+
+/// A file's bytes; one that is larger is refused.
+pub(crate) fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    let too_large = || std::io::Error::other(format!("larger than {bytes_max} bytes"));
+    if bytes.len() > bytes_max { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// Writes a file whole or not at all, and keeps it through a crash.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    chancery_client::replay::write_whole(path, bytes).map_err(|error| Failure::usage(&named(path, &error)))
 }
 
 /// `text`, or what the file behind `@` holds, without surrounding white space.
@@ -87,9 +115,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("abc");
         std::fs::write(&path, "abc").unwrap();
-        let hex = hash_file(&path, HashAlgorithm::Sha256).unwrap().to_hex();
+        let measured = measure(&path, HashAlgorithm::Sha256).unwrap();
+        let hex = measured.digest.to_hex();
+        assert_eq!(measured.bytes, 3);
         assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        let hex = hash_file(&path, HashAlgorithm::Sha384).unwrap().to_hex();
+        let hex = measure(&path, HashAlgorithm::Sha384).unwrap().digest.to_hex();
         assert!(hex.starts_with("cb00753f45a35e8bb5a03d699ac65007272c32ab0eded163"), "{hex}");
         std::fs::write(&path, " {\"a\":1}\n").unwrap();
         let raw = json(&format!("@{}", path.display()), "--payload").unwrap();

@@ -13,6 +13,9 @@
 //! | `args.rs`, `args/` | what can be typed, with an example for each command |
 //! | `commands.rs` | which function a command is, and those of services |
 //! | `agent.rs` | `agent`, which serves until it is stopped |
+//! | `artifacts.rs` | digests and files are signed, and verified |
+//! | `replay.rs` | an outbox is appended |
+//! | `registry.rs` | the registry in other shapes |
 //! | `people.rs`, `approvals.rs`, `keys.rs` | acts of people |
 //! | `policy.rs` | policies, offline and in force |
 //! | `login.rs` | `login` and `logout`, which need no service |
@@ -22,6 +25,7 @@
 mod agent;
 mod approvals;
 mod args;
+mod artifacts;
 mod commands;
 mod input;
 mod keys;
@@ -29,6 +33,8 @@ mod login;
 mod output;
 mod people;
 mod policy;
+mod registry;
+mod replay;
 
 use std::process::ExitCode;
 

@@ -37,6 +37,11 @@ impl Report {
         Self { exit: INVALID, ..self }
     }
 
+    /// The command did its work, and something is not there that the answer needs.
+    pub(crate) fn undecided(self) -> Self {
+        Self { exit: EVIDENCE, ..self }
+    }
+
     pub(crate) fn not_ready(self) -> Self {
         Self { exit: UNAVAILABLE, ..self }
     }
