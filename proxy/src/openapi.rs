@@ -111,6 +111,13 @@ fn responses(route: &Route) -> Value {
             content[TLOG_PROOF] = proof;
         }
     }
+    if route.call == Call::Registry {
+        // One of the older shapes is the bare keys.
+        let keys = json!({ "schema": { "type": "string" } });
+        if let Some(content) = responses.get_mut(status).and_then(|response| response.get_mut("content")) {
+            content[PEM] = keys;
+        }
+    }
     if matches!(route.call, Call::Sign | Call::Pending) {
         let schema = json!({ "schema": reference("PendingReply") });
         let pending = json!({ "description": "Waits for approval.", "content": { JSON: schema } });
@@ -151,7 +158,7 @@ fn good_response(call: Call) -> (&'static str, &'static str, Value) {
         Call::Keys => ("200", JSON, reference("KeyList")),
         Call::Key => ("200", JSON, reference("Key")),
         Call::KeyPublic => ("200", PEM, text),
-        Call::Registry => ("200", JSON, json!({ "type": "object" })),
+        Call::Registry => ("200", JSON, json!({ "type": ["object", "array"] })),
         Call::RegistryNote | Call::Checkpoint => ("200", TEXT, text),
         Call::Tile => ("200", BYTES, json!({})),
     }

@@ -642,7 +642,7 @@ mod tests {
         let deep = "[".repeat(100) + &"]".repeat(100);
         assert_eq!(canonical(&deep), Err(Reason::Depth));
         // What was accepted by itself is still read with one object around it, and no more than that.
-        let deepest = format!("{}{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
+        let deepest = format!("{}{}", "[".repeat(DEPTH_MAX + 1), "]".repeat(DEPTH_MAX + 1));
         assert!(CanonicalJson::parse(deepest.as_bytes()).is_ok());
         let around = |levels: usize| format!("{}{deepest}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(CanonicalJson::parse_around(around(1).as_bytes()).is_ok());

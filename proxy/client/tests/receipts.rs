@@ -10,8 +10,8 @@ use chancery_format::merkle::Frontier;
 use chancery_format::note::{NoteVerifier, assemble};
 use chancery_format::registry::{KeyState, LedgerSection, SignerRecord};
 use chancery_format::{
-    Checkpoint, Digest, Hash, Intent, LeafIndex, Outcome, PublicKey, Receipt, Rung, SignatureAlgorithm,
-    SignersRegistry, Timestamp,
+    Checkpoint, Digest, EventId, Hash, Intent, LeafIndex, Outcome, PublicKey, Receipt, Rung,
+    SignatureAlgorithm, SignersRegistry, Timestamp,
 };
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::json;
@@ -22,6 +22,12 @@ struct World {
     registry: SignersRegistry,
     reply: SignReply,
     receipt: Vec<u8>,
+}
+
+/// The id that the entry at index 1 has, having none of its own.
+fn own_id() -> EventId {
+    let [a, b, c, d, e, f, ..] = Hash::of(&[ORIGIN.as_bytes()]).0;
+    EventId::from_index([a, b, c, d, e, f], LeafIndex(1))
 }
 
 /// One signature at index 1, between two other entries.
@@ -46,7 +52,7 @@ fn world() -> World {
         release: Rung::Durable,
         replay: None,
     });
-    let id = "event-1".parse().unwrap();
+    let id = own_id();
     let ledger_kid = "ledger-v1".parse().unwrap();
     let place = Placement {
         id: &id,
@@ -85,7 +91,7 @@ fn world() -> World {
     };
     let ledger = LedgerSection { origin: ORIGIN.parse().unwrap(), vkeys };
     let reply = json!({
-        "id": "event-1", "kid": "orders", "signer_kid": "orders-v1", "algorithm": "ed25519", "digest": digest.to_hex(),
+        "id": own_id(), "kid": "orders", "signer_kid": "orders-v1", "algorithm": "ed25519", "digest": digest.to_hex(),
         "signature": base64::engine::general_purpose::STANDARD.encode(signature), "ts": "1970-01-01T00:00:00.000Z",
         "rung": "durable", "receipt": {"version": 1, "index": 1, "rung": "durable", "url": "/v1/receipts/1"},
     });
@@ -102,7 +108,10 @@ fn a_receipt_proves_its_reply() {
     let checked = check_issued(&reply, &receipt, &registry).unwrap();
     assert_eq!(checked, check_receipt(&receipt, &registry).unwrap());
     assert_eq!((checked.index, checked.tree_size, checked.origin.as_str()), (LeafIndex(1), 3, ORIGIN));
-    assert_eq!((checked.signers.as_slice(), checked.id.as_str()), (&["orders-v1".to_owned()][..], "event-1"));
+    assert_eq!(
+        (checked.signers.as_slice(), checked.id.as_str()),
+        (&["orders-v1".to_owned()][..], own_id().as_str())
+    );
 }
 
 #[test]

@@ -45,7 +45,9 @@ fn a_token_stands_for_its_principal_and_for_no_more() {
     assert_eq!(signed.status, 200, "{}", signed.body);
     let said = signed.json();
     assert!(key(&world, "rsa").verify_message(b"m", &decode(&said["signature"])));
-    let event = leaf(&world, said["receipt"]["index"].as_u64().unwrap());
+    let path = format!("/v1/receipts/{}", said["receipt"]["index"]);
+    let receipt = Ask::get(&path).header("authorization", &format!("Bearer {token}"));
+    let event = call(&world, None, &receipt).unwrap().json()["event"].clone();
     assert_eq!(
         (event["actor"].as_str(), event["payload"]["kid"].as_str()),
         (Some("marketplace"), Some("rsa"))
