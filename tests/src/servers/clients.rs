@@ -27,7 +27,7 @@ const GO: [&str; 3] = [
 /// `clients/NAME.py`, run by a Python that has boto3 and hvac.
 pub fn python_client(name: &str) -> Result<Command, ServerError> {
     let venv =
-        environment("clients", Pythons { min: 10, max: 12 }, include_str!("requirements/clients.txt"))?;
+        environment("clients", Pythons { min: 10, max: 13 }, include_str!("requirements/clients.txt"))?;
     let mut command = Command::new(venv.join("bin/python"));
     command.arg(Path::new(PROGRAMS).join(format!("{name}.py")));
     Ok(command)

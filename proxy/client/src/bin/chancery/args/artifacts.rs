@@ -109,7 +109,7 @@ pub(crate) struct Sign {
     /// Take nothing from git
     #[arg(long)]
     pub(crate) no_git: bool,
-    /// Keep signature, provenance and receipt in this file, --sidecar=FILE [default: <FILE>.chancery.json]
+    /// Keep signature, provenance and receipt in this file, --sidecar=FILE [default: FILE.chancery.json]
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "digest")]
     pub(crate) sidecar: Option<Option<PathBuf>>,
 }
@@ -129,7 +129,7 @@ pub(crate) struct Verify {
     /// Signers registry to verify with; nobody is asked
     #[arg(long, value_name = "FILE", env = "CHANCERY_SIGNERS", required_unless_present = "signature")]
     pub(crate) signers: Option<PathBuf>,
-    /// What was kept when the file was signed [default: <FILE>.chancery.json]
+    /// What was kept when the file was signed [default: FILE.chancery.json]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["digest", "signature"])]
     pub(crate) sidecar: Option<PathBuf>,
     #[command(flatten)]

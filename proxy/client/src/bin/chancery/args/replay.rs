@@ -21,7 +21,7 @@ pub(crate) struct Replay {
     /// Events, one a line
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Where to keep how far it got [default: <FILE>.replay.json]
+    /// Where to keep how far it got [default: FILE.replay.json]
     #[arg(long, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
     /// Rows of one call, at most
