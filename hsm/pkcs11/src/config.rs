@@ -31,8 +31,9 @@ pub struct Pkcs11Config {
     pub launch: Launch,
 }
 
-/// Requests the worker has beside those it is at, so that no session is idle while an answer travels.
-pub(crate) const NEXT_IN_LINE: usize = 1;
+/// Requests the worker has beside those it is at, so that no session is idle while an answer travels. Two:
+/// while one answer is on its way out, the next may already be made.
+pub(crate) const NEXT_IN_LINE: usize = 2;
 
 /// How a worker is started and what it may do.
 #[derive(Debug, Clone)]

@@ -37,6 +37,10 @@ pub(crate) const HAND_OVERS_MAX: usize = 8;
 /// Time a worker that was told to end may take to close its sessions.
 pub(crate) const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
+/// The worker's niceness: some nine turns of a processor for one of an ordinary process, so that a module
+/// that computes in software is not slowed by the requests that wait for it, nor can it take all.
+pub(crate) const NICENESS: i32 = -10;
+
 /// Bytes kept of one line the module or the worker writes; the rest is cut.
 pub(crate) const LOG_LINE_BYTES_MAX: usize = 400;
 

@@ -90,7 +90,7 @@ pub(crate) enum Reply {
     Fence(Vec<(String, bool)>),
     /// The device is about to be told to use the key of this request.
     Started,
-    /// The device said that it did.
+    /// The device said that it did, and what it gave is no signature. [`Reply::Signed`] says it otherwise.
     Succeeded,
     /// The token refused the PIN in this version of its file.
     PinRefused(PinVersion),

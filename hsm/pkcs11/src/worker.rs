@@ -29,7 +29,7 @@ use chancery_hsm::{SESSIONS_MAX, SignerError};
 use crossbeam_channel::{Receiver, bounded};
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::limits::{GOODBYE_TIME, OPEN_TIME};
+use crate::limits::{GOODBYE_TIME, NICENESS, OPEN_TIME};
 use crate::message::{Reply, Request, Setup};
 use crate::wire::{bad, read_frame, write_frame};
 use token::Token;
@@ -70,6 +70,7 @@ fn serve() -> Result<()> {
     let Request::Setup(setup) = Request::decode(&first)? else {
         return Err(bad("the first request is not a set-up"));
     };
+    go_first();
     let report = sandbox::put_up(&setup);
     let token = match load(&setup) {
         Ok(token) => Arc::new(token),
@@ -101,6 +102,12 @@ fn take_socket() -> Result<UnixStream> {
     socket.peer_addr().map_err(|_| Error::other("is started by chanceryd, not by hand"))?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(socket)
+}
+
+/// When processors are short, a device goes first: everything else waits for it anyway. Where the kernel
+/// does not let us (see `LimitNICE` in the daemon's unit), all take turns.
+fn go_first() {
+    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 fn load(setup: &Setup) -> std::result::Result<Token, SignerError> {

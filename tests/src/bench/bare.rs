@@ -1,12 +1,12 @@
 //! What devices do when nobody stands before them: their rates without the daemon.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
-use chancery_format::{Digest, HashAlgorithm, SignatureAlgorithm};
+use chancery_format::{Digest, SignatureAlgorithm};
 use chancery_hsm::{Backend as _, SealInput};
 use chancery_tests::rig::{KmsAccount, World};
 use chancery_yubihsm::testing::{AUTH_KEY_ID, YubiHsmDouble};
@@ -89,22 +89,6 @@ pub(crate) fn softhsm(world: &World, label: &str, sessions: usize, seconds: Dura
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
-}
-
-/// `measure` while one thread of this process computes without a pause.
-pub(crate) fn beside_a_busy_core(measure: impl FnOnce() -> f64) -> f64 {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut digest = Digest::Sha256([0; 32]);
-            while !done.load(Ordering::Relaxed) {
-                digest = Digest::of(HashAlgorithm::Sha256, std::hint::black_box(digest.as_bytes()));
-            }
-        });
-        let measured = measure();
-        done.store(true, Ordering::Relaxed);
-        measured
-    })
 }
 
 /// The double, asked through the backend alone.

@@ -9,7 +9,7 @@ use chancery_yubihsm::testing::{AUTH_KEY_ID, YubiHsmDouble};
 use tokio::runtime::Runtime;
 
 use crate::bare;
-use crate::load::{drive, drive_beside};
+use crate::load::{Load, drive, drive_beside};
 use crate::service::{Bench, options, single};
 use crate::table::{Table, median};
 
@@ -46,19 +46,32 @@ enum Computes {
     Here,
 }
 
-/// Through the daemon, at saturation, beside the device alone just before.
+/// Turns of a device alone and through the daemon; what is told of each is the middle one.
+const TURNS: usize = 5;
+
+/// Through the daemon, at saturation, and the device alone just before, in turns: a machine that others share
+/// is faster at one moment than at another.
 fn beside(
     table: &mut Table,
     bench: &Bench<'_>,
     (name, kid): (&str, &'static str),
     computes: Computes,
-    bare: f64,
+    bare: impl Fn() -> f64,
 ) {
-    table.add(format!("{name}, bare device, rate"), bare, "signs/s");
-    bench.point(table, name, "/v1/sign", SATURATING, single(kid));
-    let reached = table.get(&format!("{name}, {SATURATING} callers, rate"));
+    let (mut alone, mut through, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        let (bare, reached) = (bare(), bench.load("/v1/sign", SATURATING, single(kid)));
+        alone.push(bare);
+        ratios.push(reached.rate() / bare);
+        through.push(reached);
+    }
+    table.add(format!("{name}, bare device, rate"), median(alone), "signs/s");
+    let of_each = |figure: fn(&Load) -> f64| median(through.iter().map(figure).collect());
+    table.add(format!("{name}, {SATURATING} callers, rate"), of_each(Load::rate), "requests/s");
+    table.add(format!("{name}, {SATURATING} callers, p50"), of_each(|load| load.percentile(0.50)), "ms");
+    table.add(format!("{name}, {SATURATING} callers, p99"), of_each(|load| load.percentile(0.99)), "ms");
     let aim = if computes == Computes::Elsewhere { "≥ 0.9" } else { "- (computes on our CPUs)" };
-    table.ratio(&format!("{name} ÷ its bare rate"), reached / bare, aim);
+    table.ratio(&format!("{name} ÷ its bare rate"), median(ratios), aim);
 }
 
 /// SoftHSM2 by one session, so that a core is left for the rest, and by as many as there are cores.
@@ -72,20 +85,8 @@ fn softhsm(runtime: &Runtime, table: &mut Table, seconds: Duration) {
         let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
         for (name, kid, computes) in rows {
             let label = format!("{kid}-v1");
-            let bare = bare::softhsm(&world, &label, sessions, seconds);
-            // Whatever stands before the device computes, too, and here it does so on the CPU beside the device's.
-            let accompanied = bare::beside_a_busy_core(|| bare::softhsm(&world, &label, sessions, seconds));
-            let (before, started) = (daemon.children_cpu(), Instant::now());
+            let bare = || bare::softhsm(&world, &label, sessions, seconds);
             beside(table, &bench, (name, kid), *computes, bare);
-            // The worker computes on a CPU that is slower while the other one works, too: a busy worker is a
-            // saturated device, whatever its bare rate on an idle machine was.
-            let busy = (daemon.children_cpu() - before).as_secs_f64() / started.elapsed().as_secs_f64();
-            let reached = table.get(&format!("{name}, {SATURATING} callers, rate"));
-            let aim = if *computes == Computes::Elsewhere { "≥ 0.9" } else { "- (computes on our CPUs)" };
-            table.add(format!("{name}, bare device beside a busy core, rate"), accompanied, "signs/s");
-            table.ratio(&format!("{name} ÷ its bare rate beside a busy core"), reached / accompanied, aim);
-            let sessions = sessions as f64;
-            table.ratio(&format!("{name}, how much of the time its worker computes"), busy / sessions, aim);
         }
     }
 }
@@ -108,7 +109,7 @@ fn kms(runtime: &Runtime, table: &mut Table, seconds: Duration) {
         world.initialise();
         let daemon = Daemon::start(&world);
         let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
-        let bare = bare::kms(account, &arn, calls, seconds);
+        let bare = || bare::kms(account, &arn, calls, seconds);
         beside(table, &bench, (name, "kms"), computes, bare);
     }
 }
@@ -116,11 +117,12 @@ fn kms(runtime: &Runtime, table: &mut Table, seconds: Duration) {
 /// A device with time of its own for each signature.
 fn yubihsm(runtime: &Runtime, table: &mut Table, seconds: Duration) {
     let (double, world) = with_yubihsm("always");
+    // Once, before the daemon: later it would see in the device's log that its keys are used by another, and halt them.
     let bare = bare::yubihsm(&double, &world.path("yubi.password"), "yubi-v1", YUBIHSM_SESSIONS, seconds);
     let daemon = Daemon::start(&world);
     let bench = Bench { runtime, world: &world, daemon: &daemon, seconds };
     let name = ("YubiHSM double, 20 ms, P-256", "yubi");
-    beside(table, &bench, name, Computes::Elsewhere, bare);
+    beside(table, &bench, name, Computes::Elsewhere, || bare);
 }
 
 /// Every backend.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chancery_tests::rig::{Daemon, World, WorldOptions, wire};
 use tokio::runtime::Runtime;
 
-use crate::load::{Body, drive, drive_turns};
+use crate::load::{Body, Load, drive, drive_turns};
 use crate::table::Table;
 
 /// Quiet enough that archiving and checkpoints run as in production.
@@ -59,11 +59,14 @@ pub(crate) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    pub(crate) fn point(&self, table: &mut Table, name: &str, path: &'static str, callers: u64, body: Body) {
+    pub(crate) fn load(&self, path: &'static str, callers: u64, body: Body) -> Load {
         let tls = wire::tls(self.world, Some(&self.world.orders));
+        self.runtime.block_on(drive(self.world.service_port, tls, path, callers, self.seconds, body))
+    }
+
+    pub(crate) fn point(&self, table: &mut Table, name: &str, path: &'static str, callers: u64, body: Body) {
         let before = self.daemon.cpu();
-        let load =
-            self.runtime.block_on(drive(self.world.service_port, tls, path, callers, self.seconds, body));
+        let load = self.load(path, callers, body);
         let cpu = (self.daemon.cpu() - before).as_secs_f64() * 1e6 / load.requests as f64;
         table.add(format!("{name}, {callers} callers, rate"), load.rate(), "requests/s");
         table.add(format!("{name}, {callers} callers, p50"), load.percentile(0.50), "ms");

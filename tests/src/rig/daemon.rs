@@ -131,11 +131,6 @@ impl Daemon {
     pub fn cpu(&self) -> Duration {
         cpu_of(self.pid())
     }
-
-    /// The same of the processes it started.
-    pub fn children_cpu(&self) -> Duration {
-        self.children().into_iter().map(cpu_of).sum()
-    }
 }
 
 /// CPU time a process used so far, user and system; proc(5).

@@ -207,6 +207,8 @@ impl Child {
             }
             reply => {
                 if let Some(waiting) = all.remove(&id) {
+                    let used = waiting.label.as_ref().filter(|_| matches!(reply, Reply::Signed(_)));
+                    used.into_iter().for_each(|label| notes.counters.succeeded(label));
                     let _ = waiting.answer.try_send(Ok(reply));
                 }
             }

@@ -43,7 +43,7 @@ pub(crate) struct State {
     pub(crate) failures: u64,
     pub(crate) failure: Option<SignerError>,
     pub(crate) sandbox: SandboxReport,
-    /// Requests now with a worker; at most one more than there are sessions.
+    /// Requests now with a worker; at most [`NEXT_IN_LINE`] more than there are sessions.
     busy: usize,
 }
 
@@ -146,7 +146,7 @@ impl Link {
         }
     }
 
-    /// Waits for one of the worker's sessions, or to be the one that is next: no session then waits for us.
+    /// Waits for one of the worker's sessions, or to be among those that are next: no session then waits for us.
     fn sit(&self, deadline: Instant) -> Result<Seat<'_>, SignerError> {
         let mut state = self.shared.lock();
         if Instant::now() >= deadline {

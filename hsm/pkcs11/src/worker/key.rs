@@ -68,7 +68,7 @@ fn emptiness(session: &Session) -> Result<Kind, Failure> {
     Ok(if any.is_some() { Kind::Missing } else { Kind::Empty })
 }
 
-/// Told right before C_Sign and, with `true`, right after it succeeded.
+/// Told right before C_Sign and, with `true`, when it succeeded with what is no signature.
 pub(crate) type Witness<'a> = &'a dyn Fn(bool);
 
 /// Uses the key once, in the encoding of its algorithm.
@@ -83,7 +83,7 @@ pub(crate) fn sign(
     let mechanism = mechanism(address.algorithm)?;
     let signed =
         token.with_session(deadline, |device| sign_in(device, address, &mechanism, &data, witness))?;
-    encode(address.algorithm, signed)
+    encode(address.algorithm, signed).inspect_err(|_| witness(true))
 }
 
 fn sign_in(
@@ -102,9 +102,7 @@ fn sign_in(
         }
     };
     witness(false);
-    let signed = device.session.sign(mechanism, handle, data)?;
-    witness(true);
-    Ok(signed)
+    Ok(device.session.sign(mechanism, handle, data)?)
 }
 
 /// The mechanism that makes signatures of this algorithm.
