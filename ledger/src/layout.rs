@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `entries` | index:8 | the leaf |
 //! | `tiles` | level:1 ‖ number:8 | a full tile, 8192 bytes |
-//! | `streams` | name | number:8 ‖ next seq:8 ‖ last hash:32 ‖ last index:8 |
+//! | `streams` | name | number:8 ‖ next seq:8 ‖ last hash:32 ‖ last index:8, and in a chain dialect:1 ‖ row's hash:32 ‖ ms:8 |
 //! | `stream_index` | stream number:8 ‖ seq:8 | index of that seq:8, then the gap to each next one as LEB128 |
 //! | `replay` | SHA-256 of principal, NUL, idempotency key:32 | answer:1 ‖ index:8 ‖ request hash:32 |
 //! | `event_ids` | the author's id | index:8 |
@@ -16,7 +16,8 @@
 //!
 //! `stream_index` holds one row per stream and batch, not per entry: a run of consecutive seqs.
 
-use chancery_format::{Hash, LeafIndex, TreeHead, TreeSize};
+use chancery_format::chain::Dialect;
+use chancery_format::{Hash, LeafIndex, Timestamp, TreeHead, TreeSize};
 
 use crate::replay::{Answer, ReplayRecord};
 
@@ -90,6 +91,32 @@ pub struct StreamHead {
     pub hash: Hash,
     /// Index of the last event.
     pub last_index: LeafIndex,
+    /// Where its dialect's chain stands, if it is set to one.
+    pub chain: Option<ChainHead>,
+}
+
+/// Where a dialect's chain stands after its last row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainHead {
+    /// Whose form it has. It never changes.
+    pub dialect: Dialect,
+    /// The hash of the last row.
+    pub hash: Hash,
+    /// The time of the last row; later ones come after it.
+    pub ts: Timestamp,
+}
+
+/// On disk for ever: codes are added, never changed.
+const fn dialect_code(dialect: Dialect) -> u8 {
+    match dialect {
+        Dialect::KernelGo => 1,
+        Dialect::AgentManager => 2,
+        Dialect::MemoryLayer => 3,
+        Dialect::KernelServer => 4,
+        Dialect::Kernel => 5,
+        Dialect::Shared => 6,
+        Dialect::SafeAi => 7,
+    }
 }
 
 /// Reads fields off the front of a value.
@@ -170,7 +197,14 @@ pub(crate) fn decode_head(value: &[u8]) -> Result<(TreeHead, u64), BadShape> {
 impl StreamHead {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let (number, next_seq) = (self.number.to_be_bytes(), self.next_seq.to_be_bytes());
-        [&number, &next_seq, self.hash.0.as_slice(), &self.last_index.0.to_be_bytes()].concat()
+        let mut value =
+            [&number, &next_seq, self.hash.0.as_slice(), &self.last_index.0.to_be_bytes()].concat();
+        if let Some(ChainHead { dialect, hash, ts }) = &self.chain {
+            value.push(dialect_code(*dialect));
+            value.extend_from_slice(&hash.0);
+            value.extend_from_slice(&ts.unix_ms().to_be_bytes());
+        }
+        value
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, BadShape> {
@@ -179,8 +213,19 @@ impl StreamHead {
 
     fn read(mut fields: Fields<'_>) -> Option<Self> {
         let (number, next_seq) = (fields.u64()?, fields.u64()?);
-        let head = Self { number, next_seq, hash: fields.hash()?, last_index: LeafIndex(fields.u64()?) };
-        fields.end(head)
+        let (hash, last_index) = (fields.hash()?, LeafIndex(fields.u64()?));
+        let chain = if fields.0.is_empty() { None } else { Some(ChainHead::read(&mut fields)?) };
+        fields.end(Self { number, next_seq, hash, last_index, chain })
+    }
+}
+
+impl ChainHead {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let [code] = fields.array()?;
+        let dialect = Dialect::ALL.into_iter().find(|dialect| dialect_code(*dialect) == code)?;
+        let hash = fields.hash()?;
+        let ms = i64::from_be_bytes(fields.array()?);
+        Some(Self { dialect, hash, ts: Timestamp::from_unix_ms(ms).ok()? })
     }
 }
 
@@ -270,20 +315,24 @@ mod tests {
     #[test]
     fn values_read_back_and_other_lengths_are_refused() {
         let head = TreeHead { size: TreeSize(5), root: Hash([1; 32]) };
-        let stream = StreamHead { number: 3, next_seq: 9, hash: Hash([2; 32]), last_index: LeafIndex(4) };
+        let plain =
+            StreamHead { number: 3, next_seq: 9, hash: Hash([2; 32]), last_index: LeafIndex(4), chain: None };
+        let ts = Timestamp::from_unix_ms(1_763_000_000_123).unwrap();
+        let chains = Dialect::ALL.map(|dialect| Some(ChainHead { dialect, hash: Hash([5; 32]), ts }));
         let replay =
             ReplayRecord { answer: Answer::Signature, index: LeafIndex(8), request_hash: Hash([3; 32]) };
         assert_eq!(decode_head(&encode_head(head, 7)).unwrap(), (head, 7));
-        assert_eq!(StreamHead::decode(&stream.encode()).unwrap(), stream);
+        for chain in chains.into_iter().chain([None]) {
+            let stream = StreamHead { chain, ..plain };
+            assert_eq!(StreamHead::decode(&stream.encode()).unwrap(), stream);
+            let long = [stream.encode(), vec![0]].concat();
+            assert!(StreamHead::decode(&long).is_err());
+        }
         assert_eq!(ReplayRecord::decode(&replay.encode()).unwrap(), replay);
         assert_eq!(
             decode_registry(&encode_registry(b"{}", "note")).unwrap(),
             (b"{}".to_vec(), "note".into())
         );
-        for extra in [0usize, 1] {
-            let long = [stream.encode(), vec![0; extra]].concat();
-            assert_eq!(StreamHead::decode(&long).is_ok(), extra == 0);
-        }
         assert!(decode_head(&[0; 47]).is_err() && ReplayRecord::decode(&[9; 41]).is_err());
         assert_eq!(pair_of_key(&pair_key(1, u64::MAX)).unwrap(), (1, u64::MAX));
     }

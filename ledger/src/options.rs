@@ -3,10 +3,12 @@
 //! Every bound of this crate stands here with its unit and reason. Clock and disk come from outside, so
 //! that tests can hold the one and break the other.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chancery_format::{Kid, Origin, Timestamp};
+use chancery_format::chain::After;
+use chancery_format::{Kid, Origin, StreamName, Timestamp};
 
 use crate::disk::{Disk, RealDisk};
 use crate::sequencer::Fatal;
@@ -106,6 +108,9 @@ pub struct RollOptions {
     pub sync: SyncMode,
     /// Where `ts` comes from when an author gives none.
     pub clock: Arc<dyn Clock>,
+    /// Streams that are set to a dialect, and where their chains go on from. A chain that has begun goes on where it
+    /// stands; another dialect for it is refused at opening.
+    pub chains: Arc<HashMap<StreamName, After>>,
     /// Called when the roll can go on no longer.
     pub on_fatal: OnFatal,
     /// The disk; something else only in tests.
@@ -128,6 +133,7 @@ impl RollOptions {
             limits: RollLimits::default(),
             sync: SyncMode::On,
             clock,
+            chains: Arc::default(),
             on_fatal,
             disk: Arc::new(RealDisk),
         }

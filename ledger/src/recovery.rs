@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chancery_format::chain::Dialect;
 use chancery_format::merkle::{Frontier, NodeSource, empty_root, leaf_hash};
 use chancery_format::tile::{self, TileTail, WIDTH};
 use chancery_format::{
@@ -26,7 +27,7 @@ use tokio::sync::oneshot;
 
 use crate::high_water::HighWater;
 use crate::intents::OpenIntents;
-use crate::layout;
+use crate::layout::{self, ChainHead};
 use crate::options::RollOptions;
 use crate::read::Reader;
 use crate::replay::Flights;
@@ -71,6 +72,16 @@ pub enum OpenError {
         found: TreeSize,
         /// Entries acknowledged.
         acknowledged: TreeSize,
+    },
+    /// A stream's chain has begun in another dialect. The configuration is at fault.
+    #[error("stream {stream} has a chain of dialect {begun}, not of {configured}; a chain keeps its dialect")]
+    OtherDialect {
+        /// Whose chain it is.
+        stream: StreamName,
+        /// What it is.
+        begun: Dialect,
+        /// What was asked for.
+        configured: Dialect,
     },
     /// What is stored does not hold together. Restore a copy.
     #[error("the ledger is corrupt: {0}")]
@@ -136,7 +147,7 @@ pub(crate) fn create(options: &RollOptions) -> Result<Roll, OpenError> {
 
     let view = View { head: DurableHead::after_sync(head), tail: TileTail::new() };
     let shared = Arc::new(Shared::new(options, store, lock, view, None));
-    let streams = Streams::new(0, options.limits.streams_cached);
+    let streams = Streams::new(0, options.limits.streams_cached, Arc::clone(&options.chains));
     let mut sequencer = writer(options, shared, Frontier::new(), TileTail::new(), streams, high_water);
     sequencer.commit_batch(&mut genesis(options))?;
     sync_dir(dir)?;
@@ -167,6 +178,7 @@ pub(crate) fn open(options: &RollOptions) -> Result<(Roll, Recovered), OpenError
     check_nothing_lost(&store, head, acknowledged)?;
     let view = rebuild(&store, head, acknowledged)?;
     check_streams(&store, head)?;
+    check_chains(&store, options)?;
     let checkpoint = store.last_checkpoint()?.map(StoredCheckpoint::new);
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.size > head.size) {
         return Err(OpenError::Corrupt("a checkpoint is ahead of the tree".into()));
@@ -174,7 +186,7 @@ pub(crate) fn open(options: &RollOptions) -> Result<(Roll, Recovered), OpenError
 
     let (frontier, tail) = (frontier(&store, &view)?, view.tail.clone());
     let shared = Arc::new(Shared::new(options, store, lock, view, checkpoint.clone()));
-    let streams = Streams::new(stream_count, options.limits.streams_cached);
+    let streams = Streams::new(stream_count, options.limits.streams_cached, Arc::clone(&options.chains));
     let mut sequencer = writer(options, shared, frontier, tail, streams, high_water);
     let abandoned = close_open_intents(&mut sequencer)?;
     Ok((start(sequencer)?, Recovered { head, abandoned, checkpoint }))
@@ -293,14 +305,26 @@ fn check_streams(store: &Store, head: TreeHead) -> Result<(), OpenError> {
     for (index, leaf) in (first..).zip(&leaves) {
         let event =
             AuditEvent::parse(leaf).map_err(|error| OpenError::Corrupt(format!("{index}: {error}")))?;
-        last.insert(event.stream, (event.seq, event.hash, LeafIndex(index)));
+        let chain = event.chain.map(|it| ChainHead { dialect: it.dialect, hash: it.hash, ts: event.ts });
+        last.insert(event.stream, (event.seq, event.hash, LeafIndex(index), chain));
     }
-    for (name, (seq, hash, index)) in last {
+    for (name, (seq, hash, index, chain)) in last {
         let bad = || OpenError::Corrupt(format!("stream {name} does not end at its last entry"));
         let stream: StreamName = name.parse().map_err(|_| bad())?;
         let head = store.stream(&stream)?.ok_or_else(bad)?;
-        if (head.next_seq, head.hash, head.last_index) != (seq + 1, hash, index) {
+        if (head.next_seq, head.hash, head.last_index, head.chain) != (seq + 1, hash, index, chain) {
             return Err(bad());
+        }
+    }
+    Ok(())
+}
+
+/// A chain that has begun keeps its dialect.
+fn check_chains(store: &Store, options: &RollOptions) -> Result<(), OpenError> {
+    for (stream, after) in &*options.chains {
+        let begun = store.stream(stream)?.and_then(|head| head.chain).map(|chain| chain.dialect);
+        if let Some(begun) = begun.filter(|begun| *begun != after.dialect) {
+            return Err(OpenError::OtherDialect { stream: stream.clone(), begun, configured: after.dialect });
         }
     }
     Ok(())

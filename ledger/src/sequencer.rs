@@ -316,10 +316,10 @@ impl Sequencer {
         let link = link.map_err(|error| self.shared.stop(error))?;
         let id = EventId::from_index(self.shared.origin_tag, index);
         let (seq, prev_hash) = (link.seq, link.prev_hash);
-        let place = Placement { id: &id, seq, prev_hash, signer_kid, ts: now };
+        let place = Placement { id: &id, seq, prev_hash, signer_kid, ts: link.ts(now), chain: link.chain };
         match draft.place(&place) {
             Ok(leaf) => {
-                self.streams.link(&draft.stream, link, leaf.event_hash(), index);
+                self.streams.link(&draft.stream, link, &leaf, index);
                 hashes.push(leaf.leaf_hash());
                 Ok(Some(Placed { item, index, leaf: leaf.into_bytes().into() }))
             }

@@ -3,12 +3,18 @@
 //! The one writer owns it, so a stream cannot fork: the head a leaf is linked to is the head the leaf
 //! before it left behind. Heads touched by a batch stay in memory until that batch is on disk; only
 //! between batches may the cache forget.
+//!
+//! A stream that is set to a dialect has a second chain, in that dialect's form. Once begun it goes on for ever,
+//! whatever later configurations say.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use chancery_format::{Hash, LeafIndex, StreamName};
+use chancery_format::chain::After;
+use chancery_format::event::Leaf;
+use chancery_format::{Hash, LeafIndex, StreamName, Timestamp};
 
-use crate::layout::StreamHead;
+use crate::layout::{ChainHead, StreamHead};
 use crate::store::{Store, StoreError, Writes};
 
 /// What a batch added to one stream.
@@ -23,7 +29,19 @@ struct Touched {
 pub(crate) struct NextLink {
     pub(crate) seq: u64,
     pub(crate) prev_hash: Option<Hash>,
+    /// Where it goes in its dialect's chain.
+    pub(crate) chain: Option<After>,
+    /// The time of the row before.
+    last_ts: Option<Timestamp>,
     number: u64,
+}
+
+impl NextLink {
+    /// The ledger's time of the event: now, and in a chain later than the row before, since rows are ordered by it.
+    pub(crate) fn ts(&self, now: Timestamp) -> Timestamp {
+        let later = self.last_ts.and_then(|last| Timestamp::from_unix_ms(last.unix_ms() + 1).ok());
+        later.map_or(now, |later| later.max(now))
+    }
 }
 
 /// Stream heads: those of the batch at hand, and two generations of recently used ones.
@@ -33,13 +51,14 @@ pub(crate) struct Streams {
     young: HashMap<StreamName, StreamHead>,
     old: HashMap<StreamName, StreamHead>,
     cached_max: usize,
+    chains: Arc<HashMap<StreamName, After>>,
 }
 
 impl Streams {
-    /// `count` streams exist on disk.
-    pub(crate) fn new(count: u64, cached_max: usize) -> Self {
+    /// `count` streams exist on disk. `chains` says where those begin that are set to a dialect.
+    pub(crate) fn new(count: u64, cached_max: usize, chains: Arc<HashMap<StreamName, After>>) -> Self {
         let (touched, young, old) = Default::default();
-        Self { count, touched, young, old, cached_max }
+        Self { count, touched, young, old, cached_max, chains }
     }
 
     /// Streams so far.
@@ -53,9 +72,15 @@ impl Streams {
             Some(touched) => Some(touched.head),
             None => self.untouched(stream, store)?,
         };
+        let begun = head.and_then(|head| head.chain);
+        let after = begun.map(|chain| After { dialect: chain.dialect, previous: Some(chain.hash) });
+        let (chain, last_ts) =
+            (after.or_else(|| self.chains.get(stream).copied()), begun.map(|chain| chain.ts));
         Ok(match head {
-            Some(head) => NextLink { seq: head.next_seq, prev_hash: Some(head.hash), number: head.number },
-            None => NextLink { seq: 0, prev_hash: None, number: self.count },
+            Some(StreamHead { next_seq: seq, hash, number, .. }) => {
+                NextLink { seq, prev_hash: Some(hash), number, chain, last_ts }
+            }
+            None => NextLink { seq: 0, prev_hash: None, number: self.count, chain, last_ts },
         })
     }
 
@@ -67,8 +92,10 @@ impl Streams {
     }
 
     /// An event took the place that [`Streams::next`] gave.
-    pub(crate) fn link(&mut self, stream: &StreamName, link: NextLink, hash: Hash, index: LeafIndex) {
-        let head = StreamHead { number: link.number, next_seq: link.seq + 1, hash, last_index: index };
+    pub(crate) fn link(&mut self, stream: &StreamName, link: NextLink, leaf: &Leaf, index: LeafIndex) {
+        let chain = leaf.chain().map(|it| ChainHead { dialect: it.dialect, hash: it.hash, ts: leaf.ts() });
+        let (next_seq, hash) = (link.seq + 1, leaf.event_hash());
+        let head = StreamHead { number: link.number, next_seq, hash, last_index: index, chain };
         if link.seq == 0 {
             self.count += 1;
         }

@@ -193,12 +193,15 @@ fn named(grants: &Grants) -> (String, Hash) {
 /// Whether the principal may speak this language, and, if it is known, use this key by it. A key that is meant for some
 /// languages signs nothing by another, so that no message of one can be taken for one of the other.
 pub fn check_dialect(grants: &Grants, dialect: Dialect, key: Option<&KeyEntry>) -> Result<(), Refusal> {
-    let (rule, policy) = named(grants);
+    let refused = |rule: Option<String>| {
+        let (own, policy) = named(grants);
+        Err(Refusal::DialectNotGranted { dialect, rule: rule.unwrap_or(own), policy })
+    };
     if !grants.speaks(dialect) {
-        return Err(Refusal::DialectNotGranted { dialect, rule, policy });
+        return refused(None);
     }
     match key.filter(|key| !key.dialects.is_empty() && !key.dialects.contains(&dialect)) {
-        Some(key) => Err(Refusal::DialectNotGranted { dialect, rule: format!("key {}", key.kid), policy }),
+        Some(key) => refused(Some(format!("key {}", key.kid))),
         None => Ok(()),
     }
 }

@@ -33,7 +33,7 @@ use crate::admission::Admission;
 use crate::admission::allowance::Allowances;
 use crate::admission::authority::Authority;
 use crate::admission::policy::Policy;
-use crate::config::{BackendKind, Intents, KeyConfig};
+use crate::config::{BackendKind, ChainConfig, Intents, KeyConfig};
 use crate::dialects::{Dialect, Names};
 use crate::governance::Governance;
 use crate::halts::Halts;
@@ -177,6 +177,8 @@ pub struct Parts {
     pub checkpointed: TreeSize,
     /// Leaves in the archive.
     pub archived: TreeSize,
+    /// Streams that are set to a dialect.
+    pub chains: Vec<ChainConfig>,
     /// Every bound.
     pub limits: Limits,
     /// Where things are counted.
@@ -221,6 +223,7 @@ pub struct Chancery {
     pub clock: Arc<dyn Clock>,
     /// What dialects call the keys.
     pub(crate) names: Names,
+    chains: Vec<ChainConfig>,
     keys: ArcSwap<BTreeMap<Kid, Arc<KeyEntry>>>,
     slots: Arc<Semaphore>,
     started: Instant,
@@ -253,6 +256,7 @@ impl Chancery {
             metrics: parts.metrics,
             clock: parts.clock,
             names: Names::of(parts.keys.iter()),
+            chains: parts.chains,
             keys: ArcSwap::from_pointee(
                 parts.keys.into_iter().map(|key| (key.kid.clone(), Arc::new(key))).collect(),
             ),
@@ -262,6 +266,11 @@ impl Chancery {
             request_ids: AtomicU64::new(0),
             limits: parts.limits,
         }
+    }
+
+    /// What a stream is set to.
+    pub(crate) fn chain(&self, stream: &str) -> Option<&ChainConfig> {
+        self.chains.iter().find(|chain| chain.stream.as_str() == stream)
     }
 
     /// What is known of a key.

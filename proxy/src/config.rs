@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chancery_format::names::Purpose;
-use chancery_format::{Hash, Kid, Origin, Rung, SignatureAlgorithm};
+use chancery_format::{Hash, Kid, Origin, PrincipalName, Rung, SignatureAlgorithm, StreamName, chain};
 use chancery_identity::ProviderConfig;
 use chancery_pkcs11::TokenSelector;
 use chancery_yubihsm::{Connector, ForceAudit};
@@ -69,6 +69,8 @@ pub struct Config {
     pub principals: Vec<PrincipalConfig>,
     /// `[[key_limits]]`: how much keys may be used.
     pub key_limits: Vec<KeyLimit>,
+    /// `[[chains]]`: streams that are set to the dialect of an existing writer.
+    pub chains: Vec<ChainConfig>,
     /// Sentinel file: while it exists, nothing is signed.
     pub kill_switch_file: Option<PathBuf>,
     /// Where `chancery reconcile --halt` leaves what it found.
@@ -111,6 +113,28 @@ pub struct LedgerConfig {
     pub reserve_bytes: u64,
     /// Where `signers.json` is published, with `.sig` beside it; default in the ledger's folder.
     pub signers_file: PathBuf,
+}
+
+/// `[[chains]]`: a stream whose events are also rows of an existing writer's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainConfig {
+    /// The stream; nobody's own, where key uses stand.
+    pub stream: StreamName,
+    /// Whose form its rows have.
+    pub dialect: chain::Dialect,
+    /// The key that signs them, and nothing else.
+    pub kid: Kid,
+    /// In whose name: the writer.
+    pub principal: PrincipalName,
+    /// The hash of the row after which the chain goes on; default none, it is a new one.
+    pub previous_hash: Option<Hash>,
+}
+
+impl ChainConfig {
+    /// Where the chain begins.
+    pub const fn after(&self) -> chain::After {
+        chain::After { dialect: self.dialect, previous: self.previous_hash }
+    }
 }
 
 /// `[archive]`

@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use chancery_format::committed::{Committed, EventKind};
 use chancery_format::entry::ReplayKey;
 use chancery_format::names::IdempotencyKey;
 use chancery_format::{EventDraft, PrincipalName};
 use chancery_policy::{Act, What};
+use futures_util::future::join_all;
 use serde_json::value::RawValue;
 
 use crate::admission::check_stream;
@@ -18,6 +20,7 @@ use crate::problem::Problem;
 use crate::request::{EventRequest, RequestError, item_key, read_items};
 use crate::response::{self, Reply};
 use crate::routes::Caller;
+use crate::rows;
 use crate::signing::may;
 
 /// What a dry run says that would have happened.
@@ -36,7 +39,17 @@ pub async fn append(chancery: &Arc<Chancery>, caller: Caller<'_>, body: &[u8]) -
         return Ok(Reply::json(response::would(APPENDED)));
     }
     let event = chancery.roll.enrol_event(draft, replay).await?;
-    Ok(Reply::created(response::appended(&event)))
+    Ok(Reply::created(appended(chancery, &caller, &event).await?))
+}
+
+/// The reply to one appended event.
+async fn appended(
+    chancery: &Arc<Chancery>,
+    caller: &Caller<'_>,
+    event: &Committed<EventKind>,
+) -> Result<String, Problem> {
+    let row = rows::row(chancery, caller, event.leaf()).await?;
+    Ok(response::appended(event, row.as_deref()))
 }
 
 /// `POST /v1/events/batch`: items stand for themselves and keep their order, also in their streams. 201 if
@@ -62,18 +75,16 @@ pub async fn append_batch(
     }
     let (positions, events): (Vec<_>, Vec<_>) = events.into_iter().unzip();
     let enrolled = chancery.roll.enrol_events(events).await;
-    let appended = enrolled.iter().any(Result::is_ok);
-    for (position, event) in positions.into_iter().zip(enrolled) {
-        let text = match event {
-            Ok(event) => response::appended(&event),
-            Err(error) => refused(chancery, &caller, &Problem::from(error)),
-        };
+    let any = enrolled.iter().any(Result::is_ok);
+    let replies = enrolled.into_iter().map(|event| async { appended(chancery, &caller, &event?).await });
+    for (position, reply) in positions.into_iter().zip(join_all(replies).await) {
+        let text = reply.unwrap_or_else(|problem| refused(chancery, &caller, &problem));
         if let Some(slot) = written.get_mut(position) {
             *slot = text;
         }
     }
     let written = response::items(&written);
-    Ok(if appended { Reply::created(written) } else { Reply::json(written) })
+    Ok(if any { Reply::created(written) } else { Reply::json(written) })
 }
 
 /// `None` for an item that was only to be tried.
@@ -100,6 +111,9 @@ fn admit(
     let principal = caller.grants.principal();
     check_stream(&caller.grants, request.draft.stream.as_str())?;
     may(chancery, caller, Act::Append, What::Stream(request.draft.stream.clone()), None)?;
+    if let Some(chain) = chancery.chain(request.draft.stream.as_str()) {
+        rows::check_draft(chain, &request.draft)?;
+    }
     let actor = &request.draft.actor;
     if actor != principal && chancery.admission.policy().grants(actor).is_some() {
         let error = RequestError::Reserved { field: "actor".to_owned(), name: actor.as_str().to_owned() };

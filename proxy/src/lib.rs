@@ -14,7 +14,7 @@
 //! | `routes.rs`, `request.rs`, `reading.rs`, `keys.rs` | bounded read, strict parse, dispatch |
 //! | `admission.rs`, `admission/` | kill switch, rate limit, grants: a permit or a refusal |
 //! | `dialects.rs`, `dialects/` | the languages services speak already |
-//! | `signing.rs`, `events.rs` | the plot: enrol, seal, enrol, release |
+//! | `signing.rs`, `events.rs`, `rows.rs` | the plot: enrol, seal, enrol, release |
 //! | `response.rs`, `problem.rs`, `refusals.rs` | replies, and the one place that knows status codes |
 //!
 //! Around it:
@@ -58,6 +58,7 @@ pub mod registry_publisher;
 pub mod request;
 pub mod response;
 pub mod routes;
+mod rows;
 pub mod signing;
 mod stop;
 mod strict_json;

@@ -152,6 +152,7 @@ fn good_response(call: Call) -> (&'static str, &'static str, Value) {
         Call::Events => ("201", JSON, reference("AuditEvent")),
         Call::Event => ("200", JSON, reference("AuditEvent")),
         Call::EventsBatch => ("201", JSON, reference("EventsBatchReply")),
+        Call::Rows => ("200", JSON, reference("RowsReply")),
         Call::Stream => ("200", JSON, reference("StreamPage")),
         Call::Receipt => ("200", JSON, reference("Receipt")),
         Call::Pending => ("200", JSON, reference("PendingReply")),
@@ -173,6 +174,7 @@ const fn request_schema(call: Call) -> Option<&'static str> {
         Call::MacVerify => Some("MacVerifyRequest"),
         Call::Events => Some("EventRequest"),
         Call::EventsBatch => Some("EventsBatchRequest"),
+        Call::Rows => Some("RowsRequest"),
         _ => None,
     }
 }
@@ -286,6 +288,21 @@ fn schemas() -> Value {
             ("prevHash", json!({ "type": ["string", "null"] })), ("seq", number.clone()), ("signer_kid", text.clone()),
             ("stream", text.clone()), ("ts", text.clone()), ("version", json!({ "const": 1 })),
             ("redacted?", json!({ "const": true })), ("receipt", reference("ReceiptPointer")),
+            ("chain?", object(&[
+                ("dialect", text.clone()), ("hash", text.clone()), ("prevHash", json!({ "type": ["string", "null"] })),
+            ])),
+            ("row?", any.clone()),
+        ]),
+        "RowsRequest": {
+            "type": "object", "required": ["stream"], "additionalProperties": false,
+            "properties": {
+                "stream": { "type": "string", "minLength": 1, "maxLength": 256 },
+                "from": { "type": "integer", "minimum": 0 }, "limit": { "type": "integer", "minimum": 1 },
+            },
+        },
+        "RowsReply": object(&[
+            ("stream", text.clone()), ("dialect", text.clone()), ("from", number.clone()),
+            ("next", json!({ "type": ["integer", "null"] })), ("items", json!({ "type": "array", "items": any.clone() })),
         ]),
         "ReceiptPointer": object(&[
             ("version", json!({ "const": 1 })), ("index", number.clone()), ("rung", rung.clone()), ("url", text.clone()),

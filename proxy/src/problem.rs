@@ -51,6 +51,13 @@ impl Problem {
         Self::plain(Code::Internal).caused_by(cause)
     }
 
+    /// Says it in other words.
+    #[must_use]
+    pub fn with_detail(mut self, detail: String) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
     /// Adds what only the log may see.
     #[must_use]
     pub fn caused_by(mut self, cause: impl std::fmt::Display) -> Self {

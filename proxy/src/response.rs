@@ -94,6 +94,7 @@ pub fn receipt_pointer(index: LeafIndex) -> String {
 }
 
 /// What became of a key use.
+#[expect(clippy::large_enum_variant, reason = "the large variant is the common one, and moves once")]
 #[derive(Debug)]
 pub enum Released<'a> {
     /// There is a signature.
@@ -164,9 +165,15 @@ pub fn authenticated(issued: &IssuedSignature<'_>, receipt: &str) -> String {
     out
 }
 
-/// Reply of `POST /v1/events`: the leaf as it is on the ledger, with a pointer to its receipt.
-pub fn appended(event: &Committed<EventKind>) -> String {
-    with_receipt_pointer(event.leaf(), event.index())
+/// Reply of `POST /v1/events`: the leaf as it is on the ledger, with a pointer to its receipt, and with its row in its
+/// dialect's chain if it has one.
+pub fn appended(event: &Committed<EventKind>, row: Option<&str>) -> String {
+    let mut out = with_receipt_pointer(event.leaf(), event.index());
+    if let Some(row) = row {
+        out.truncate(out.len().saturating_sub(1));
+        push(&mut out, &[",\"row\":", row, "}"]);
+    }
+    out
 }
 
 /// A leaf with its payload, as `GET /v1/events/{id}` and stream pages show it.

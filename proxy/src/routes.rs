@@ -35,7 +35,7 @@ use crate::request::{idempotency_key, peer_uid, read_json, request_id};
 use crate::response::{Caching, JSON, Reply};
 use crate::routes::table::{Access, Call, Route, Takes};
 use crate::telemetry::RequestLine;
-use crate::{events, keys, openapi, reading, signing};
+use crate::{events, keys, openapi, reading, rows, signing};
 
 /// An admitted caller and what its request brought along.
 #[derive(Debug, Clone)]
@@ -215,6 +215,7 @@ async fn write_call(
         Call::Mac => signing::mac(chancery, caller, body).await,
         Call::Events => events::append(chancery, caller, body).await,
         Call::EventsBatch => events::append_batch(chancery, caller, body).await,
+        Call::Rows => rows::page(chancery, caller, body).await,
         Call::Verify => keys::verify(chancery, &caller, body),
         Call::MacVerify => keys::mac_verify(chancery, &caller, body).await,
         _ => Err(Problem::internal("a call without a body was routed as one with")),

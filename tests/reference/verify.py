@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 MEMBERS = {*"actor eventType hash id payload prevHash seq signer_kid stream ts version".split()}
-MORE, HALF = {"manifestSignatureId", "metadata"}, 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0
+MORE, HALF = {"chain", "manifestSignatureId", "metadata"}, 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0
 OUTCOME = re.compile(r"signing\.signature\.(issued|failed|abandoned|anchored|checking)")
 ACT = re.compile(r"(governance|kill_switch|signer\.rotation)\..*|signer\.(testing|tested|compromise)|ledger\.(reverified|key\.continued)")
 OWN = re.compile(r"(signing|signer|ledger|kill_switch|governance)\..*|registry\.published|request\.refused|policy\.(loaded|verdict)")
@@ -24,16 +24,38 @@ def b64(text):
     raw = base64.b64decode(text, validate=True)
     need(base64.b64encode(raw).decode() == text, "second spelling of base64")
     return raw
-def canonical(value):  # RFC 8785
+utf16 = lambda name: name.encode("utf-16-be")
+def rebuilt(name):  # the order of section 2.1
+    small = re.fullmatch(r"0|[1-9]\d{0,9}", name, re.ASCII) and int(name) < 2**32 - 1
+    return (0, int(name), b"") if small else (1, 0, utf16(name))
+def canonical(value, order=utf16, lost=()):  # RFC 8785
+    form = lambda value: canonical(value, order, lost)
     if isinstance(value, dict):
-        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
-        return "{" + ",".join(canonical(name) + ":" + canonical(value[name]) for name in names) + "}"
+        names = sorted({*value} - {*lost}, key=order)
+        return "{" + ",".join(form(name) + ":" + form(value[name]) for name in names) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(canonical, value)) + "]"
+        return "[" + ",".join(map(form, value)) + "]"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return json.dumps(value, ensure_ascii=False)
     text = repr(float(value)).removesuffix(".0") if value else "0"
     return format(decimal.Decimal(text), "f") if 1e-6 <= abs(value) < 1e21 else re.sub("e([+-])0", r"e\1", text)
+def chained(event):  # the hash that an existing writer's row has
+    dialect, payload, before = event["chain"]["dialect"], event["payload"], event["chain"]["prevHash"]
+    if dialect == "kernel":
+        row = {"eventType": event["eventType"], "payload": None, "prevHash": before, "ts": event["ts"]}
+        row = canonical(row).replace('"payload":null', '"payload":' + canonical(payload, rebuilt, ["__proto__"]), 1)
+    elif dialect == "shared":
+        row = {"actor_id": event["actor"], "created_at": event["ts"], "event_type": event["eventType"], "prev_hash": before}
+        row = canonical(row).replace(',"prev_hash"', ',"payload":' + canonical(payload, rebuilt) + ',"prev_hash"', 1)
+    elif dialect == "kernel-go":
+        row = canonical(payload, lambda name: name.encode())
+        for char in "<>&\u2028\u2029":
+            row = row.replace(char, f"\\u{ord(char):04x}")
+    else:
+        need(dialect in ("agent-manager", "memory-layer", "kernel-server"), "unknown dialect")
+        row = canonical(payload)
+    inside = dialect in ("kernel", "shared")
+    return sha256(row.encode(), b"" if inside else bytes.fromhex(before or "")).hex()
 def check(signer, digest, signature):  # by any algorithm of section 6 but ed25519ph, which the package lacks
     sha = HASHES.get(signer["algorithm"][-6:], hashes.SHA512())
     hashed, pss = utils.Prehashed(sha), padding.PSS(padding.MGF1(sha), sha.digest_size)
@@ -69,7 +91,7 @@ class Verifier:
     def __init__(self, archive, registry):
         self.archive, self.origin = archive, registry["ledger"]["origin"]
         self.bad, self.missing, self.claimed = [], [], set()
-        self.streams, self.life, self.published, self.keys = {}, {}, {}, {}
+        self.streams, self.chains, self.life, self.published, self.keys = {}, {}, {}, {}, {}
         self.tag = "{0:.8}-{1}-8000-".format(tag := sha256(self.origin.encode())[:6].hex(), tag[8:])
         self.signers = {signer["signer_kid"]: signer for signer in registry["signers"]}
         raw = [b64(vkey.split("+", 2)[2])[1:] for vkey in registry["ledger"]["vkeys"]]
@@ -135,6 +157,11 @@ class Verifier:
         datetime.datetime.fromisoformat(re.fullmatch(r"\d{4}(-\d\d){2}T(\d\d:){2}\d\d\.\d{3}Z", event["ts"])[0])
         seq, link = self.streams.get(event["stream"], (-1, None))
         self.streams[event["stream"]] = (event["seq"], event["hash"])
+        if (chain := event.get("chain")) or event["stream"] in self.chains:
+            dialect, before, ts = self.chains.get(event["stream"], (chain["dialect"], chain["prevHash"], ""))
+            need({*chain} == {"dialect", "hash", "prevHash"} and chain["hash"] == chained(event), "hash of its chain")
+            need((chain["dialect"], chain["prevHash"]) == (dialect, before) and event["ts"] > ts, "breaks its chain")
+            self.chains[event["stream"]] = (dialect, chain["hash"], event["ts"])
         need((event["seq"], event["prevHash"], event["version"]) == (seq + 1, link, 1), "breaks its stream")
         kind, payload, id = event["eventType"], event["payload"], event["id"]
         own, outcome = OWN.fullmatch(kind), OUTCOME.fullmatch(kind)

@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use chancery_format::Hash;
-use chancery_verify::events::canonical::Mode;
-use chancery_verify::events::json::Value;
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::json::Value;
 
 const VALUES: usize = 100_000;
 const WRITERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/writers");

@@ -80,7 +80,10 @@ fn leaf() -> Vec<u8> {
     };
     let (id, kid) = ("e-1".parse().unwrap(), "ledger-v1".parse().unwrap());
     let ts = "2026-11-21T03:46:35.120Z".parse().unwrap();
-    draft.place(&Placement { id: &id, seq: 0, prev_hash: None, signer_kid: &kid, ts }).unwrap().into_bytes()
+    draft
+        .place(&Placement { id: &id, seq: 0, prev_hash: None, signer_kid: &kid, ts, chain: None })
+        .unwrap()
+        .into_bytes()
 }
 
 const NOTE: &str = "ledger.example/sign-log/1\n3\nsgbG5Jjy2NPw+6xDsP5UZIjKceiOnsIxHH2iJbNfFYo=\n\n\u{2014} ledger.example/sign-log/1 Bg9pyNM8D6g+01uj1dWDqKcmgncbev8Pob5TQq/B2Gl7gEj9lvnyZsKi4tey7sUS90e8zrYSzXcYeP7AnlQblfW+wwI=\n";

@@ -30,10 +30,10 @@ use serde_json::{Map, json};
 pub use self::manifest::{Form, UnknownForm};
 use self::read::ReadError;
 use self::signatures::Keys;
-use crate::events::json::Value;
 use crate::events::signers::Signers;
 use crate::findings::{Finding, Findings, Kind};
 use crate::report::Report;
+use chancery_format::chain::json::Value;
 
 /// What kind of document the files are.
 #[derive(Debug, Clone)]

@@ -18,13 +18,10 @@
 //! | `signers.rs`, `certificate.rs` | keys |
 //! | `links.rs` | what follows what |
 
-pub mod canonical;
 mod certificate;
 mod check;
 pub mod database;
 mod detect;
-pub mod dialect;
-pub mod json;
 mod links;
 mod pass;
 pub mod rows;
@@ -36,15 +33,15 @@ pub mod window;
 use chancery_format::Hash;
 use serde_json::json;
 
-use self::canonical::Mode;
 use self::check::Counts;
-use self::dialect::Dialect;
 use self::links::{Followed, Whole};
 use self::rows::{RowsError, Source};
 use self::signers::Signers;
 use self::window::Window;
 use crate::findings::{Finding, Findings, Kind};
 use crate::report::Report;
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::dialect::Dialect;
 
 /// Keys that are named as those of rows that name none.
 const RESOLVED_MAX: usize = 10;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use chancery_format::Hash;
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::dialect::Dialect;
 use chancery_verify::Report;
-use chancery_verify::events::canonical::Mode;
 use chancery_verify::events::database::{Database, DatabaseError};
-use chancery_verify::events::dialect::Dialect;
 use chancery_verify::events::rows::Source;
 use chancery_verify::events::window::Window;
 use chancery_verify::events::{self, Options};

@@ -147,11 +147,12 @@ impl<K> Committed<K> {
     }
 }
 
-/// The event type, by position alone: leaves start `{"actor":"…","eventType":"…"` and names hold no
-/// quote.
+/// The event type, by its member's first appearance: before it stand names alone, which hold no quote.
 fn event_type_of(leaf: &[u8]) -> &str {
-    let mut quoted = leaf.splitn(9, |byte| *byte == b'"');
-    let name = quoted.nth(7).unwrap_or_default();
+    const MEMBER: &[u8] = b",\"eventType\":\"";
+    let at = leaf.windows(MEMBER.len()).position(|window| window == MEMBER);
+    let rest = at.and_then(|at| leaf.get(at + MEMBER.len()..)).unwrap_or_default();
+    let name = rest.split(|byte| *byte == b'"').next().unwrap_or_default();
     std::str::from_utf8(name).unwrap_or_default()
 }
 

@@ -82,6 +82,15 @@ impl Digest {
         }
     }
 
+    /// These bytes as a digest; `None` if they are not as long as one.
+    pub fn from_bytes(algorithm: HashAlgorithm, bytes: &[u8]) -> Option<Self> {
+        match algorithm {
+            HashAlgorithm::Sha256 => bytes.try_into().ok().map(Self::Sha256),
+            HashAlgorithm::Sha384 => bytes.try_into().ok().map(Self::Sha384),
+            HashAlgorithm::Sha512 => bytes.try_into().ok().map(Self::Sha512),
+        }
+    }
+
     /// Reads `digestAlgorithm` and lower-case hex `digest` as a request carries them.
     pub fn parse(algorithm: &str, hex: &str) -> Result<Self, DigestError> {
         let algorithm = HashAlgorithm::parse(algorithm).ok_or(DigestError::UnknownAlgorithm)?;

@@ -822,6 +822,7 @@ mod tests {
         ] {
             let event = AuditEvent {
                 actor,
+                chain: None,
                 event_type,
                 hash: Hash([0; 32]),
                 id: "x",

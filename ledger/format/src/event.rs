@@ -1,12 +1,14 @@
 //! `AuditEvent`, the leaf: how it is built, placed in its stream, and read back.
 //!
 //! A leaf is canonical JSON of one event, in this fixed member order (RFC 8785 order):
-//! `actor eventType hash id manifestSignatureId? metadata? payload prevHash seq signer_kid stream ts
+//! `actor chain? eventType hash id manifestSignatureId? metadata? payload prevHash seq signer_kid stream ts
 //! version`. `hash` is the SHA-256 of the leaf's own bytes with the member `"hash":"…",` cut out, so
 //! nobody has to re-encode anything to check it. `prevHash` is the `hash` of the previous event of the
-//! same stream (`null` for its first, whose `seq` is 0).
+//! same stream (`null` for its first, whose `seq` is 0). `chain` stands in streams that are set to a dialect; see
+//! [`chain`](crate::chain).
 
 use crate::canonical::{CanonicalError, CanonicalJson, Reader, Reason};
+use crate::chain::{After, Bound, Dialect, Link};
 use crate::hash::{Hash, HexError};
 use crate::merkle;
 use crate::names::{EventId, EventType, Kid, NameError, PrincipalName, StreamName};
@@ -52,6 +54,8 @@ pub struct Placement<'a> {
     pub signer_kid: &'a Kid,
     /// Used if the draft has none.
     pub ts: Timestamp,
+    /// Where the event goes in its dialect's chain, if its stream is set to one.
+    pub chain: Option<After>,
 }
 
 /// A finished leaf: its bytes, the stream link they make, and the tree's leaf hash.
@@ -60,6 +64,8 @@ pub struct Leaf {
     bytes: Vec<u8>,
     event_hash: Hash,
     leaf_hash: Hash,
+    chain: Option<Link>,
+    ts: Timestamp,
 }
 
 impl Leaf {
@@ -76,6 +82,16 @@ impl Leaf {
     /// RFC 6962 leaf hash of the bytes.
     pub const fn leaf_hash(&self) -> Hash {
         self.leaf_hash
+    }
+
+    /// The event's link in its dialect's chain.
+    pub const fn chain(&self) -> Option<Link> {
+        self.chain
+    }
+
+    /// The event's time.
+    pub const fn ts(&self) -> Timestamp {
+        self.ts
     }
 
     /// Gives the bytes away.
@@ -108,6 +124,12 @@ pub enum EventError {
     /// `prevHash` is null exactly when `seq` is 0; here it is not.
     #[error("prevHash must be null at seq 0 and only there")]
     Chain,
+    /// The row of the stream's dialect cannot be made. The author is at fault.
+    #[error("event does not fit the dialect of its stream: {0}")]
+    Dialect(String),
+    /// `chain.hash` is not the hash of what the dialect binds. In a ledger: tampering.
+    #[error("chain hash does not match its content")]
+    LinkMismatch,
     /// A format this version does not know.
     #[error("unknown event version")]
     Version,
@@ -118,8 +140,10 @@ impl EventDraft {
     ///
     /// The first error a caller can meet is [`EventError::TooLarge`]; nothing has happened then.
     pub fn place(&self, place: &Placement<'_>) -> Result<Leaf, EventError> {
+        let chain = place.chain.map(|after| Link::new(after, &self.bound(place))).transpose();
+        let chain = chain.map_err(|error| EventError::Dialect(error.to_string()))?;
         let mut out = String::with_capacity(384 + self.payload.as_bytes().len());
-        self.write_head(&mut out);
+        self.write_head(&mut out, chain.as_ref());
         let cut = out.len();
         out.push_str(HASH_MEMBER);
         self.write_rest(&mut out, place);
@@ -134,14 +158,28 @@ impl EventDraft {
             digits.copy_from_slice(event_hash.to_hex().as_bytes());
         }
         let leaf_hash = merkle::leaf_hash(&bytes);
-        Ok(Leaf { bytes, event_hash, leaf_hash })
+        let ts = self.ts.unwrap_or(place.ts);
+        Ok(Leaf { bytes, event_hash, leaf_hash, chain, ts })
     }
 
-    fn write_head(&self, out: &mut String) {
-        push_all(
-            out,
-            &["{\"actor\":\"", self.actor.as_str(), "\",\"eventType\":\"", self.event_type.as_str(), "\","],
-        );
+    fn bound(&self, place: &Placement<'_>) -> Bound<'_> {
+        Bound {
+            event_type: self.event_type.as_str(),
+            actor: self.actor.as_str(),
+            payload: self.payload.as_str(),
+            ts: self.ts.unwrap_or(place.ts),
+        }
+    }
+
+    fn write_head(&self, out: &mut String, chain: Option<&Link>) {
+        push_all(out, &["{\"actor\":\"", self.actor.as_str(), "\""]);
+        if let Some(Link { dialect, hash, previous }) = chain {
+            let previous = previous.map_or_else(|| "null".to_owned(), |hash| format!("\"{hash}\""));
+            let (dialect, hash) = (dialect.as_str(), hash.to_hex());
+            push_all(out, &[",\"chain\":{\"dialect\":\"", dialect, "\",\"hash\":\"", &hash]);
+            push_all(out, &["\",\"prevHash\":", &previous, "}"]);
+        }
+        push_all(out, &[",\"eventType\":\"", self.event_type.as_str(), "\","]);
     }
 
     fn write_rest(&self, out: &mut String, place: &Placement<'_>) {
@@ -182,6 +220,8 @@ fn push_all(out: &mut String, parts: &[&str]) {
 pub struct AuditEvent<'a> {
     /// Who did it.
     pub actor: &'a str,
+    /// Its link in its dialect's chain, if its stream has one.
+    pub chain: Option<Link>,
     /// Kind of event.
     pub event_type: &'a str,
     /// The stream link of this event.
@@ -207,15 +247,25 @@ pub struct AuditEvent<'a> {
 }
 
 impl<'a> AuditEvent<'a> {
-    /// Reads a leaf strictly: canonical form, known members only, `hash` recomputed.
+    /// Reads a leaf strictly: canonical form, known members only, `hash` and `chain.hash` recomputed.
     pub fn parse(leaf: &'a [u8]) -> Result<Self, EventError> {
         let (event, member) = Self::read_with_hash_at(leaf)?;
         let head = leaf.get(..member).unwrap_or_default();
         let rest = leaf.get(member + HASH_MEMBER.len()..).unwrap_or_default();
-        if Hash::of(&[head, rest]) == event.hash { Ok(event) } else { Err(EventError::HashMismatch) }
+        if Hash::of(&[head, rest]) != event.hash {
+            return Err(EventError::HashMismatch);
+        }
+        if event.chain.is_some_and(|link| !link.holds(&event.bound())) {
+            return Err(EventError::LinkMismatch);
+        }
+        Ok(event)
     }
 
-    /// Reads a leaf strictly but believes its `hash`: for leaves this process made or already proved.
+    fn bound(&self) -> Bound<'_> {
+        Bound { event_type: self.event_type, actor: self.actor, payload: self.payload, ts: self.ts }
+    }
+
+    /// Reads a leaf strictly but believes its hashes: for leaves this process made or already proved.
     pub fn read(leaf: &'a [u8]) -> Result<Self, EventError> {
         Self::read_with_hash_at(leaf).map(|(event, _)| event)
     }
@@ -228,6 +278,10 @@ impl<'a> AuditEvent<'a> {
         let mut scratch = String::with_capacity(leaf.len());
         let mut reader = Reader::new(leaf)?;
         let actor = name(&mut reader, "{\"actor\":\"", PrincipalName::check)?;
+        let chain = match reader.take(",\"chain\":{\"dialect\":\"") {
+            true => Some(link(&mut reader)?),
+            false => None,
+        };
         let event_type = name(&mut reader, ",\"eventType\":\"", EventType::check)?;
         reader.expect(",")?;
         let member = reader.at();
@@ -245,13 +299,7 @@ impl<'a> AuditEvent<'a> {
         reader.expect(",\"payload\":")?;
         let payload = object(&mut reader, &mut scratch)?;
         reader.expect(",\"prevHash\":")?;
-        let prev_hash = match reader.take("null") {
-            true => None,
-            false => {
-                reader.expect("\"")?;
-                Some(quoted_hash(&mut reader)?)
-            }
-        };
+        let prev_hash = hash_or_null(&mut reader)?;
         reader.expect(",\"seq\":")?;
         let seq = reader.natural()?;
         let signer_kid = name(&mut reader, ",\"signer_kid\":\"", Kid::check)?;
@@ -269,6 +317,7 @@ impl<'a> AuditEvent<'a> {
         }
         let event = Self {
             actor,
+            chain,
             event_type,
             hash,
             id,
@@ -304,6 +353,26 @@ fn quoted_hash(reader: &mut Reader<'_>) -> Result<Hash, EventError> {
     Ok(hash)
 }
 
+fn hash_or_null(reader: &mut Reader<'_>) -> Result<Option<Hash>, EventError> {
+    if reader.take("null") {
+        return Ok(None);
+    }
+    reader.expect("\"")?;
+    quoted_hash(reader).map(Some)
+}
+
+/// Takes the rest of `chain`, from the dialect's name on.
+fn link(reader: &mut Reader<'_>) -> Result<Link, EventError> {
+    let unknown = |_| EventError::Dialect("nobody knows it".to_owned());
+    let dialect: Dialect = reader.plain_until_quote()?.parse().map_err(unknown)?;
+    reader.expect("\",\"hash\":\"")?;
+    let hash = quoted_hash(reader)?;
+    reader.expect(",\"prevHash\":")?;
+    let previous = hash_or_null(reader)?;
+    reader.expect("}")?;
+    Ok(Link { dialect, hash, previous })
+}
+
 fn object<'a>(reader: &mut Reader<'a>, scratch: &mut String) -> Result<&'a str, EventError> {
     let at = reader.at();
     let text = reader.canonical_value(scratch)?;
@@ -336,7 +405,7 @@ mod tests {
         let id = "e-1".parse().unwrap();
         let kid = "ledger-v1".parse().unwrap();
         let ts = "2026-11-21T03:46:35.120Z".parse().unwrap();
-        draft().place(&Placement { id: &id, seq, prev_hash, signer_kid: &kid, ts }).unwrap()
+        draft().place(&Placement { id: &id, seq, prev_hash, signer_kid: &kid, ts, chain: None }).unwrap()
     }
 
     #[test]
@@ -393,7 +462,7 @@ mod tests {
         let id = "e".parse().unwrap();
         let kid = "k".parse().unwrap();
         let ts = Timestamp::from_unix_ms(0).unwrap();
-        let place = Placement { id: &id, seq: 0, prev_hash: None, signer_kid: &kid, ts };
+        let place = Placement { id: &id, seq: 0, prev_hash: None, signer_kid: &kid, ts, chain: None };
         assert!(matches!(draft.place(&place), Err(EventError::TooLarge(_))));
     }
 }

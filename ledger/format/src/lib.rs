@@ -14,6 +14,7 @@
 //! | `timestamp.rs` | RFC 3339 UTC milliseconds, the only time text in a leaf |
 //! | `canonical.rs` | RFC 8785 JSON: strict reading, canonical writing, canonical checking |
 //! | `event.rs` | `AuditEvent`, the leaf: how it is built, placed in its stream and read back |
+//! | `chain.rs`, `chain/` | chains in the forms of existing writers: what they bind, and how ours are made |
 //! | `entry.rs` | what the appliance itself enrols: intents, outcomes, refusals, registry changes |
 //! | `merkle.rs` | RFC 6962 tree: frontier, batch proofs, inclusion and consistency |
 //! | `tile.rs` | C2SP tlog-tiles: paths, tiles, entry bundles |
@@ -32,6 +33,7 @@
 pub mod algorithm;
 pub mod archive;
 pub mod canonical;
+pub mod chain;
 pub mod checkpoint;
 pub mod committed;
 pub mod digest;

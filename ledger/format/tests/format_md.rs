@@ -62,7 +62,7 @@ fn every_example_of_the_format_is_true() {
         }
         kinds.push(kind);
     }
-    assert_eq!(kinds, ["id", "leaf", "tree", "note"]);
+    assert_eq!(kinds, ["id", "leaf", "leaf", "tree", "note"]);
 }
 
 #[test]

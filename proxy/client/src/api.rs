@@ -243,6 +243,9 @@ pub struct EventReply {
     pub hash: String,
     /// Where the proof is, or the proof itself.
     pub receipt: Box<RawValue>,
+    /// Its row, if its stream is set to the dialect of an existing writer: JSON with the names of its columns.
+    #[serde(default)]
+    pub row: Option<Box<RawValue>>,
 }
 
 impl EventReply {
@@ -250,6 +253,24 @@ impl EventReply {
     pub fn index(&self) -> Option<LeafIndex> {
         index_of(&self.receipt)
     }
+}
+
+/// `POST /v1/rows`.
+#[derive(Debug, Serialize)]
+pub(crate) struct RowsRequest<'a> {
+    pub(crate) stream: &'a StreamName,
+    pub(crate) from: u64,
+}
+
+/// Rows of a stream that is set to an existing writer's dialect.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RowsPage {
+    /// Whose rows they are.
+    pub dialect: String,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<u64>,
+    /// The rows, as JSON with the names of the writer's columns.
+    pub items: Vec<Box<RawValue>>,
 }
 
 /// The keys the caller may see.

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use chancery_format::names::{EventId, IdempotencyKey, Kid};
-use chancery_format::{Digest, LeafIndex};
+use chancery_format::{Digest, LeafIndex, StreamName};
 use hyper::header::HeaderValue;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::api::{
-    Answer, BatchItem, BatchReply, EventReply, KeyList, NewEvent, SignReply, SignRequest, VerifyReply,
+    Answer, BatchItem, BatchReply, EventReply, KeyList, NewEvent, RowsPage, RowsRequest, SignReply,
+    SignRequest, VerifyReply,
 };
 use crate::error::ClientError;
 use crate::limits;
@@ -122,6 +123,12 @@ impl Client {
         let answer: Answer<AppendedBatch> =
             self.post("/v1/events/batch", &Items { items: events }, Some(key)).await?;
         Ok(answer.value.items)
+    }
+
+    /// `POST /v1/rows`: rows of a stream that is set to an existing writer's dialect, from `from` on. Those that have no
+    /// signature yet get one; asking again is safe.
+    pub async fn rows(&self, stream: &StreamName, from: u64) -> Result<Answer<RowsPage>, ClientError> {
+        self.post("/v1/rows", &RowsRequest { stream, from }, None).await
     }
 
     /// `GET /v1/receipts/{index}`: the receipt as JSON. [`crate::check_receipt`] tells what it is worth.

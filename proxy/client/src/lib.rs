@@ -61,8 +61,8 @@ pub mod sidecar;
 mod transport;
 
 pub use api::{
-    Answer, BatchItem, BatchReply, EventReply, KeyInfo, KeyList, NewEvent, ReceiptPointer, SignReply,
-    SignRequest, VerifyReply,
+    Answer, BatchItem, BatchReply, EventReply, KeyInfo, KeyList, NewEvent, ReceiptPointer, RowsPage,
+    SignReply, SignRequest, VerifyReply,
 };
 pub use client::{Client, ConnectError};
 pub use entropy::{EntropyError, random_idempotency_key, random_token};

@@ -60,6 +60,7 @@ fn world() -> World {
         prev_hash: None,
         signer_kid: &ledger_kid,
         ts: Timestamp::from_unix_ms(0).unwrap(),
+        chain: None,
     };
     let leaf =
         Outcome::signed(intent, SignatureBytes::new(signature.to_vec()), None).draft().place(&place).unwrap();

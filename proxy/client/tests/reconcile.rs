@@ -73,6 +73,7 @@ fn archive(folder: &Path) {
                 prev_hash: (number > 0).then_some(Hash([9; 32])),
                 signer_kid: &"ledger-v1".parse().unwrap(),
                 ts: Timestamp::from_unix_ms(*ts).unwrap(),
+                chain: None,
             };
             draft.place(&place).unwrap().into_bytes()
         })

@@ -14,6 +14,7 @@ use chancery_format::{Hash, Kid, PrincipalName, StreamName};
 
 use crate::admission::rate_limit::{Bucket, Rate};
 pub use crate::admission::stream_pattern::StreamPattern;
+use crate::config::ChainConfig;
 use crate::dialects::Dialect;
 
 /// What a principal may be granted.
@@ -144,6 +145,12 @@ impl Grants {
             default_kid: None,
         };
         compile_one(&grant, rule, act, None)
+    }
+
+    /// What a chain's configuration allows its writer: to have its rows signed. Never part of a policy.
+    pub(crate) fn of_chain(chain: &ChainConfig, policy: Hash) -> Result<Self, PolicyError> {
+        let rule = format!("chain {}", chain.stream);
+        Self::of_one_act(chain.principal.clone(), &chain.kid, rule, policy)
     }
 
     /// Whom they are for.

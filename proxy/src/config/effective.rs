@@ -5,7 +5,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::{
-    ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, Config, Intents, KeyConfig, PrincipalConfig,
+    ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, ChainConfig, Config, Intents, KeyConfig,
+    PrincipalConfig,
 };
 use crate::admission::allowance::KeyLimit;
 
@@ -19,6 +20,7 @@ pub(super) fn render(config: &Config) -> String {
         Some(("limits", limits(config))),
         Some(("backends", list(&config.backends, backend))),
         Some(("keys", list(&config.keys, key))),
+        (!config.chains.is_empty()).then(|| ("chains", list(&config.chains, chain))),
     ];
     let people = super::people::render(config);
     let rendered = format!("environment = {}\n", text(config.environment.as_str()));
@@ -27,6 +29,16 @@ pub(super) fn render(config: &Config) -> String {
         .flatten()
         .chain(people)
         .fold(rendered, |rendered, (name, value)| rendered + &one(name, value))
+}
+
+fn chain(chain: &ChainConfig) -> Value {
+    let value = table([
+        ("stream", text(chain.stream.as_str())),
+        ("dialect", text(chain.dialect.as_str())),
+        ("kid", text(chain.kid.as_str())),
+        ("principal", text(chain.principal.as_str())),
+    ]);
+    with(value, "previous_hash", chain.previous_hash.map(|hash| text(&hash.to_hex())))
 }
 
 fn kill_switch(config: &Config) -> Option<Value> {

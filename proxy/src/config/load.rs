@@ -8,9 +8,9 @@ use toml::de::DeTable;
 
 use super::environment::{Environment, Variables};
 use super::reader::{Document, Mistake, Mistakes, Section};
-use super::{BackendConfig, Config, KeyConfig, LedgerConfig, PrincipalConfig, people, sections};
+use super::{BackendConfig, ChainConfig, Config, KeyConfig, LedgerConfig, PrincipalConfig, people, sections};
 use crate::admission::allowance::KeyLimit;
-use crate::admission::policy::Operation;
+use crate::admission::policy::{Grant, Operation};
 use crate::limits::Limits;
 
 /// Longest file read; a configuration is written by a person.
@@ -73,6 +73,7 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     let mut keys = read_all(root, "keys", "kid", sections::key);
     let principals = read_all(root, "principals", "name", sections::principal);
     let key_limits = read_all(root, "key_limits", "kid", sections::key_limit);
+    let chains = read_all(root, "chains", "stream", sections::chain);
     let (kill_switch_file, surplus_directory) = sections::kill_switch(&root.section("kill_switch"));
     let log_level = sections::logging(&root.section("logging"));
     let limits_section = root.section("limits");
@@ -88,6 +89,7 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     check_principals(&principals, &keys, ledger.as_ref());
     check_tokens(&principals);
     check_key_limits(&key_limits, &keys, &principals);
+    check_chains(&chains, &keys, &principals, ledger.as_ref());
     if let Some(ledger) = &ledger {
         check_ledger_key(&ledger_section, ledger, &keys);
         check_co_signers(&keys, ledger);
@@ -108,6 +110,7 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
         keys: values(keys)?,
         principals: values(principals)?,
         key_limits: values(key_limits)?,
+        chains: values(chains)?,
         kill_switch_file,
         surplus_directory,
         log_level: log_level?,
@@ -296,6 +299,54 @@ fn check_key_limits(
     }
 }
 
+/// A chain's key is its own, its verifiers know the algorithm, and key uses, which stand in streams named like
+/// principals, are no rows.
+fn check_chains(
+    chains: &[Element<'_, '_, ChainConfig>],
+    keys: &[Element<'_, '_, KeyConfig>],
+    principals: &[Element<'_, '_, PrincipalConfig>],
+    ledger: Option<&LedgerConfig>,
+) {
+    check_unique(chains, "stream", |element| element.name.as_deref());
+    let keys: Vec<&KeyConfig> = keys.iter().filter_map(|key| key.value.as_ref()).collect();
+    let principals: Vec<&Grant> =
+        principals.iter().filter_map(|it| it.value.as_ref().map(|it| &it.grant)).collect();
+    for element in chains {
+        let Some(chain) = &element.value else { continue };
+        let wrong = |field, message: String| element.section.wrong::<()>(field, message);
+        match keys.iter().find(|key| key.kid == chain.kid) {
+            None => drop(wrong("kid", format!("there is no key {:?}", chain.kid))),
+            Some(key) if !chain.dialect.verifies(key.algorithm) => {
+                let message =
+                    format!("is for {}, which verifiers of {} do not know", key.algorithm, chain.dialect);
+                wrong("kid", message);
+            }
+            Some(key) if key.co_signer.is_some() || !key.dialects.is_empty() => {
+                wrong("kid", "must have neither co_signer nor dialects: it signs rows alone".to_owned());
+            }
+            Some(_) => {}
+        }
+        if ledger.is_some_and(|ledger| ledger.signing_key == chain.kid) {
+            wrong("kid", "signs the ledger's checkpoints and nothing else".to_owned());
+        }
+        if let Some(other) = principals.iter().find(|it| it.kids.contains(&chain.kid)) {
+            wrong(
+                "kid",
+                format!("is granted to {}; a chain's key signs its rows and nothing else", other.principal),
+            );
+        }
+        if !principals.iter().any(|it| it.principal == chain.principal) {
+            wrong("principal", format!("there is no principal {:?}", chain.principal));
+        }
+        if principals.iter().any(|it| it.principal.as_str() == chain.stream.as_str()) {
+            wrong("stream", "is a principal's own, where its key uses stand; name another".to_owned());
+        }
+        if chain.stream.is_appliances() {
+            wrong("stream", "is the appliance's own".to_owned());
+        }
+    }
+}
+
 /// A co-signer signs the same digest, so it must be able to, and must not bring a third.
 fn check_co_signers(keys: &[Element<'_, '_, KeyConfig>], ledger: &LedgerConfig) {
     let by_kid: HashMap<&str, &KeyConfig> =
@@ -396,7 +447,8 @@ mod tests {
 
     fn mistakes(text: &str) -> Vec<String> {
         let (_folder, result) = try_config(text, &[]);
-        result.unwrap_err().list.iter().map(ToString::to_string).collect()
+        let Err(mistakes) = result else { panic!("sound: {text}") };
+        mistakes.list.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -486,6 +538,51 @@ mod tests {
             let found = mistakes(&text);
             assert!(found.iter().any(|it| it.contains(expected)), "{expected}: {found:#?}");
         }
+    }
+
+    #[test]
+    fn a_chain_has_a_key_of_its_own_and_a_stream_that_is_nobodys() {
+        let keys = "\n[[keys]]\nkid = \"rows\"\nsigner_kid = \"rows-v1\"\nbackend = \"keys\"\n\
+                    algorithm = \"ed25519\"\npurpose = \"audit\"\n";
+        let chain = "\n[[chains]]\nstream = \"orders/rows\"\ndialect = \"kernel\"\nkid = \"rows\"\n\
+                     principal = \"spiffe://demo.example/service/orders\"\n";
+        let sound = format!("{TEXT}{keys}{chain}previous_hash = \"{}\"\n", "ab".repeat(32));
+        let (_folder, read) = config(&sound, &[]);
+        assert_eq!(read.chains.len(), 1);
+        let again = parse(&read.file, &read.effective(), &Variables::default()).unwrap();
+        assert_eq!(again.chains, read.chains);
+        for (from, to, expected) in [
+            ("dialect = \"kernel\"", "dialect = \"klingon\"", "is no dialect"),
+            ("dialect = \"kernel\"", "dialect = \"safe-ai\"", "never signed"),
+            ("kid = \"rows\"\nprincipal", "kid = \"none\"\nprincipal", "there is no key \"none\""),
+            ("kid = \"rows\"\nprincipal", "kid = \"ledger\"\nprincipal", "signs the ledger's checkpoints"),
+            ("kid = \"rows\"\nprincipal", "kid = \"orders\"\nprincipal", "verifiers of kernel do not know"),
+            ("kids = [\"orders\"]", "kids = [\"orders\", \"rows\"]", "signs its rows and nothing else"),
+            (
+                "algorithm = \"ed25519\"\npurpose = \"audit\"",
+                "algorithm = \"ed25519\"\npurpose = \"audit\"\ndialects = [\"kernel\"]",
+                "neither co_signer nor dialects",
+            ),
+            (
+                "principal = \"spiffe://demo.example/service/orders\"",
+                "principal = \"other\"",
+                "there is no principal",
+            ),
+            (
+                "stream = \"orders/rows\"",
+                "stream = \"spiffe://demo.example/service/orders\"",
+                "a principal's own",
+            ),
+            ("stream = \"orders/rows\"", "stream = \"chancery/x\"", "the appliance's own"),
+            ("\"abab", "\"ABab", "the hash of a row"),
+        ] {
+            let text = sound.replace(from, to);
+            assert_ne!(text, sound, "{from}");
+            let found = mistakes(&text);
+            assert!(found.iter().any(|it| it.contains(expected)), "{expected}: {found:#?}");
+        }
+        let twice = mistakes(&format!("{sound}{chain}"));
+        assert!(twice.iter().any(|it| it.contains("was used before")), "{twice:#?}");
     }
 
     #[test]

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chancery_format::names::Purpose;
-use chancery_format::{Hash, Kid, PrincipalName, Rung, SignatureAlgorithm};
+use chancery_format::{Hash, Kid, PrincipalName, Rung, SignatureAlgorithm, chain};
 use chancery_hsm::SESSIONS_MAX;
 use chancery_yubihsm::ForceAudit;
 
 use super::pkcs11;
 use super::reader::Section;
 use super::{
-    ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, Intents, KeyConfig, LedgerConfig, LogLevel,
-    PrincipalConfig, ServiceListener,
+    ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, ChainConfig, Intents, KeyConfig, LedgerConfig,
+    LogLevel, PrincipalConfig, ServiceListener,
 };
 use crate::admission::allowance::KeyLimit;
 use crate::admission::policy::{Grant, Operation, StreamPattern};
@@ -319,6 +319,33 @@ pub(super) fn key_limit(section: &Section<'_, '_>) -> Option<KeyLimit> {
         }),
     };
     Some(KeyLimit { kid: kid?, principal, rate, daily_quota, lifetime_uses })
+}
+
+/// `[[chains]]`
+pub(super) fn chain(section: &Section<'_, '_>) -> Option<ChainConfig> {
+    let stream = section.required_parsed("stream", "\"kernel/audit\"");
+    let dialect: Option<chain::Dialect> = section.required_parsed("dialect", "\"kernel\"");
+    let kid = section.required_parsed("kid", "\"kernel-audit\"");
+    let principal = section.required_parsed("principal", "\"spiffe://example.org/ns/shop/sa/kernel\"");
+    let previous = section.parsed("previous_hash");
+    section.finish();
+    let dialect = dialect?;
+    if !dialect.can_be_made() {
+        return section.wrong("dialect", "is never signed, and its verifier refuses what its writer makes");
+    }
+    let previous_hash = previous.map(|RowHash(hash)| hash);
+    Some(ChainConfig { stream: stream?, dialect, kid: kid?, principal: principal?, previous_hash })
+}
+
+/// The hash of a row. Zeros stand for none.
+struct RowHash(Hash);
+
+impl std::str::FromStr for RowHash {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hash = Hash::from_hex(text).ok().filter(|hash| hash.0 != [0; 32]);
+        hash.map(Self).ok_or("must be the hash of a row: 64 lower-case hexadecimal characters, not all zeros")
+    }
 }
 
 /// SHA-256 of a bearer token, as the configuration has it.

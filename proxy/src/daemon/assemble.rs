@@ -123,6 +123,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         hooks,
         governance,
         registry,
+        chains: config.chains.clone(),
         limits: config.limits.clone(),
         metrics,
         clock: Arc::new(SystemClock),
@@ -181,5 +182,7 @@ pub fn ledger_options(config: &Config, on_fatal: OnFatal) -> Result<RollOptions,
         page_entries_max: config.limits.stream_page_max,
         ..RollLimits::default()
     };
+    options.chains =
+        Arc::new(config.chains.iter().map(|chain| (chain.stream.clone(), chain.after())).collect());
     Ok(options)
 }

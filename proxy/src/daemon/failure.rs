@@ -165,7 +165,7 @@ impl Failure {
 fn opening(error: &OpenError) -> u8 {
     match error {
         OpenError::Exists(_) | OpenError::LostEntries { .. } | OpenError::Corrupt(_) => 1,
-        OpenError::OtherOrigin { .. } | OpenError::UnknownFormat(_) => 2,
+        OpenError::OtherOrigin { .. } | OpenError::OtherDialect { .. } | OpenError::UnknownFormat(_) => 2,
         OpenError::NotALedger(_) | OpenError::HalfCreated(_) | OpenError::Io(..) => 3,
         OpenError::Locked(_) | OpenError::Store(_) | OpenError::Fatal(_) => 4,
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chancery_format::{HashAlgorithm, RequestId};
+use chancery_format::RequestId;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde_json::{Value, json};
@@ -142,14 +142,7 @@ async fn sign(
     keys::check_usage(chancery, caller, &key, region, "Sign")?;
     let content = request.content(&key)?;
     let arn = keys::arn(&key.kid, region);
-    let wanted = Wanted {
-        key,
-        content,
-        signed_ts: None,
-        purpose: None,
-        metadata: None,
-        dry_run: body.flag("DryRun")?,
-    };
+    let wanted = Wanted { dry_run: body.flag("DryRun")?, ..Wanted::of(key, content) };
     let Some(made) = make(chancery, caller, &wanted).await? else { return Ok(would_succeed()) };
     let value = json!({
         "KeyId": arn, "Signature": made.signature, "SigningAlgorithm": request.algorithm,
@@ -186,14 +179,7 @@ async fn generate_mac(
     keys::check_usage(chancery, caller, &key, region, "GenerateMac")?;
     let content = request.content(&key)?;
     let arn = keys::arn(&key.kid, region);
-    let wanted = Wanted {
-        key,
-        content,
-        signed_ts: None,
-        purpose: None,
-        metadata: None,
-        dry_run: body.flag("DryRun")?,
-    };
+    let wanted = Wanted { dry_run: body.flag("DryRun")?, ..Wanted::of(key, content) };
     let Some(made) = make(chancery, caller, &wanted).await? else { return Ok(would_succeed()) };
     let value = json!({ "KeyId": arn, "Mac": made.signature, "MacAlgorithm": request.algorithm });
     Ok(with_receipt(reply(&value), &made))
@@ -276,12 +262,6 @@ pub(super) fn refusal(problem: &Problem, request_id: &RequestId) -> Reply {
     let wait = problem.retry_after_s().map(|seconds| u64::from(seconds) * 1_000);
     reply.headers.extend(wait.map(|ms| ("x-amz-retry-after", ms.to_string())));
     reply
-}
-
-/// Bytes of a digest by this hash, as AWS wants them under `MessageType: DIGEST`.
-fn digest(hash: HashAlgorithm, bytes: &[u8]) -> Option<chancery_format::Digest> {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    chancery_format::Digest::parse(hash.as_str(), &hex).ok()
 }
 
 /// Base64 as this protocol writes blobs.

@@ -163,14 +163,8 @@ async fn sign(chancery: &Arc<Chancery>, caller: Caller<'_>, shape: Shape) -> Res
     let caller = Caller { dialect: shape.dialect, ..caller };
     let key = names::resolve(chancery, &caller, shape.signer.as_deref())?;
     shape.check_algorithm(&key)?;
-    let wanted = Wanted {
-        content: shape.content(key.algorithm),
-        key,
-        signed_ts: shape.signed_ts(),
-        purpose: None,
-        metadata: None,
-        dry_run: false,
-    };
+    let content = shape.content(key.algorithm);
+    let wanted = Wanted { signed_ts: shape.signed_ts(), ..Wanted::of(key, content) };
     let made = make(chancery, &caller, &wanted).await?;
     let made = made.ok_or_else(|| Problem::internal("a signature was only tried"))?;
     Ok(Reply::json(signed(&shape, &made, &caller.request_id).to_string()))

@@ -284,14 +284,7 @@ impl<'c> Work<'c> {
 
     /// One key use; the items of a batch are retried each by itself.
     async fn enrolled(&self, content: Content, position: Option<usize>) -> Result<Made, Problem> {
-        let wanted = Wanted {
-            key: Arc::clone(&self.key),
-            content,
-            signed_ts: None,
-            purpose: None,
-            metadata: None,
-            dry_run: false,
-        };
+        let wanted = Wanted::of(Arc::clone(&self.key), content);
         let mut caller = self.caller.clone();
         if let (Some(position), Some(batch)) = (position, &self.caller.idempotency_key) {
             caller.idempotency_key = item_key(batch, position);

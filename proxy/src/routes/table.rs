@@ -92,6 +92,7 @@ routes! {
     MacVerify "/v1/mac/verify" "mac_verify" MAC_VERIFY, One, "Check a message authentication code.";
     Events "/v1/events" "events" EVENTS, One, "Append one event.";
     EventsBatch "/v1/events/batch" "events_batch" EVENTS, Many, "Append many events; each item has a result or a problem.";
+    Rows "/v1/rows" "rows" EVENTS, One, "Rows of a stream that is set to an existing writer's dialect, signed.";
     Event "/v1/events/{id}" "event" READ, Nothing, "Read one event.";
     Stream "/v1/streams/{stream}" "stream" READ, Nothing, "Read a stream, page by page.";
     Pending "/v1/pending/{id}" "pending" READ, Nothing, "A signature that waits for approval, and what became of it.";

@@ -16,7 +16,7 @@ use chancery_policy::Act;
 use super::calls::ready;
 use super::policy::{self, Looked};
 use super::{KeyUse, detached};
-use crate::admission::KeyUseRequest;
+use crate::admission::{KeyUseRequest, Permit};
 use crate::chancery::{Chancery, KeyEntry};
 use crate::dialects::Dialect;
 use crate::problem::{Code, Problem};
@@ -43,6 +43,23 @@ pub(crate) struct Wanted {
     pub(crate) metadata: Option<CanonicalJson>,
     /// Whether to find out only whether it would be done.
     pub(crate) dry_run: bool,
+    /// Whether the appliance uses the key in its own right, because its configuration says so: no policy is asked.
+    pub(crate) in_own_right: bool,
+}
+
+impl Wanted {
+    /// This key applied to this, and nothing more to say.
+    pub(crate) const fn of(key: Arc<KeyEntry>, content: Content) -> Self {
+        Self {
+            key,
+            content,
+            signed_ts: None,
+            purpose: None,
+            metadata: None,
+            dry_run: false,
+            in_own_right: false,
+        }
+    }
 }
 
 /// What a key is applied to.
@@ -84,22 +101,18 @@ impl Content {
 }
 
 /// What came of it: enrolled, and released.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Made {
     /// The event's id, a UUID.
     pub(crate) id: String,
     /// Its place on the ledger.
     pub(crate) index: LeafIndex,
-    /// The logical key.
-    pub(crate) kid: String,
     /// The key pair.
     pub(crate) signer_kid: String,
     /// What it did.
     pub(crate) algorithm: SignatureAlgorithm,
     /// Signature or MAC, in standard base64.
     pub(crate) signature: String,
-    /// SHA-256 or other digest that the entry holds, lower-case hex.
-    pub(crate) digest: String,
     /// When it was enrolled.
     pub(crate) ts: Timestamp,
     /// The receipt, or the pointer to it, as JSON.
@@ -146,7 +159,10 @@ async fn attempt(
     let (operation, digest, message) = wanted.content.fitted(key.algorithm);
     let act = if operation == Operation::Mac { Act::Mac } else { Act::Sign };
     let looked = Looked { act, purpose: wanted.purpose.as_ref(), dry_run: wanted.dry_run };
-    let permit = policy::clear_at_once(chancery, caller, Arc::clone(&key), operation, looked)?;
+    let permit = match wanted.in_own_right {
+        true => Permit::admit(&caller.grants, &key.kid, Some(Arc::clone(&key)), operation)?,
+        false => policy::clear_at_once(chancery, caller, Arc::clone(&key), operation, looked)?,
+    };
     if operation == Operation::Sign {
         permit.takes(&digest)?;
     }
@@ -179,11 +195,9 @@ async fn attempt(
     Ok(Some(Made {
         id: issued.event.id.to_owned(),
         index: outcome.index(),
-        kid: issued.payload.kid.to_owned(),
         signer_kid: issued.payload.signer_kid.to_owned(),
         algorithm,
         signature: issued.payload.signature.to_owned(),
-        digest: issued.payload.digest.to_owned(),
         ts: issued.event.ts,
         receipt,
     }))

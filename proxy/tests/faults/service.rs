@@ -250,6 +250,7 @@ async fn assemble(
     let governance = Governance::recover(&roll, &keyring, Arc::new(SystemClock)).await;
     let chancery = Chancery::new(Parts {
         allowances: Allowances::new(0),
+        chains: Vec::new(),
         hooks: Default::default(),
         authority: Authority::built_in("development").unwrap(),
         governance: governance.map_err(|error| error.to_string())?,

@@ -81,7 +81,7 @@ fn the_help_names_every_dialect_and_form() {
     for dialect in DIALECTS {
         assert!(text.contains(dialect), "{dialect} in {text}");
     }
-    for mode in chancery_verify::events::canonical::Mode::ALL {
+    for mode in chancery_format::chain::canonical::Mode::ALL {
         assert!(text.contains(mode.as_str()), "{mode} in {text}");
     }
 }

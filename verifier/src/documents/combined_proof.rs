@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use super::read::{hash, list_of, number_of, others, text_of};
 use super::signatures::{Claim, Keys, SIGNATURE, SIGNER, Signed};
 use super::{Document, Refused};
-use crate::events::json::Value;
 use crate::findings::Kind;
+use chancery_format::chain::json::Value;
 
 pub(super) const DIGEST: &[&str] = &["digestHex", "digest_hex"];
 const SIGNATURES: &[&str] = &["signatures"];

@@ -13,9 +13,9 @@ use sha2::{Digest as _, Sha256};
 use super::read::{self, ReadError, hash, number_of, others, text_of};
 use super::signatures::{Claim, Keys, SIGNATURE, SIGNER, Signed};
 use super::{Document, Refused};
-use crate::events::canonical::Mode;
-use crate::events::json::Value;
 use crate::findings::Kind;
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::json::Value;
 
 const HASH: &[&str] = &["hash"];
 const MESSAGE: &[&str] = &["canonical_message"];

@@ -19,9 +19,9 @@ use chancery_format::{Hash, KeyFamily, PublicKey, Timestamp};
 use super::read::{self, member, moment, others, text_of};
 use super::signatures::{Claim, Keys, SIGNATURE, SIGNER, Signed};
 use super::{Document, Refused};
-use crate::events::canonical::Mode;
-use crate::events::json::Value;
 use crate::findings::Kind;
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::json::Value;
 
 const RECORD: &[&str] = &["signature_record", "signatureRecord"];
 const MANIFEST: &[&str] = &["manifest", "payload"];

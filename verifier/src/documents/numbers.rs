@@ -1,7 +1,7 @@
 //! Numbers that say more than was signed: writers that read them as doubles sign what a double can hold.
 
-use crate::events::canonical::Mode;
-use crate::events::json::Value;
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::json::Value;
 
 /// The first number whose digits a double does not hold, as it is written.
 pub(super) fn inexact<'t>(value: &Value<'t>) -> Option<&'t str> {

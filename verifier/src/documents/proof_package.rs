@@ -11,9 +11,9 @@ use chancery_format::Hash;
 use super::read::{hash, list_of, member, number_of, others, text_of};
 use super::signatures::{Claim, Keys, SIGNATURE, SIGNER, Signed};
 use super::{Document, Refused};
-use crate::events::canonical::Mode;
-use crate::events::json::Value;
 use crate::findings::{Finding, Kind};
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::json::Value;
 
 /// Lines of one chunk, unless the package says otherwise; the last has fewer.
 const CHUNK_LINES: u64 = 500;

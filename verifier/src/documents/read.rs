@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use chancery_format::{Hash, Timestamp};
 use flate2::read::MultiGzDecoder;
 
-use crate::events::dialect;
-use crate::events::json::Value;
 use crate::findings::{Finding, Kind};
+use chancery_format::chain::dialect;
+use chancery_format::chain::json::Value;
 
 /// Largest document read, in bytes, unpacked: a package of a million ledger lines fits. It is read whole.
 const DOCUMENT_BYTES_MAX: u64 = 1 << 30;

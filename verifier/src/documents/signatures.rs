@@ -6,9 +6,9 @@ use chancery_format::{Digest, Hash, KeyFamily, PublicKey, SignatureAlgorithm, Ti
 
 use super::Document;
 use super::read::{moment, text_of};
-use crate::events::json::Value;
 use crate::events::signers::{Signer, Signers};
 use crate::findings::{Finding, Kind, Weight};
+use chancery_format::chain::json::Value;
 
 /// Names of the member that says whose signature it is.
 pub(super) const SIGNER: &[&str] =

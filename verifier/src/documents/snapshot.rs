@@ -13,9 +13,9 @@ use chancery_format::{Hash, PublicKey};
 use super::read::{list_of, member, others, text_of};
 use super::signatures::{Claim, Keys, SIGNATURE, SIGNER, Signed};
 use super::{Document, Refused, read};
-use crate::events::canonical::Mode;
-use crate::events::json::{Value, members};
 use crate::findings::Kind;
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::json::{Value, members};
 
 const SEALED_HASH: &[&str] = &["snapshot_bytes_canonical_hash"];
 const SEALED: [&str; 6] =

@@ -9,14 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use chancery_format::{Hash, Timestamp};
 
 use super::Options;
-use super::canonical::Mode;
-use super::dialect::{self, Dialect};
-use super::json::Value;
 use super::links::Link;
 use super::rows::Batch;
 use super::signatures::{Candidates, Signatures, Signed};
 use super::signers::Signers;
 use crate::findings::{Finding, Kind};
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::dialect::{self, Dialect};
+use chancery_format::chain::json::Value;
 
 /// Rows to check.
 #[derive(Debug, Default)]

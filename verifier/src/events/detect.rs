@@ -1,9 +1,9 @@
 //! Finds out from the first rows which writer made them, and in which form.
 
-use super::canonical::Mode;
-use super::dialect::{self, Dialect};
-use super::json::Value;
 use super::rows::Batch;
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::dialect::{self, Dialect};
+use chancery_format::chain::json::Value;
 
 /// Rows from which the writer is found out.
 const DETECTED_FROM: usize = 64;

@@ -8,15 +8,15 @@ use std::thread::Scope;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::canonical::Mode;
 use super::check::{Checked, Checker, Counts, Task};
 use super::detect::{Detected, detect};
-use super::dialect::Dialect;
 use super::links::{Link, Links};
 use super::rows::{About, Batch, RowsError, Source};
 use super::signers::Signers;
 use super::{Options, window::Window};
 use crate::findings::Findings;
+use chancery_format::chain::canonical::Mode;
+use chancery_format::chain::dialect::Dialect;
 
 /// What the pass came to.
 #[derive(Debug, Default)]

@@ -21,7 +21,7 @@ use chancery_format::Hash;
 use flate2::read::MultiGzDecoder;
 
 use super::database::{Database, DatabaseError};
-use super::json::{JsonError, Value, elements, members};
+use chancery_format::chain::json::{JsonError, Value, elements, members};
 
 /// Rows that are looked at together: as many signatures as are cheapest to verify at once.
 const BATCH_ROWS: usize = 4_096;

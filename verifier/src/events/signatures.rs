@@ -7,11 +7,11 @@
 use chancery_format::{Digest, Hash, Timestamp};
 
 use super::check::Counts;
-use super::dialect::Dialect;
 use super::signers::{Signer, Signers};
 use super::signing_time::SigningTimes;
 use crate::findings::{Finding, Kind};
 use crate::ledger::find_bad;
+use chancery_format::chain::dialect::Dialect;
 
 /// A row's signature.
 #[derive(Debug)]

@@ -159,9 +159,9 @@ fn read(entry: &Value, position: usize) -> Result<Signer, SignersError> {
     };
     let moment = |names: &[&str]| match text(names) {
         None => Ok(None),
-        Some(text) => {
-            super::dialect::read_moment(text).map(Some).ok_or_else(|| wrong("a time of it is no time"))
-        }
+        Some(text) => chancery_format::chain::dialect::read_moment(text)
+            .map(Some)
+            .ok_or_else(|| wrong("a time of it is no time")),
     };
     Ok(Signer { key, from: moment(&FROM)?, until: moment(&UNTIL)?, is_named: named.is_some(), name })
 }
@@ -180,8 +180,10 @@ fn read_key(text: &str, word: Option<&str>) -> Option<PublicKey> {
         Some(word) if word.contains("pss") => SignatureAlgorithm::RsaPssSha256,
         _ => SignatureAlgorithm::RsaSha256,
     };
+    // Our own registries name algorithms exactly, of which those writers know only some.
+    let said = word.and_then(|word| word.parse::<SignatureAlgorithm>().ok()).filter(|it| !it.is_mac());
     let known = [SignatureAlgorithm::Ed25519, rsa, SignatureAlgorithm::EcdsaP256Sha256];
-    known.into_iter().find_map(|algorithm| PublicKey::from_der(algorithm, &bytes).ok())
+    said.into_iter().chain(known).find_map(|algorithm| PublicKey::from_der(algorithm, &bytes).ok())
 }
 
 /// The public key in a PEM block, whatever its lines look like; of a certificate, the one it is about.

@@ -2,8 +2,8 @@
 
 use chancery_format::Timestamp;
 
-use super::dialect::{moment, read_moment};
-use super::json::Value;
+use chancery_format::chain::dialect::{moment, read_moment};
+use chancery_format::chain::json::Value;
 
 /// Which rows are looked at. What is not bounded is open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,11 +1,12 @@
-//! Every stream's chain: each event has the next `seq` and the `hash` before it.
+//! Every stream's chain: each event has the next `seq` and the `hash` before it. A stream's second chain, in the form
+//! of an existing writer, begins once, keeps its dialect, and goes on by hash and in time from then on.
 //!
 //! One head per stream is all that is kept. After evidence that cannot be read, a stream may have moved
 //! on unseen: it may then jump forward once, but a link that can be checked still is.
 
 use std::collections::HashMap;
 
-use chancery_format::Hash;
+use chancery_format::{Hash, Timestamp, chain};
 
 use super::event::Link;
 
@@ -13,6 +14,7 @@ use super::event::Link;
 struct Head {
     seq: u64,
     hash: Hash,
+    chain: Option<(chain::Link, Timestamp)>,
     gaps: u64,
 }
 
@@ -36,7 +38,7 @@ impl Chains {
 
     /// Follows one event; `Err` says what is wrong with its link. Either way the stream goes on from it.
     pub(crate) fn follow(&mut self, link: &Link) -> Result<(), String> {
-        let next = Head { seq: link.seq, hash: link.hash, gaps: self.gaps };
+        let next = Head { seq: link.seq, hash: link.hash, chain: link.chain, gaps: self.gaps };
         let Some(head) = self.heads.get_mut(&link.stream) else {
             let fine = link.seq == 0 || self.gaps > 0;
             self.heads.insert(link.stream.clone(), next);
@@ -46,7 +48,10 @@ impl Chains {
         let last = std::mem::replace(head, next);
         let follows = link.seq == last.seq + 1;
         if follows && link.prev_hash == Some(last.hash) {
-            return Ok(());
+            return match last.chain.is_none_or(|last| is_next_row(last, link.chain)) {
+                true => Ok(()),
+                false => Err(format!("chain in stream {} does not go on from seq {}", link.stream, last.seq)),
+            };
         }
         if !follows && link.seq > last.seq && last.gaps < self.gaps {
             return Ok(());
@@ -59,13 +64,46 @@ impl Chains {
     }
 }
 
+/// Whether a row comes after another: in its dialect, by its hash, and later.
+fn is_next_row(last: (chain::Link, Timestamp), next: Option<(chain::Link, Timestamp)>) -> bool {
+    let (last, before) = last;
+    next.is_some_and(|(next, ts)| {
+        next.dialect == last.dialect && next.previous == Some(last.hash) && ts > before
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
     use super::*;
+
+    #[test]
+    fn a_dialects_chain_may_begin_late_and_then_goes_on() {
+        let chained = |seq, dialect, previous: Option<u8>, hash, ms| {
+            let hash_of = |byte: u8| Hash([byte; 32]);
+            let row = chain::Link { dialect, hash: hash_of(hash), previous: previous.map(hash_of) };
+            let ts = Timestamp::from_unix_ms(ms).unwrap();
+            Link { chain: Some((row, ts)), ..link(seq, Some(seq as u8), seq as u8 + 1) }
+        };
+        let (one, other) = (chain::Dialect::Kernel, chain::Dialect::KernelServer);
+        for (third, fine) in [
+            (chained(2, one, Some(101), 102, 6), true),
+            (chained(2, one, Some(101), 102, 5), false),
+            (chained(2, one, Some(100), 102, 6), false),
+            (chained(2, one, None, 102, 6), false),
+            (chained(2, other, Some(101), 102, 6), false),
+            (link(2, Some(2), 3), false),
+        ] {
+            let mut chains = Chains::default();
+            assert!(chains.follow(&link(0, None, 1)).is_ok());
+            assert!(chains.follow(&chained(1, one, Some(9), 101, 5)).is_ok());
+            assert_eq!(chains.follow(&third).is_ok(), fine, "{third:?}");
+        }
+    }
 
     fn link(seq: u64, prev: Option<u8>, hash: u8) -> Link {
         let prev_hash = prev.map(|byte| Hash([byte; 32]));
-        Link { stream: "s".into(), seq, prev_hash, hash: Hash([hash; 32]), ledger_key: None }
+        Link { stream: "s".into(), seq, prev_hash, hash: Hash([hash; 32]), chain: None, ledger_key: None }
     }
 
     #[test]

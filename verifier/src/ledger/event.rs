@@ -4,7 +4,7 @@ use chancery_format::committed::{AnchoredPayload, CheckingPayload, FailedPayload
 use chancery_format::entry::{Operation, decode_base64, event_type, is_appliances_type};
 use chancery_format::event::EventError;
 use chancery_format::governance;
-use chancery_format::{AuditEvent, Digest, Hash, PublicKey, SignatureAlgorithm, Timestamp};
+use chancery_format::{AuditEvent, Digest, Hash, PublicKey, SignatureAlgorithm, Timestamp, chain};
 use serde::Deserialize;
 
 use super::bundle::read_despite_hash;
@@ -27,6 +27,7 @@ pub(crate) struct Link {
     pub(crate) seq: u64,
     pub(crate) prev_hash: Option<Hash>,
     pub(crate) hash: Hash,
+    pub(crate) chain: Option<(chain::Link, Timestamp)>,
     /// `None`: not a ledger key of the registry (told already).
     pub(crate) ledger_key: Option<SignerId>,
 }
@@ -109,8 +110,8 @@ pub(crate) enum Signature {
 pub(crate) fn read_entry(trust: &Trust, index: u64, leaf: &[u8], findings: &mut Vec<Finding>) -> EntryFacts {
     let event = match AuditEvent::parse(leaf) {
         Ok(event) => event,
-        Err(EventError::HashMismatch) => {
-            findings.push(Finding::entry(Kind::EventHash, index, EventError::HashMismatch.to_string()));
+        Err(error @ (EventError::HashMismatch | EventError::LinkMismatch)) => {
+            findings.push(Finding::entry(Kind::EventHash, index, error.to_string()));
             match read_despite_hash(leaf) {
                 Some(event) => event,
                 None => return EntryFacts::Unreadable,
@@ -130,6 +131,7 @@ pub(crate) fn read_entry(trust: &Trust, index: u64, leaf: &[u8], findings: &mut 
         seq: event.seq,
         prev_hash: event.prev_hash,
         hash: event.hash,
+        chain: event.chain.map(|link| (link, event.ts)),
         ledger_key,
     };
     EntryFacts::Read(link, act.map(Box::new))

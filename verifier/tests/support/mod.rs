@@ -174,7 +174,7 @@ impl Writer {
     /// Puts an event where it is told to.
     pub fn add_at(&mut self, draft: &EventDraft, next: Next, id: &EventId, signer_kid: &Kid) -> u64 {
         let ts = self.tick();
-        let place = Placement { id, seq: next.seq, prev_hash: next.prev, signer_kid, ts };
+        let place = Placement { id, seq: next.seq, prev_hash: next.prev, signer_kid, ts, chain: None };
         let leaf = draft.place(&place).unwrap();
         let after = Next { seq: next.seq + 1, prev: Some(leaf.event_hash()) };
         self.streams.insert(draft.stream.as_str().to_owned(), after);

@@ -19,7 +19,8 @@ const MEMBERS = [
   "ts",
   "version",
 ];
-const OPTIONAL = ["manifestSignatureId", "metadata"];
+const OPTIONAL = ["chain", "manifestSignatureId", "metadata"];
+const DIALECTS = ["agent-manager", "kernel", "kernel-go", "kernel-server", "memory-layer", "shared"];
 const OUTCOME = /^signing\.signature\.(?:issued|failed|abandoned|anchored|checking)$/;
 // What acts of people are called, and everything that is the appliance's own.
 const GOVERNANCE =
@@ -74,7 +75,19 @@ export function checkLeaf(event: JsonObject, leaf: Buffer, index: number, regist
     "event",
     "seq or prevHash",
   );
-  // The first such text: the members before it hold no quote.
+  // What the row's hash is over only the writer's own verifiers, and chancery-verify, compute again.
+  const chain = event["chain"];
+  need(
+    chain === undefined ||
+      (isObject(chain) &&
+        Object.keys(chain).sort().join() === "dialect,hash,prevHash" &&
+        DIALECTS.includes(chain["dialect"] as string) &&
+        isHash(chain["hash"]) &&
+        (chain["prevHash"] === null || isHash(chain["prevHash"]))),
+    "event",
+    "its chain is none",
+  );
+  // The only such text: before it stand names, which hold no quote, and hashes that this one depends on.
   const without = isHash(hash) ? leaf.toString().replace(`"hash":"${hash}",`, "") : "";
   need(sha256(without).toString("hex") === hash, "event", "its hash is not that of its content");
   checkPlace(

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use chancery_format::SignatureAlgorithm;
+use chancery_format::{Digest, SignatureAlgorithm};
 
-use super::digest;
 use super::keys::algorithm_names;
 use crate::chancery::{Chancery, KeyEntry};
 use crate::dialects::body::{Body, invalid};
@@ -100,7 +99,7 @@ impl SignRequest {
                     let words = format!("Digest is invalid length for algorithm {algorithm}.");
                     Problem::new(Code::WrongDigestLength, words)
                 };
-                digest(hash, message).map(Content::Digest).ok_or_else(wrong)
+                Digest::from_bytes(hash, message).map(Content::Digest).ok_or_else(wrong)
             }
             _ => Err(incompatible()),
         }

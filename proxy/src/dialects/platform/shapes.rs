@@ -145,7 +145,8 @@ impl Shape {
         match &self.what {
             Signed::Text { text, .. } | Signed::HexText(text) => Content::Message(text.as_bytes().to_vec()),
             Signed::Message(bytes) => Content::Message(bytes.clone()),
-            Signed::Bytes(bytes) => match algorithm.digest().and_then(|hash| as_digest(hash, bytes)) {
+            Signed::Bytes(bytes) => match algorithm.digest().and_then(|hash| Digest::from_bytes(hash, bytes))
+            {
                 Some(digest) => Content::Digest(digest),
                 None => Content::Message(bytes.clone()),
             },
@@ -197,14 +198,6 @@ pub(super) fn means(word: &str, algorithm: SignatureAlgorithm) -> bool {
             ["ecdsa-sha-256", "ecdsa-p256-sha256", "es256"].contains(&plain.as_str())
         }
         other => plain == other.as_str(),
-    }
-}
-
-fn as_digest(hash: HashAlgorithm, bytes: &[u8]) -> Option<Digest> {
-    match hash {
-        HashAlgorithm::Sha256 => bytes.try_into().ok().map(Digest::Sha256),
-        HashAlgorithm::Sha384 => bytes.try_into().ok().map(Digest::Sha384),
-        HashAlgorithm::Sha512 => bytes.try_into().ok().map(Digest::Sha512),
     }
 }
 

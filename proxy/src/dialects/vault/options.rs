@@ -123,7 +123,7 @@ impl Options {
             return mismatch(format!("key {} is for {}, not for {named:?}", key.kid, key.algorithm));
         }
         if self.prehashed {
-            let digest = digest(wanted, &input).ok_or_else(|| {
+            let digest = Digest::from_bytes(wanted, &input).ok_or_else(|| {
                 let words = format!("input must have {} bytes, this has {}", wanted.bytes(), input.len());
                 Problem::new(Code::WrongDigestLength, words)
             })?;
@@ -180,14 +180,6 @@ fn hash(name: &str) -> Option<HashAlgorithm> {
         "sha2-384" => Some(HashAlgorithm::Sha384),
         "sha2-512" => Some(HashAlgorithm::Sha512),
         _ => None,
-    }
-}
-
-fn digest(hash: HashAlgorithm, bytes: &[u8]) -> Option<Digest> {
-    match hash {
-        HashAlgorithm::Sha256 => bytes.try_into().ok().map(Digest::Sha256),
-        HashAlgorithm::Sha384 => bytes.try_into().ok().map(Digest::Sha384),
-        HashAlgorithm::Sha512 => bytes.try_into().ok().map(Digest::Sha512),
     }
 }
 

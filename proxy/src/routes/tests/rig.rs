@@ -171,6 +171,7 @@ impl Rig {
             keys,
             policy: policy(),
             registry,
+            chains: Vec::new(),
             checkpointed: TreeSize(0),
             archived: TreeSize(0),
             limits: choices.limits,

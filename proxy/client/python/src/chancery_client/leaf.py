@@ -12,7 +12,8 @@ from .registry import SignersRegistry
 
 _LEAF_BYTES_MAX = 65_535
 _MEMBERS = frozenset("actor eventType hash id payload prevHash seq signer_kid stream ts version".split())
-_OPTIONAL = frozenset(["manifestSignatureId", "metadata"])
+_OPTIONAL = frozenset(["chain", "manifestSignatureId", "metadata"])
+_DIALECTS = frozenset("agent-manager kernel kernel-go kernel-server memory-layer shared".split())
 _OUTCOME = re.compile(r"signing\.signature\.(?:issued|failed|abandoned|anchored|checking)")
 _GOVERNANCE = re.compile(
     r"(?:governance|kill_switch|signer\.rotation)\..*|signer\.(?:testing|tested|compromise)"
@@ -58,9 +59,18 @@ def check_leaf(event: Dict[str, Any], leaf: bytes) -> None:
     linked = event["prevHash"] is None if event["seq"] == 0 else _is_hash(event["prevHash"])
     need(is_natural(event["seq"]) and linked, "event", "seq or prevHash")
     need(_is_hash(event["hash"]), "event", "its hash is none")
-    # The first such text: the members before it hold no quote.
+    need("chain" not in event or _is_link(event["chain"]), "event", "its chain is none")
+    # The only such text: before it stand names, which hold no quote, and hashes that this one depends on.
     without = leaf.replace(b'"hash":"%s",' % event["hash"].encode(), b"", 1)
     need(sha256(without).hex() == event["hash"], "event", "its hash is not that of its content")
+
+
+def _is_link(value: object) -> bool:
+    """A row's place in its writer's chain. What its hash is over, that writer's verifiers compute again."""
+    if not isinstance(value, dict) or value.keys() != {"dialect", "hash", "prevHash"}:
+        return False
+    before = value["prevHash"]
+    return value["dialect"] in _DIALECTS and _is_hash(value["hash"]) and (before is None or _is_hash(before))
 
 
 def _is_time(value: object) -> bool:

@@ -1,6 +1,7 @@
 //! What can be typed. Each command's help ends with an example.
 
 pub(crate) mod artifacts;
+pub(crate) mod export;
 pub(crate) mod keys;
 pub(crate) mod people;
 pub(crate) mod policy;
@@ -232,6 +233,9 @@ pub(crate) enum Event {
     /// Append each row of an outbox once
     #[command(after_help = replay::EXAMPLE)]
     Replay(replay::Replay),
+    /// Write a stream's rows, as the verifiers of an existing writer read them
+    #[command(after_help = export::EXAMPLE)]
+    Export(export::Export),
 }
 
 #[derive(Debug, Args)]

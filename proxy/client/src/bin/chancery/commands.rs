@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
-use crate::{agent, approvals, artifacts, input, keys, login, people, policy, registry, replay};
+use crate::{agent, approvals, artifacts, export, input, keys, login, people, policy, registry, replay};
 
 /// Runs the command typed.
 pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
@@ -30,6 +30,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
         Command::Verify(asked) => artifacts::verify(*asked),
         Command::Event(args::Event::Append(asked)) => append(&service()?, asked).await,
         Command::Event(args::Event::Replay(asked)) => replay::replay(&service()?, asked).await,
+        Command::Event(args::Event::Export(asked)) => export::export(&service()?, asked).await,
         Command::Signers(args::registry::Signers::Export(asked)) => {
             registry::export(service, asked, connection.json).await
         }

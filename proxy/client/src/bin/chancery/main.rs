@@ -14,7 +14,7 @@
 //! | `commands.rs` | which function a command is, and those of services |
 //! | `agent.rs` | `agent`, which serves until it is stopped |
 //! | `artifacts.rs` | digests and files are signed, and verified |
-//! | `replay.rs` | an outbox is appended |
+//! | `replay.rs`, `export.rs` | an outbox is appended; a stream's rows are written |
 //! | `registry.rs` | the registry in other shapes |
 //! | `people.rs`, `approvals.rs`, `keys.rs` | acts of people |
 //! | `policy.rs` | policies, offline and in force |
@@ -27,6 +27,7 @@ mod approvals;
 mod args;
 mod artifacts;
 mod commands;
+mod export;
 mod input;
 mod keys;
 mod login;

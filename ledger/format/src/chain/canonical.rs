@@ -395,7 +395,7 @@ fn jq(double: f64) -> String {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
-    use chancery_format::Hash;
+    use crate::Hash;
 
     use super::*;
 

@@ -16,7 +16,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chancery_format::{Hash, Timestamp};
+use crate::{Hash, Timestamp};
 
 use super::canonical::Mode;
 use super::json::Value;
@@ -231,7 +231,7 @@ fn safe_ai(
 }
 
 /// A column under any of its names. `null` counts as absent.
-pub(super) fn column<'v, 't>(row: &'v Value<'t>, names: &[&str]) -> Option<&'v Value<'t>> {
+fn column<'v, 't>(row: &'v Value<'t>, names: &[&str]) -> Option<&'v Value<'t>> {
     names.iter().find_map(|name| row.get(name)).filter(|value| !matches!(value, Value::Null))
 }
 
@@ -281,7 +281,7 @@ pub fn moment(row: &Value<'_>) -> Result<Timestamp, RowError> {
 }
 
 /// RFC 3339 as databases export it: a space for the T, any fraction, any offset, `+00` among them.
-pub(super) fn read_moment(text: &str) -> Option<Timestamp> {
+pub fn read_moment(text: &str) -> Option<Timestamp> {
     let (day, rest) = (text.get(..10)?, text.get(11..)?);
     if !matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' ')) {
         return None;
