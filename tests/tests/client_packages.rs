@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use chancery_tests::rig::world::ORDERS;
 use chancery_tests::rig::{Daemon, World, WorldOptions};
 
 fn root() -> PathBuf {
@@ -55,6 +56,16 @@ fn interpreter() -> Command {
     interpreter
 }
 
+/// With a stream whose events are rows of an existing writer, too.
+fn chained() -> WorldOptions {
+    let more = format!(
+        "\n[[keys]]\nkid = \"rows\"\nsigner_kid = \"rows-v1\"\nbackend = \"software\"\nalgorithm = \"ed25519\"\n\
+         purpose = \"audit\"\n\n[[chains]]\nstream = \"orders/rows\"\ndialect = \"kernel\"\nkid = \"rows\"\n\
+         principal = \"{ORDERS}\"\n"
+    );
+    WorldOptions { more, ..WorldOptions::default() }
+}
+
 /// Runs an integration program against `world`, as a principal that may do what it tries.
 fn integrate(world: &World, program: &mut Command) {
     let files = [
@@ -66,8 +77,8 @@ fn integrate(world: &World, program: &mut Command) {
     program.env("CHANCERY_URL", world.url()).envs(files);
     program.env("CHANCERY_KID", "ed").env("CHANCERY_MORE_KIDS", "p256,p384,k1,rsa,pss");
     program.env("CHANCERY_ANCHOR_KID", "dual").env("CHANCERY_CO_SIGNED_KID", "dual");
-    let printed = run(program.env("CHANCERY_MAC_KID", "mac"));
-    assert_eq!(printed.lines().next_back(), Some("19 passed, 0 failed"), "{printed}");
+    let printed = run(program.env("CHANCERY_MAC_KID", "mac").env("CHANCERY_CHAIN", "orders/rows"));
+    assert_eq!(printed.lines().next_back(), Some("20 passed, 0 failed"), "{printed}");
 }
 
 #[test]
@@ -107,7 +118,7 @@ fn the_python_package_passes_its_own_tests() {
 
 #[test]
 fn the_typescript_package_works_with_a_running_daemon() {
-    let (world, folder) = (World::new(&WorldOptions::default()), compiled());
+    let (world, folder) = (World::new(&chained()), compiled());
     let daemon = Daemon::start(&world);
     integrate(&world, Command::new("node").arg(folder.path().join("test/integration.js")));
     assert!(daemon.stop().success());
@@ -116,7 +127,7 @@ fn the_typescript_package_works_with_a_running_daemon() {
 
 #[test]
 fn the_python_package_works_with_a_running_daemon() {
-    let world = World::new(&WorldOptions::default());
+    let world = World::new(&chained());
     let daemon = Daemon::start(&world);
     integrate(&world, interpreter().arg("tests/integration.py"));
     assert!(daemon.stop().success());

@@ -1,8 +1,9 @@
 """The whole package against a running service. Prints a line for each check; exit code 1 if one failed.
 
 CHANCERY_URL, CHANCERY_CA, CHANCERY_CERT, CHANCERY_KEY, CHANCERY_SIGNERS (files) and CHANCERY_KID name the service, us,
-the registry and a key that we may use. CHANCERY_MORE_KIDS (with commas), CHANCERY_ANCHOR_KID, CHANCERY_MAC_KID and
-CHANCERY_CO_SIGNED_KID add checks. The principal may sign, make MACs, append events, and read its own stream.
+the registry and a key that we may use. CHANCERY_MORE_KIDS (with commas), CHANCERY_ANCHOR_KID, CHANCERY_MAC_KID,
+CHANCERY_CO_SIGNED_KID and CHANCERY_CHAIN (a stream) add checks. The principal may sign, make MACs, append events, and
+read its own stream.
 """
 
 from __future__ import annotations
@@ -260,6 +261,13 @@ def a_co_signature_verifies_or_is_told_to_be_beyond_this_runtime() -> None:
         CLIENT.prove(asked, reply, REGISTRY)
 
 
+def an_event_of_a_chain_has_its_row_and_is_proven() -> None:
+    event = EventRequest("order.paid", {"10": "ten", "9": "nine"}, stream=os.environ["CHANCERY_CHAIN"])
+    reply = CLIENT.append(event).value
+    assert reply.row is not None
+    equal(CLIENT.prove(event, reply, REGISTRY).proof.event["chain"]["hash"], reply.row["hash"])
+
+
 def checks() -> List[Tuple[str, Callable[[], None]]]:
     several = [
         health_needs_no_certificate,
@@ -279,6 +287,8 @@ def checks() -> List[Tuple[str, Callable[[], None]]]:
         several.append(a_mac_is_made_checked_and_recorded)
     if os.environ.get("CHANCERY_CO_SIGNED_KID"):
         several.append(a_co_signature_verifies_or_is_told_to_be_beyond_this_runtime)
+    if os.environ.get("CHANCERY_CHAIN"):
+        several.append(an_event_of_a_chain_has_its_row_and_is_proven)
     of_keys = [(f"{kid} signs, and its receipt proves it here", lambda kid=kid: signs_and_proves(kid)) for kid in KIDS]
     return [*of_keys, *((one.__name__.replace("_", " "), one) for one in several)]
 

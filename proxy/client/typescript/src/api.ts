@@ -120,6 +120,8 @@ export interface EventReply extends Enrolled {
   /** Lower-case hex; the next event of the stream names it. */
   readonly hash: string;
   readonly prevHash: string | null;
+  /** Its row, if its stream is set to the dialect of an existing writer: with the names of that writer's columns. */
+  readonly row?: JsonObject;
 }
 
 /** What became of one item of a batch. */

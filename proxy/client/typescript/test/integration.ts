@@ -1,8 +1,8 @@
 // The whole package against a running service. Prints a line for each check; exit code 1 if one failed.
 //
 // CHANCERY_URL, CHANCERY_CA, CHANCERY_CERT, CHANCERY_KEY, CHANCERY_SIGNERS (files) and CHANCERY_KID name the service,
-// us, the registry and a key that we may use. CHANCERY_MORE_KIDS (with commas), CHANCERY_ANCHOR_KID, CHANCERY_MAC_KID
-// and CHANCERY_CO_SIGNED_KID add checks. The principal may sign, make MACs, append events, and read its own stream.
+// us, the registry and a key that we may use. CHANCERY_MORE_KIDS (with commas), CHANCERY_ANCHOR_KID, CHANCERY_MAC_KID,
+// CHANCERY_CO_SIGNED_KID and CHANCERY_CHAIN (a stream) add checks. The principal may sign, make MACs, append events, and read its own stream.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -16,6 +16,7 @@ import {
   UnavailableError,
   verifyReceipt,
   type ChanceryError,
+  type JsonObject,
   type Options,
   type Proven,
   type SignRequest,
@@ -328,6 +329,19 @@ if (coSignedKid !== undefined) {
       const strict = client.prove({ sign }, value, registry);
       if (proof.unverified.length === 0) await strict;
       else assert.equal((await thrown(strict, ReceiptError)).fault, "unsupported");
+    },
+  ]);
+}
+
+const chain = process.env["CHANCERY_CHAIN"];
+if (chain !== undefined) {
+  checks.push([
+    "an event of a chain has its row, and is proven",
+    async () => {
+      const event = { eventType: "order.paid", payload: { 10: "ten", 9: "nine" }, stream: chain };
+      const { value } = await client.append(event);
+      const { proof } = await client.prove({ event }, value, registry);
+      assert.equal((proof.event["chain"] as JsonObject)["hash"], value.row?.["hash"]);
     },
   ]);
 }

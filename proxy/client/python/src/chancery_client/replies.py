@@ -155,6 +155,8 @@ class EventReply:
     payload: Optional[Json]
     index: int
     receipt: Json
+    #: Its row, if its stream is set to the dialect of an existing writer, with the names of that writer's columns.
+    row: Optional[Json] = None
 
     @staticmethod
     def read(value: object) -> EventReply:
@@ -172,6 +174,7 @@ class EventReply:
             payload=it.value.get("payload"),
             index=it.index(),
             receipt=it.value["receipt"],
+            row=it.value.get("row"),
         )
 
 
