@@ -8,6 +8,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 config = Config(retries={"max_attempts": 3, "mode": "standard"}, read_timeout=20)
+if sys.argv[1] == "throttled":
+    config = config.merge(Config(retries={"total_max_attempts": int(sys.argv[2]), "mode": "standard"}))
 if os.environ.get("KMS_CERT"):
     config = config.merge(Config(client_cert=(os.environ["KMS_CERT"], os.environ["KMS_KEY"])))
 kms = boto3.client(
@@ -91,6 +93,18 @@ elif mode == "expect":
     kms.meta.events.register("before-send.kms.*", lambda request, **_: attempts.append(request) and None)
     refused(sys.argv[2], kms.sign, KeyId=f"alias/{sys.argv[3]}", Message=b"m", SigningAlgorithm="ECDSA_SHA_256")
     say(attempts=len(attempts))
+elif mode == "throttled":
+    # Asked for as fast as it goes: with one attempt a throttle is told, with more the SDK waits and gets through.
+    some, attempts = dict(KeyId="alias/p256", Message=b"m", SigningAlgorithm="ECDSA_SHA_256"), []
+    kms.meta.events.register("before-send.kms.*", lambda request, **_: attempts.append(request) and None)
+    told = None
+    for _ in range(4):
+        try:
+            kms.sign(**some)
+        except ClientError as error:
+            told = error.response["Error"]["Code"]
+            break
+    say(told=told, attempts=len(attempts))
 elif mode == "once":
     reply = kms.sign(KeyId="alias/p256", Message=b"once", SigningAlgorithm="ECDSA_SHA_256")
     metadata = reply["ResponseMetadata"]

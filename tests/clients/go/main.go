@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -50,11 +51,36 @@ func client() *kms.Client {
 		settings := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}
 		config.HTTPClient = &http.Client{Transport: &http.Transport{TLSClientConfig: settings}}
 	}
-	return kms.NewFromConfig(config, func(options *kms.Options) { options.BaseEndpoint = aws.String(os.Getenv("KMS_URL")) })
+	return kms.NewFromConfig(config, func(options *kms.Options) {
+		options.BaseEndpoint = aws.String(os.Getenv("KMS_URL"))
+		if attempts, err := strconv.Atoi(os.Getenv("KMS_ATTEMPTS")); err == nil {
+			options.RetryMaxAttempts = attempts
+		}
+	})
+}
+
+// Asked for as fast as it goes: with one attempt a throttle is told, with more the SDK waits and gets through.
+func throttled(ctx context.Context, service *kms.Client) {
+	var told any
+	for turn := 0; turn < 4 && told == nil; turn++ {
+		_, err := service.Sign(ctx, &kms.SignInput{
+			KeyId: aws.String("alias/p256"), Message: []byte("m"), SigningAlgorithm: "ECDSA_SHA_256"})
+		var problem smithy.APIError
+		if errors.As(err, &problem) {
+			told = problem.ErrorCode()
+		} else {
+			must(0, err)
+		}
+	}
+	say(map[string]any{"told": told})
 }
 
 func main() {
 	ctx, service := context.Background(), client()
+	if os.Getenv("KMS_ATTEMPTS") != "" {
+		throttled(ctx, service)
+		return
+	}
 	for _, name := range os.Args[1:] {
 		described := must(service.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/" + name)})).KeyMetadata
 		algorithm, arn := described.SigningAlgorithms[0], described.Arn

@@ -12,7 +12,11 @@ const file = (path) => readFileSync(path)
 const handler = KMS_CERT && new NodeHttpHandler({
   httpsAgent: new Agent({ cert: file(KMS_CERT), key: file(KMS_KEY), ca: file(KMS_CA), keepAlive: true }),
 })
-const kms = new KMSClient({ endpoint: KMS_URL, region: 'eu-central-1', ...(handler && { requestHandler: handler }) })
+const attempts = process.env.KMS_ATTEMPTS && Number(process.env.KMS_ATTEMPTS)
+const kms = new KMSClient({
+  endpoint: KMS_URL, region: 'eu-central-1', ...(handler && { requestHandler: handler }),
+  ...(attempts && { maxAttempts: attempts }),
+})
 const say = (told) => console.log(JSON.stringify(told))
 const b64 = (bytes) => Buffer.from(bytes).toString('base64')
 
@@ -26,6 +30,21 @@ async function refused(name, command) {
   throw new Error(`not refused with ${name}`)
 }
 
+if (attempts) {
+  // Asked for as fast as it goes: with one attempt a throttle is told, with more the SDK waits and gets through.
+  let [told, made] = [null, 0]
+  for (let turn = 0; turn < 4 && told === null; turn++) {
+    const command = new SignCommand({ KeyId: 'alias/p256', Message: Buffer.from('m'), SigningAlgorithm: 'ECDSA_SHA_256' })
+    try {
+      made += (await kms.send(command)).$metadata.attempts
+    } catch (error) {
+      told = error.name
+      made += error.$metadata.attempts
+    }
+  }
+  say({ told, attempts: made })
+  process.exit(0)
+}
 for (const key of process.argv.slice(2)) {
   const { KeyMetadata: described } = await kms.send(new DescribeKeyCommand({ KeyId: `alias/${key}` }))
   const SigningAlgorithm = described.SigningAlgorithms[0]

@@ -1,6 +1,7 @@
 //! AWS SDKs, straight over mutual TLS: Python, JavaScript, Go.
 
 use chancery_tests::servers::{go_client, node_client, python_client};
+use serde_json::json;
 
 use super::*;
 
@@ -74,20 +75,39 @@ fn refusals_have_the_names_that_sdks_act_upon() {
     assert_eq!(expect("DisabledException", "p256"), 1);
     std::fs::remove_file(world.path("halt")).unwrap();
     daemon.stop();
+}
 
-    // One request in two seconds: the appliance waits for the second as long as it may, then boto3 does.
-    let slow = WorldOptions { grants: ALL, rate: 1, ..WorldOptions::default() };
-    world.write_config(&slow);
-    let text = std::fs::read_to_string(world.config_file()).unwrap();
-    let text = text.replace("[kill_switch]", "[limits]\ndialect_patience_ms = 50\n\n[kill_switch]");
-    std::fs::write(world.config_file(), text).unwrap();
-    let _daemon = Daemon::start(&world);
+/// A key that takes one request a second, in a world that hardly waits.
+pub(super) fn throttled() -> (World, Daemon) {
+    let more = "[[key_limits]]\nkid = \"p256\"\nrate_per_second = 1\nburst = 1\n\n\
+                [limits]\ndialect_patience_ms = 50\n";
+    let world = World::new(&WorldOptions { grants: ALL, more: more.to_owned(), ..WorldOptions::default() });
+    let daemon = Daemon::start(&world);
+    (world, daemon)
+}
+
+/// SDKs know the throttle by its name: with one attempt they tell it, with more they wait and get through.
+#[test]
+fn every_sdk_sees_a_throttle_and_gets_through_it_by_its_own_retries() {
+    let (world, _daemon) = throttled();
     let body = r#"{"KeyId":"alias/p256","Message":"bQ==","SigningAlgorithm":"ECDSA_SHA_256"}"#;
     let sign = Ask::post("/", body).header("x-amz-target", "TrentService.Sign");
     let replies: Vec<Reply> = (0..3).map(|_| ask(&world, &sign)).collect();
     let throttled = replies.iter().find(|reply| reply.status == 400).expect("one of three is above the rate");
     assert_eq!(throttled.json()["__type"], "ThrottlingException", "{}", throttled.body);
     assert!(throttled.header("x-amz-retry-after").is_some());
+    for (attempts, expected) in [("1", json!("ThrottlingException")), ("12", Value::Null)] {
+        let mut boto = python_client("boto").unwrap();
+        let (mut node, mut go) = (node_client().unwrap(), go_client().unwrap());
+        for client in [boto.args(["throttled", attempts]), &mut node, &mut go] {
+            let told = lines(directly(&world, client.env("KMS_ATTEMPTS", attempts)));
+            let told = told.last().unwrap();
+            assert_eq!(told["told"], expected, "{client:?}: {told}");
+            if let Some(made) = told["attempts"].as_u64().filter(|_| expected.is_null()) {
+                assert!(made > 4, "four calls, and more attempts: {told}");
+            }
+        }
+    }
 }
 
 #[test]

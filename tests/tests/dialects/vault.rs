@@ -41,6 +41,18 @@ fn hvac_signs_with_every_algorithm_and_reads_every_refusal() {
     assert_eq!(told.last().unwrap()["done"], true);
 }
 
+#[test]
+fn hvac_is_told_of_a_throttle() {
+    let (world, _daemon) = super::kms::throttled();
+    let mut hvac = python_client("vault").unwrap();
+    hvac.env("VAULT_ADDR", world.url())
+        .env("VAULT_CACERT", world.path("ca.crt"))
+        .env("VAULT_CLIENT_CERT", &world.orders.certificate)
+        .env("VAULT_CLIENT_KEY", &world.orders.key)
+        .env("VAULT_THROTTLED", "1");
+    assert_eq!(lines(&mut hvac).last().unwrap()["told"], "RateLimitExceeded");
+}
+
 /// Paths, methods and spellings that some client uses.
 #[test]
 fn paths_and_methods_are_those_of_existing_clients() {

@@ -24,9 +24,9 @@ use super::database::{Database, DatabaseError};
 use chancery_format::chain::json::{JsonError, Value, elements, members};
 
 /// Rows that are looked at together: as many signatures as are cheapest to verify at once.
-const BATCH_ROWS: usize = 4_096;
+const BATCH_ROWS: usize = 16_384;
 /// Bytes after which a batch of large rows ends early.
-const BATCH_BYTES: usize = 8 << 20;
+const BATCH_BYTES: usize = 16 << 20;
 /// Longest line; an event is small.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 /// Largest file that is one JSON value, unpacked: it is read whole.
