@@ -37,6 +37,7 @@ use self::check::Counts;
 use self::links::{Followed, Whole};
 use self::rows::{RowsError, Source};
 use self::signers::Signers;
+pub use self::signing_time::RecordedTimes;
 use self::window::Window;
 use crate::findings::{Finding, Findings, Kind};
 use crate::report::Report;
@@ -59,6 +60,8 @@ pub struct Options {
     pub unsigned_allowed: bool,
     /// Which rows are looked at.
     pub window: Window,
+    /// The times inside the kernel's signatures, where a ledger recorded them.
+    pub recorded: RecordedTimes,
     /// Worker threads; 0: one for each core.
     pub threads: usize,
 }

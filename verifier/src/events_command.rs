@@ -9,8 +9,8 @@ use chancery_verify::Report;
 use chancery_verify::events::database::{Database, DatabaseError};
 use chancery_verify::events::rows::Source;
 use chancery_verify::events::window::Window;
-use chancery_verify::events::{self, Options};
-use chancery_verify::evidence::{Evidence as _, S3, S3Config};
+use chancery_verify::events::{self, Options, RecordedTimes};
+use chancery_verify::evidence::{Evidence as _, EvidenceError, S3, S3Config};
 use chancery_verify::findings::{Finding, Kind};
 use chancery_verify::ledger::THREADS_MAX;
 use clap::Args;
@@ -29,6 +29,7 @@ Examples:
   chancery-verify events audit.ndjson --signers signers.json
   chancery-verify events 2025.json.gz 2026.json.gz --signers signers.json --head 8f5d21bb…
   chancery-verify events ./archive --signers kernel-keys.json --dialect kernel-go
+  chancery-verify events kernel.jsonl --signers signers.json --ledger ./ledger-archive
   The table itself, through psql; the password is best left to PGPASSWORD or ~/.pgpass:
     chancery-verify events -d postgres://auditor@db.example/kernel -s signers.json --since 2026-01-01
   An archived export (credentials as for ledger s3://…):
@@ -65,6 +66,10 @@ pub(crate) struct EventsArgs {
     /// Hash of the row that must be the last
     #[arg(long, value_name = "HEX")]
     head: Option<String>,
+    /// Archive of the ledger that signed the kernel's rows, a folder or s3://bucket/prefix: it recorded the times inside
+    /// their signatures, which otherwise are searched for
+    #[arg(long, value_name = "ARCHIVE")]
+    ledger: Option<String>,
     /// Only the last so many rows
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -104,6 +109,7 @@ pub(crate) fn run(args: &EventsArgs) -> Result<Report, Stop> {
         head: args.head.as_deref().map(Hash::from_hex).transpose().map_err(|error| usage(&error))?,
         unsigned_allowed: args.allow_unsigned,
         window,
+        recorded: args.ledger.as_deref().map_or_else(|| Ok(RecordedTimes::default()), recorded)?,
         threads: args.threads.map_or(0, usize::from),
     };
     let sources = sources(args, window)?;
@@ -111,6 +117,11 @@ pub(crate) fn run(args: &EventsArgs) -> Result<Report, Stop> {
         Ok(told) => Ok(told.into_report()),
         Err(error) => Err(Stop::Unreadable(Finding::new(Kind::UnreadableFile, error.to_string()))),
     }
+}
+
+fn recorded(archive: &str) -> Result<RecordedTimes, Stop> {
+    let unread = |error: EvidenceError| unreadable(Path::new(archive), &error);
+    RecordedTimes::read(&*crate::evidence(archive)?).map_err(unread)
 }
 
 fn sources(args: &EventsArgs, window: Window) -> Result<Vec<Source>, Stop> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use chancery_format::AuditEvent;
+use chancery_format::chain::{After, Bound, Dialect, Link};
 use chancery_tests::rig::wire::{self, Ask, Reply};
 use chancery_tests::rig::world::ORDERS;
 use chancery_tests::rig::{Daemon, World, WorldOptions, binary, evidence, wait_for};
@@ -297,4 +298,46 @@ fn a_chain_goes_on_after_another_writers_and_for_ever() {
     let mut daemon = Daemon::spawn(&world);
     assert_eq!(daemon.wait().code(), Some(2), "{}", daemon.log_tail());
     assert!(daemon.log_tail().contains("keeps its dialect"), "{}", daemon.log_tail());
+}
+
+/// Rows that the kernel made itself, signed through its own dialect long after: the ledger knows the time inside.
+#[test]
+fn a_time_that_no_search_finds_is_the_one_the_ledger_recorded() {
+    let grants = "dialects = [\"native\", \"kernel\"]\n";
+    let world = World::new(&WorldOptions { grants, ..WorldOptions::default() });
+    let daemon = Daemon::start(&world);
+    let (mut rows, mut previous) = (String::new(), None);
+    for second in 0..3 {
+        let ts = format!("2090-11-21T00:00:0{second}.000Z");
+        let bound = Bound { event_type: "a", actor: "", payload: "{\"n\":1}", ts: ts.parse().unwrap() };
+        let link = Link::new(After { dialect: Dialect::Kernel, previous }, &bound).unwrap();
+        // An hour later; a search goes on for five seconds.
+        let payload = format!("{{\"data\":\"{}\",\"ts\":\"2090-11-21T01:00:0{second}.007Z\"}}", link.hash);
+        let asked = json!({ "payload": payload, "signerId": "ed" });
+        let reply = post(&world, "/sign", &asked, None);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let row = json!({
+            "id": second.to_string(), "event_type": "a", "payload": { "n": 1 }, "prev_hash": previous.map(|it| it.to_hex()),
+            "hash": link.hash.to_hex(), "signature": reply.json()["signature"], "signer_id": reply.json()["signer_id"],
+            "ts": ts,
+        });
+        rows += &format!("{row}\n");
+        previous = Some(link.hash);
+    }
+    assert!(daemon.stop().success());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.ndjson");
+    std::fs::write(&file, rows).unwrap();
+    let (code, report) = ours(&world, &file);
+    assert_eq!((code, report.to_string().contains("signature-invalid")), (1, true), "{report:#}");
+    let mut command = Command::new(binary("chancery-verify"));
+    command.arg("events").arg(&file).arg("--signers").arg(world.path("signers.json")).arg("--json");
+    let output = command.arg("--ledger").arg(world.path("archive")).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), report["checked"]["signatures"].as_u64()),
+        (Some(0), Some(3)),
+        "{report:#}"
+    );
+    assert!(!report.to_string().contains("signing-time-searched"), "{report:#}");
 }

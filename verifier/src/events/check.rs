@@ -92,7 +92,7 @@ impl<'a> Checker<'a> {
         options: &'a Options,
         skipped: u64,
     ) -> Self {
-        let signatures = Signatures::new(writer.0, signers);
+        let signatures = Signatures::new(writer.0, signers, &options.recorded);
         Self { writer, options, skipped, signers, signatures, preimage: Vec::new() }
     }
 

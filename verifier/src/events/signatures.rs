@@ -8,7 +8,7 @@ use chancery_format::{Digest, Hash, Timestamp};
 
 use super::check::Counts;
 use super::signers::{Signer, Signers};
-use super::signing_time::SigningTimes;
+use super::signing_time::{RecordedTimes, SigningTimes};
 use crate::findings::{Finding, Kind};
 use crate::ledger::find_bad;
 use chancery_format::chain::dialect::Dialect;
@@ -61,13 +61,13 @@ pub(super) struct Signatures<'a> {
     by_key: Vec<Waiting>,
     /// The key that signed the last row of those that name nobody.
     guess: usize,
-    times: SigningTimes,
+    times: SigningTimes<'a>,
 }
 
 impl<'a> Signatures<'a> {
-    pub(super) fn new(dialect: Dialect, signers: &'a Signers) -> Self {
+    pub(super) fn new(dialect: Dialect, signers: &'a Signers, recorded: &'a RecordedTimes) -> Self {
         let by_key = signers.all().iter().map(|_| Waiting::default()).collect();
-        Self { dialect, signers, by_key, guess: 0, times: SigningTimes::default() }
+        Self { dialect, signers, by_key, guess: 0, times: SigningTimes::new(recorded) }
     }
 
     /// Takes one in; what cannot wait is checked at once.
@@ -155,6 +155,9 @@ impl<'a> Signatures<'a> {
         let Some(key) = &signer.key else { return false };
         if self.dialect != Dialect::Kernel {
             return key.verify(&Digest::Sha256(signed.hash.0), &signed.signature);
+        }
+        if self.times.is_recorded(key, signed.hash, &signed.signature) {
+            return true;
         }
         let Some(written) = signed.written else { return false };
         let Some(later) = self.times.search(key, signed.hash, written, &signed.signature) else {
