@@ -235,6 +235,15 @@ pub fn check_key(grants: &Grants, kid: &Kid, key: Option<Arc<KeyEntry>>) -> Resu
     Err(Refusal::KidNotGranted { kid: kid.clone(), rule, policy })
 }
 
+/// A key that signs the rows of a chain is granted to nobody.
+pub fn check_signs_no_rows(grants: &Grants, kid: &Kid, signs_rows: bool) -> Result<(), Refusal> {
+    if !signs_rows {
+        return Ok(());
+    }
+    let (rule, policy) = named(grants);
+    Err(Refusal::KidNotGranted { kid: kid.clone(), rule, policy })
+}
+
 /// One admitted key use. Made only here; becomes an intent and is gone.
 #[derive(Debug)]
 pub struct Permit<'a> {

@@ -273,6 +273,11 @@ impl Chancery {
         self.chains.iter().find(|chain| chain.stream.as_str() == stream)
     }
 
+    /// Whether a key signs the rows of a chain, and so nothing else.
+    pub(crate) fn signs_rows(&self, kid: &Kid) -> bool {
+        self.chains.iter().any(|chain| chain.kid == *kid)
+    }
+
     /// What is known of a key.
     pub fn key(&self, kid: &Kid) -> Option<Arc<KeyEntry>> {
         self.keys.load().get(kid).map(Arc::clone)

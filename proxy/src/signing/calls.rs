@@ -9,7 +9,7 @@ use chancery_policy::Act;
 use super::anchored::{self, Anchoring};
 use super::policy::{self, Cleared, Looked};
 use super::{KeyUse, detached, pending, release};
-use crate::admission::{KeyUseRequest, Permit, Refusal, check_dialect, check_key};
+use crate::admission::{KeyUseRequest, Permit, Refusal, check_dialect, check_key, check_signs_no_rows};
 use crate::chancery::{Chancery, KeyEntry};
 use crate::halts::Use;
 use crate::problem::Problem;
@@ -135,8 +135,18 @@ pub(crate) fn not_halted(chancery: &Chancery, caller: &Caller<'_>, key: &KeyEntr
 }
 
 /// The key of that name, unless it is halted or its device is known to be dead: then the caller learns that at
-/// once.
+/// once. A key that signs rows is no caller's, whatever grants and policies say.
 pub(super) fn ready(chancery: &Chancery, caller: &Caller<'_>, kid: &Kid) -> Result<Arc<KeyEntry>, Problem> {
+    check_signs_no_rows(&caller.grants, kid, chancery.signs_rows(kid))?;
+    ready_for_us(chancery, caller, kid)
+}
+
+/// The same for what the appliance does in its own right.
+pub(super) fn ready_for_us(
+    chancery: &Chancery,
+    caller: &Caller<'_>,
+    kid: &Kid,
+) -> Result<Arc<KeyEntry>, Problem> {
     let key = chancery.key(kid).ok_or_else(|| Refusal::UnknownKid { kid: kid.clone() })?;
     check_dialect(&caller.grants, caller.dialect, Some(&key))?;
     let by_grant = !chancery.authority.has_folder();

@@ -13,7 +13,7 @@ use chancery_format::names::{DialectName, Purpose};
 use chancery_format::{Digest, Hash, HashAlgorithm, LeafIndex, Rung, SignatureAlgorithm, Timestamp};
 use chancery_policy::Act;
 
-use super::calls::ready;
+use super::calls::{ready, ready_for_us};
 use super::policy::{self, Looked};
 use super::{KeyUse, detached};
 use crate::admission::{KeyUseRequest, Permit};
@@ -155,7 +155,10 @@ async fn attempt(
     until: Instant,
 ) -> Result<Option<Made>, Problem> {
     // A rotation may have come between two attempts.
-    let key = ready(chancery, caller, &wanted.key.kid)?;
+    let key = match wanted.in_own_right {
+        true => ready_for_us(chancery, caller, &wanted.key.kid)?,
+        false => ready(chancery, caller, &wanted.key.kid)?,
+    };
     let (operation, digest, message) = wanted.content.fitted(key.algorithm);
     let act = if operation == Operation::Mac { Act::Mac } else { Act::Sign };
     let looked = Looked { act, purpose: wanted.purpose.as_ref(), dry_run: wanted.dry_run };

@@ -341,3 +341,26 @@ fn a_time_that_no_search_finds_is_the_one_the_ledger_recorded() {
     );
     assert!(!report.to_string().contains("signing-time-searched"), "{report:#}");
 }
+
+/// Policies decide where they are configured, but not over a chain's key.
+#[test]
+fn no_policy_lets_anybody_else_use_the_key_of_a_chain() {
+    let more = keys() + &chain("kernel", "rows-ed", "") + "\n[policy]\ndirectory = \"{dir}/policies\"\n";
+    let world = World::uninitialised(&WorldOptions { more, ..WorldOptions::default() });
+    std::fs::create_dir(world.path("policies")).unwrap();
+    std::fs::write(world.path("policies/all.cedar"), "@id(\"all\")\npermit (principal, action, resource);\n")
+        .unwrap();
+    world.initialise();
+    let _daemon = Daemon::start(&world);
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let sign = |kid: &str| {
+        let asked = json!({ "kid": kid, "digest": digest, "digestAlgorithm": "sha256" });
+        post(&world, "/v1/sign", &asked, None)
+    };
+    // The one key that nobody is granted can be used under this policy, the chain's cannot.
+    assert_eq!(sign("rows-rsa").status, 200);
+    assert_eq!((sign("rows-ed").status, sign("rows-ed").code().as_str()), (403, "kid-not-granted"));
+    let stream = stream("kernel", "rows-ed");
+    let reply = post(&world, "/v1/events", &event(&stream, 0), None);
+    assert!(reply.status == 201 && reply.json()["row"]["signature"].is_string(), "{}", reply.body);
+}
