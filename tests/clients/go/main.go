@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
@@ -59,12 +60,15 @@ func client() *kms.Client {
 	})
 }
 
+func plain() *kms.SignInput {
+	return &kms.SignInput{KeyId: aws.String("alias/p256"), Message: []byte("m"), SigningAlgorithm: "ECDSA_SHA_256"}
+}
+
 // Asked for as fast as it goes: with one attempt a throttle is told, with more the SDK waits and gets through.
 func throttled(ctx context.Context, service *kms.Client) {
 	var told any
 	for turn := 0; turn < 4 && told == nil; turn++ {
-		_, err := service.Sign(ctx, &kms.SignInput{
-			KeyId: aws.String("alias/p256"), Message: []byte("m"), SigningAlgorithm: "ECDSA_SHA_256"})
+		_, err := service.Sign(ctx, plain())
 		var problem smithy.APIError
 		if errors.As(err, &problem) {
 			told = problem.ErrorCode()
@@ -79,6 +83,17 @@ func main() {
 	ctx, service := context.Background(), client()
 	if os.Getenv("KMS_ATTEMPTS") != "" {
 		throttled(ctx, service)
+		return
+	}
+	if code := os.Getenv("KMS_EXPECT"); code != "" {
+		output, err := service.Sign(ctx, plain())
+		refused(code, output, err)
+		return
+	}
+	if os.Getenv("KMS_ONCE") != "" {
+		output := must(service.Sign(ctx, plain()))
+		results, _ := retry.GetAttemptResults(output.ResultMetadata)
+		say(map[string]any{"signature": output.Signature, "retries": len(results.Results) - 1})
 		return
 	}
 	for _, name := range os.Args[1:] {
@@ -112,11 +127,10 @@ func main() {
 				"signature": reply.Signature, "public": public})
 		}
 	}
-	some := kms.SignInput{KeyId: aws.String("alias/p256"), Message: []byte("m"), SigningAlgorithm: "ECDSA_SHA_256"}
 	with := func(change func(*kms.SignInput)) (*kms.SignOutput, error) {
-		changed := some
-		change(&changed)
-		return service.Sign(ctx, &changed)
+		changed := plain()
+		change(changed)
+		return service.Sign(ctx, changed)
 	}
 	for code, change := range map[string]func(*kms.SignInput){
 		"NotFoundException":        func(in *kms.SignInput) { in.KeyId = aws.String("alias/absent") },

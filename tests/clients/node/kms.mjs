@@ -30,19 +30,28 @@ async function refused(name, command) {
   throw new Error(`not refused with ${name}`)
 }
 
+const plain = () => new SignCommand({ KeyId: 'alias/p256', Message: Buffer.from('m'), SigningAlgorithm: 'ECDSA_SHA_256' })
 if (attempts) {
   // Asked for as fast as it goes: with one attempt a throttle is told, with more the SDK waits and gets through.
   let [told, made] = [null, 0]
   for (let turn = 0; turn < 4 && told === null; turn++) {
-    const command = new SignCommand({ KeyId: 'alias/p256', Message: Buffer.from('m'), SigningAlgorithm: 'ECDSA_SHA_256' })
     try {
-      made += (await kms.send(command)).$metadata.attempts
+      made += (await kms.send(plain())).$metadata.attempts
     } catch (error) {
       told = error.name
       made += error.$metadata.attempts
     }
   }
   say({ told, attempts: made })
+  process.exit(0)
+}
+if (process.env.KMS_EXPECT) {
+  await refused(process.env.KMS_EXPECT, plain())
+  process.exit(0)
+}
+if (process.env.KMS_ONCE) {
+  const { Signature, $metadata } = await kms.send(plain())
+  say({ signature: b64(Signature), retries: $metadata.attempts - 1 })
   process.exit(0)
 }
 for (const key of process.argv.slice(2)) {

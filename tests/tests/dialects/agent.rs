@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chancery_tests::rig::world::ORDERS;
@@ -140,27 +141,40 @@ fn sdks_need_one_variable() {
     }
 }
 
-/// The reply is lost after the key was used: the SDK asks again, and gets the same bytes of the same entry.
+/// The reply is lost after the key was used: the client asks again, and gets the same bytes of the same entry.
 #[test]
 fn a_lost_reply_is_one_signature() {
     let (world, daemon) = started(ALL);
     let agent = Agent::start(&world, &["--listen", "127.0.0.1:0"]);
-    let between = FaultProxy::start(agent.address()).unwrap();
-    let mut seen = 0;
-    between.rule(move |_| {
-        seen += 1;
-        if seen == 1 { Fault::LoseReply } else { Fault::Pass }
-    });
-    let before = daemon.metric("chancery_ledger_entries");
-    let mut boto = python_client("boto").unwrap();
-    boto.arg("once").env("KMS_URL", between.endpoint_url());
-    let told = lines(boto.envs([("AWS_ACCESS_KEY_ID", "any"), ("AWS_SECRET_ACCESS_KEY", "any")]));
-    assert_eq!(told[0]["retries"], 1, "{told:?}");
-    assert_eq!(daemon.metric("chancery_ledger_entries"), before + 1);
-    let event = leaf(&world, told[0]["index"].as_u64().unwrap());
-    assert_eq!(event["payload"]["signature"], told[0]["signature"]);
-    let key = event["payload"]["idempotencyKey"].as_str().unwrap();
-    assert!(key.starts_with("amz-sdk-invocation-id/"), "{key}");
+    let (mut boto, mut hvac) = (python_client("boto").unwrap(), python_client("vault").unwrap());
+    let (mut node, mut go) = (node_client().unwrap(), go_client().unwrap());
+    boto.arg("once");
+    for (client, by) in [
+        (&mut boto, "amz-sdk-invocation-id/"),
+        (&mut node, "amz-sdk-invocation-id/"),
+        (&mut go, "amz-sdk-invocation-id/"),
+        (&mut hvac, "once-1"),
+    ] {
+        let between = FaultProxy::start(agent.address()).unwrap();
+        let seen = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&seen);
+        between.rule(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+            0 => Fault::LoseReply,
+            _ => Fault::Pass,
+        });
+        let before = daemon.metric("chancery_ledger_entries");
+        client.env("KMS_URL", between.endpoint_url()).env("VAULT_ADDR", between.endpoint_url());
+        client.env("KMS_ONCE", "1").env("VAULT_ONCE", "1").env("VAULT_CACERT", world.path("ca.crt"));
+        let told = lines(client.envs([("AWS_ACCESS_KEY_ID", "any"), ("AWS_SECRET_ACCESS_KEY", "any")]));
+        let told = told.last().unwrap();
+        assert_eq!(seen.load(Ordering::Relaxed), 2, "asked twice: {told}");
+        assert!(told["retries"].is_null() || told["retries"] == 1, "{told}");
+        assert_eq!(daemon.metric("chancery_ledger_entries"), before + 1, "{told}");
+        let event = leaf(&world, before);
+        assert_eq!(event["payload"]["signature"], told["signature"]);
+        let key = event["payload"]["idempotencyKey"].as_str().unwrap();
+        assert!(key.starts_with(by), "{key}");
+    }
 }
 
 /// 10,000 requests while the service is restarted five times and the certificate is renewed twice.

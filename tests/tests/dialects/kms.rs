@@ -73,6 +73,13 @@ fn refusals_have_the_names_that_sdks_act_upon() {
     std::fs::write(world.path("halt"), "drill").unwrap();
     chancery_tests::rig::wait_for("halted", || (daemon.ops("/readyz")?.0 == 503).then_some(()));
     assert_eq!(expect("DisabledException", "p256"), 1);
+    for mut client in [node_client().unwrap(), go_client().unwrap()] {
+        let told = lines(directly(&world, client.env("KMS_EXPECT", "DisabledException")));
+        assert_eq!(told[0]["refused"], "DisabledException", "{told:?}");
+    }
+    let mut hvac = python_client("vault").unwrap();
+    let told = lines(vault::directly(&world, &mut hvac).env("VAULT_EXPECT", "VaultDown"));
+    assert_eq!(told[0]["refused"], "VaultDown", "{told:?}");
     std::fs::remove_file(world.path("halt")).unwrap();
     daemon.stop();
 }

@@ -6,16 +6,20 @@ use serde_json::json;
 
 use super::*;
 
+/// What hvac is told, directly.
+pub(super) fn directly<'c>(world: &World, command: &'c mut Command) -> &'c mut Command {
+    command
+        .env("VAULT_ADDR", world.url())
+        .env("VAULT_CACERT", world.path("ca.crt"))
+        .env("VAULT_CLIENT_CERT", &world.orders.certificate)
+        .env("VAULT_CLIENT_KEY", &world.orders.key)
+}
+
 #[test]
 fn hvac_signs_with_every_algorithm_and_reads_every_refusal() {
     let (world, _daemon) = started(ALL);
     let mut hvac = python_client("vault").unwrap();
-    hvac.args(SIGNING)
-        .env("VAULT_ADDR", world.url())
-        .env("VAULT_CACERT", world.path("ca.crt"))
-        .env("VAULT_CLIENT_CERT", &world.orders.certificate)
-        .env("VAULT_CLIENT_KEY", &world.orders.key);
-    let told = lines(&mut hvac);
+    let told = lines(directly(&world, hvac.args(SIGNING)));
     let signed: Vec<&Value> = told.iter().filter(|line| line["signature"].is_string()).collect();
     // Plain and prehashed for five, plain for two, and in JWS form for the three curves.
     assert_eq!(signed.len(), 2 * 5 + 2 + 3);
@@ -45,12 +49,8 @@ fn hvac_signs_with_every_algorithm_and_reads_every_refusal() {
 fn hvac_is_told_of_a_throttle() {
     let (world, _daemon) = super::kms::throttled();
     let mut hvac = python_client("vault").unwrap();
-    hvac.env("VAULT_ADDR", world.url())
-        .env("VAULT_CACERT", world.path("ca.crt"))
-        .env("VAULT_CLIENT_CERT", &world.orders.certificate)
-        .env("VAULT_CLIENT_KEY", &world.orders.key)
-        .env("VAULT_THROTTLED", "1");
-    assert_eq!(lines(&mut hvac).last().unwrap()["told"], "RateLimitExceeded");
+    let hvac = directly(&world, hvac.env("VAULT_THROTTLED", "1"));
+    assert_eq!(lines(hvac).last().unwrap()["told"], "RateLimitExceeded");
 }
 
 /// Paths, methods and spellings that some client uses.
