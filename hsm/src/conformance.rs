@@ -106,6 +106,7 @@ pub fn check(subject: &Subject<'_>) -> Result<Report, Finding> {
         report.verified += key.signs_and_verifies()?;
         key.is_random_exactly_if_the_algorithm_is()?;
         key.takes_messages_exactly_if_the_algorithm_does()?;
+        key.signs_what_was_made_outside_or_refuses_it()?;
         key.refuses_digests_of_another_length()?;
         key.honours_a_deadline_already_passed()?;
         report.verified += key.serves_many_threads()?;
@@ -250,6 +251,27 @@ impl<'a> Tried<'a> {
         }
         let refused = result == Err(SignerError::WrongInput);
         self.ensure(refused, "messages are refused", "accepted, or refused with another error")
+    }
+
+    /// A device that has no way to be given µ may refuse it; what it may not do is to take it for a message.
+    fn signs_what_was_made_outside_or_refuses_it(&self) -> Result<(), Finding> {
+        let text = b"a message that the device never sees\n";
+        let made = self.handle.public_key().and_then(|key| key.mu(text));
+        let mu = made.unwrap_or(Digest::Mu([1; 64]));
+        match self.handle.sign(SealInput::Digest(&mu), soon()) {
+            Err(SignerError::WrongInput) => Ok(()),
+            Ok(signature) => {
+                let key = self.handle.public_key();
+                let holds = key
+                    .is_some_and(|key| key.verify_message(text, &signature) && key.verify(&mu, &signature));
+                self.ensure(
+                    made.is_some() && holds,
+                    "a signature over \u{b5} is one over its message",
+                    "it is not",
+                )
+            }
+            Err(error) => self.ensure(false, "\u{b5} is signed, or refused as wrong input", error),
+        }
     }
 
     fn refuses_digests_of_another_length(&self) -> Result<(), Finding> {

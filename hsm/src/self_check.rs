@@ -6,7 +6,7 @@
 //! only whoever holds the private key can bring about, is no Ed25519 signature here either. Ed25519 keys
 //! that live in this process are checked several at a time (`together.rs`). MAC keys have no public half
 //! and no [`SelfCheck`]; the keyring asks the device a second time instead and compares. For Ed25519ph
-//! aws-lc-rs has nothing to offer, so there the auditors' code is asked.
+//! and for µ made outside aws-lc-rs has nothing to offer, so there the auditors' code is asked.
 
 use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
 use aws_lc_rs::error::Unspecified;
@@ -33,6 +33,8 @@ pub struct Unparsable;
 pub struct SelfCheck {
     algorithm: SignatureAlgorithm,
     key: Parsed,
+    /// The auditors' opinion of ML-DSA signatures over µ.
+    over_mu: Option<PublicKey>,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,7 @@ impl SelfCheck {
             SignatureAlgorithm::Ed25519ph => {
                 let same = key.algorithm() == algorithm;
                 return same
-                    .then(|| Self { algorithm, key: Parsed::Auditors(key.clone()) })
+                    .then(|| Self { algorithm, key: Parsed::Auditors(key.clone()), over_mu: None })
                     .ok_or(Unparsable);
             }
             SignatureAlgorithm::EcdsaP256Sha256 => &ECDSA_P256_SHA256_ASN1,
@@ -67,8 +69,10 @@ impl SelfCheck {
             | SignatureAlgorithm::HmacSha384
             | SignatureAlgorithm::HmacSha512 => return Err(Unparsable),
         };
+        let takes_mu = matches!(algorithm, SignatureAlgorithm::MlDsa44 | SignatureAlgorithm::MlDsa65);
+        let over_mu = takes_mu.then(|| key.clone());
         let key = ParsedPublicKey::new(verification, key.spki_der()).map_err(|_| Unparsable)?;
-        Ok(Self { algorithm, key: Parsed::Here(key) })
+        Ok(Self { algorithm, key: Parsed::Here(key), over_mu })
     }
 
     /// Whether the signature is this key's over this input. Input that the algorithm does not take has no
@@ -76,6 +80,9 @@ impl SelfCheck {
     pub fn holds(&self, input: SealInput<'_>, signature: &[u8]) -> bool {
         let Ok(bytes) = input.for_algorithm(self.algorithm) else { return false };
         match (&self.key, input) {
+            (_, SealInput::Digest(mu @ Digest::Mu(_))) => {
+                self.over_mu.as_ref().is_some_and(|key| key.verify(mu, signature))
+            }
             (Parsed::Here(_), _) if self.algorithm.takes_messages() => self.verifies(bytes, signature),
             (Parsed::Here(key), SealInput::Digest(digest)) => {
                 imported(digest).is_ok_and(|digest| key.verify_digest_sig(&digest, signature).is_ok())
@@ -99,6 +106,7 @@ pub(crate) fn imported(digest: &Digest) -> Result<digest::Digest, Unspecified> {
         Digest::Sha256(_) => &SHA256,
         Digest::Sha384(_) => &SHA384,
         Digest::Sha512(_) => &SHA512,
+        Digest::Mu(_) => return Err(Unspecified),
     };
     digest::Digest::import_less_safe(digest.as_bytes(), algorithm)
 }

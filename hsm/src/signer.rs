@@ -27,7 +27,8 @@ pub enum Cost {
 #[derive(Debug, Clone, Copy)]
 pub enum SealInput<'a> {
     /// Signed as [`SignatureAlgorithm`] says: Ed25519, ML-DSA and HMAC take the digest's bytes as their
-    /// message, RSA and ECDSA take it as the already computed hash.
+    /// message, RSA and ECDSA take it as the already computed hash. [`Digest::Mu`] is what ML-DSA makes of a
+    /// message and takes the place of making it; a backend that cannot be given it refuses it as `WrongInput`.
     Digest(&'a Digest),
     /// Text of any length: the message of a MAC, or the text of a signed note by the ledger key. Algorithms
     /// that take digests of one kind only refuse it ([`SignatureAlgorithm::takes_messages`]).
@@ -46,9 +47,9 @@ impl<'a> SealInput<'a> {
     /// What the algorithm signs, or the refusal it owes to input it does not take: a message in place of a
     /// digest, or a digest by another hash.
     pub fn for_algorithm(&self, algorithm: SignatureAlgorithm) -> Result<&'a [u8], SignerError> {
-        match (algorithm.digest(), *self) {
-            (None, input) => Ok(input.bytes()),
-            (Some(wanted), Self::Digest(digest)) if digest.hash() == wanted => Ok(digest.as_bytes()),
+        match *self {
+            Self::Digest(digest) if algorithm.takes(digest) => Ok(digest.as_bytes()),
+            Self::Message(message) if algorithm.takes_messages() => Ok(message),
             _ => Err(SignerError::WrongInput),
         }
     }

@@ -29,8 +29,10 @@ use aws_lc_rs::signature::{
     RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
 };
 use chancery_format::entry::KeyUse;
-use chancery_format::{HashAlgorithm, KeyFamily, PublicKey, SignatureAlgorithm};
+use chancery_format::{Digest, HashAlgorithm, KeyFamily, PublicKey, SignatureAlgorithm};
 use ed25519_dalek::{Sha512, SigningKey};
+use ml_dsa::pkcs8::DecodePrivateKey;
+use ml_dsa::{ExpandedSigningKey, MlDsa44, MlDsa65, MlDsaParams, SigningKey as SigningKeyOf};
 use sha2::Digest as _;
 use zeroize::Zeroizing;
 
@@ -218,8 +220,35 @@ enum SoftKey {
     Ed25519ph(Box<SigningKey>),
     Ecdsa(EcdsaKeyPair),
     Rsa(rsa::KeyPair, &'static dyn RsaEncoding),
-    MlDsa(PqdsaKeyPair),
+    /// Over messages, and over µ made outside.
+    MlDsa(PqdsaKeyPair, OverMu),
     Hmac(Box<hmac::Key>),
+}
+
+/// An ML-DSA key as the library has it that signs µ made outside (FIPS 204 algorithm 7 from line 7), by the
+/// deterministic variant.
+enum OverMu {
+    MlDsa44(Box<ExpandedSigningKey<MlDsa44>>),
+    MlDsa65(Box<ExpandedSigningKey<MlDsa65>>),
+}
+
+impl OverMu {
+    fn sign(&self, mu: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        let mu = mu.try_into().map_err(|_| Unspecified)?;
+        Ok(match self {
+            Self::MlDsa44(key) => key.sign_mu_deterministic(&mu).encode().to_vec(),
+            Self::MlDsa65(key) => key.sign_mu_deterministic(&mu).encode().to_vec(),
+        })
+    }
+}
+
+fn expanded<P>(pkcs8: &[u8]) -> Result<Box<ExpandedSigningKey<P>>, Unspecified>
+where
+    P: MlDsaParams,
+    SigningKeyOf<P>: DecodePrivateKey,
+{
+    let key = SigningKeyOf::<P>::from_pkcs8_der(pkcs8).map_err(|_| Unspecified)?;
+    Ok(Box::new(ExpandedSigningKey::from_seed(key.as_seed())))
 }
 
 impl SignerHandle for SoftwareHandle {
@@ -259,7 +288,10 @@ impl SignerHandle for SoftwareHandle {
                 let signed = digest().and_then(|digest| key.sign_digest(*padding, &digest, &mut signature));
                 signed.map(|()| signature)
             }
-            SoftKey::MlDsa(key) => {
+            SoftKey::MlDsa(_, over_mu) if matches!(input, SealInput::Digest(Digest::Mu(_))) => {
+                over_mu.sign(bytes)
+            }
+            SoftKey::MlDsa(key, _) => {
                 let mut signature = vec![0; key.algorithm().signature_len()];
                 key.sign(bytes, &mut signature).map(|_| signature)
             }
@@ -283,8 +315,14 @@ impl SoftKey {
             KeyFamily::P384 => Self::ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING, secret)?,
             KeyFamily::Secp256k1 => Self::ecdsa(&ECDSA_P256K1_SHA256_ASN1_SIGNING, secret)?,
             KeyFamily::Rsa => Self::Rsa(rsa::KeyPair::from_pkcs8(secret)?, rsa_encoding(algorithm)),
-            KeyFamily::MlDsa44 => Self::MlDsa(PqdsaKeyPair::from_pkcs8(&ML_DSA_44_SIGNING, secret)?),
-            KeyFamily::MlDsa65 => Self::MlDsa(PqdsaKeyPair::from_pkcs8(&ML_DSA_65_SIGNING, secret)?),
+            KeyFamily::MlDsa44 => Self::MlDsa(
+                PqdsaKeyPair::from_pkcs8(&ML_DSA_44_SIGNING, secret)?,
+                OverMu::MlDsa44(expanded(secret)?),
+            ),
+            KeyFamily::MlDsa65 => Self::MlDsa(
+                PqdsaKeyPair::from_pkcs8(&ML_DSA_65_SIGNING, secret)?,
+                OverMu::MlDsa65(expanded(secret)?),
+            ),
             KeyFamily::Secret => {
                 let (hash, bytes) = mac_hash(algorithm);
                 if secret.len() != bytes {
@@ -308,7 +346,7 @@ impl SoftKey {
             }
             Self::Ecdsa(key) => key.public_key().as_der()?,
             Self::Rsa(key, _) => key.public_key().as_der()?,
-            Self::MlDsa(key) => key.public_key().as_der()?,
+            Self::MlDsa(key, _) => key.public_key().as_der()?,
             Self::Hmac(_) => return Ok(None),
         };
         Ok(Some(der.as_ref().to_vec()))

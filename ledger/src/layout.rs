@@ -16,7 +16,7 @@
 //!
 //! `stream_index` holds one row per stream and batch, not per entry: a run of consecutive seqs.
 
-use chancery_format::chain::Dialect;
+use chancery_format::chain::{Dialect, Link};
 use chancery_format::{Hash, LeafIndex, Timestamp, TreeHead, TreeSize};
 
 use crate::replay::{Answer, ReplayRecord};
@@ -220,6 +220,11 @@ impl StreamHead {
 }
 
 impl ChainHead {
+    /// Of a chain whose newest row is this one.
+    pub const fn of(link: &Link, ts: Timestamp) -> Self {
+        Self { dialect: link.dialect, hash: link.hash, ts }
+    }
+
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let [code] = fields.array()?;
         let dialect = Dialect::ALL.into_iter().find(|dialect| dialect_code(*dialect) == code)?;

@@ -305,7 +305,7 @@ fn check_streams(store: &Store, head: TreeHead) -> Result<(), OpenError> {
     for (index, leaf) in (first..).zip(&leaves) {
         let event =
             AuditEvent::parse(leaf).map_err(|error| OpenError::Corrupt(format!("{index}: {error}")))?;
-        let chain = event.chain.map(|it| ChainHead { dialect: it.dialect, hash: it.hash, ts: event.ts });
+        let chain = event.chain.map(|link| ChainHead::of(&link, event.ts));
         last.insert(event.stream, (event.seq, event.hash, LeafIndex(index), chain));
     }
     for (name, (seq, hash, index, chain)) in last {

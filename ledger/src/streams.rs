@@ -93,7 +93,7 @@ impl Streams {
 
     /// An event took the place that [`Streams::next`] gave.
     pub(crate) fn link(&mut self, stream: &StreamName, link: NextLink, leaf: &Leaf, index: LeafIndex) {
-        let chain = leaf.chain().map(|it| ChainHead { dialect: it.dialect, hash: it.hash, ts: leaf.ts() });
+        let chain = leaf.chain().map(|link| ChainHead::of(&link, leaf.ts()));
         let (next_seq, hash) = (link.seq + 1, leaf.event_hash());
         let head = StreamHead { number: link.number, next_seq, hash, last_index: index, chain };
         if link.seq == 0 {

@@ -25,7 +25,9 @@ use chancery_format::entry::{
 };
 use chancery_format::governance::Scope;
 use chancery_format::names::Purpose;
-use chancery_format::{Digest, EventDraft, Hash, Intent, Kid, PrincipalName, RequestId, StreamName};
+use chancery_format::{
+    Digest, EventDraft, Hash, HashAlgorithm, Intent, Kid, PrincipalName, RequestId, StreamName,
+};
 
 pub use self::refusal::Refusal;
 use crate::admission::policy::{Grants, Policy};
@@ -315,10 +317,13 @@ impl<'a> Permit<'a> {
 
     /// Whether the key, and its co-signer, take this kind of digest.
     pub fn takes(&self, digest: &Digest) -> Result<(), Refusal> {
-        let got = digest.hash();
         let second = self.key.co_signer.as_ref().map(|second| (&second.kid, second.algorithm));
         for (kid, algorithm) in [(&self.key.kid, self.key.algorithm)].into_iter().chain(second) {
-            if let Some(wanted) = algorithm.digest().filter(|wanted| *wanted != got) {
+            // µ is made for one key pair: a co-signer's signature over it would be of no message.
+            let shared = digest.hash().is_none() && self.key.co_signer.is_some();
+            if shared || !algorithm.takes(digest) {
+                let (wanted, got) =
+                    (algorithm.digest().map_or("plain", HashAlgorithm::as_str), digest.algorithm());
                 return Err(Refusal::DigestMismatch { kid: kid.clone(), algorithm, wanted, got });
             }
         }

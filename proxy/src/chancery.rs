@@ -273,6 +273,11 @@ impl Chancery {
         self.chains.iter().find(|chain| chain.stream.as_str() == stream)
     }
 
+    /// Whether any stream is set to a dialect; where none is, no appended leaf has to be read again.
+    pub(crate) const fn has_chains(&self) -> bool {
+        !self.chains.is_empty()
+    }
+
     /// Whether a key signs the rows of a chain, and so nothing else.
     pub(crate) fn signs_rows(&self, kid: &Kid) -> bool {
         self.chains.iter().any(|chain| chain.kid == *kid)

@@ -51,6 +51,9 @@ pub(crate) async fn row(
     caller: &Caller<'_>,
     leaf: &[u8],
 ) -> Result<Option<String>, Problem> {
+    if !chancery.has_chains() {
+        return Ok(None);
+    }
     let event = AuditEvent::read(leaf).map_err(Problem::internal)?;
     let (Some(link), Some(chain)) = (event.chain, chancery.chain(event.stream)) else { return Ok(None) };
     let key = chancery.key(&chain.kid).ok_or_else(|| Problem::internal("a chain without its key"))?;

@@ -44,6 +44,10 @@ def sign(name):
         types = {"DIGEST": hashlib.sha512(message).digest()}
     elif algorithm.startswith(("ECDSA", "RSASSA")):
         types["DIGEST"] = hashlib.new("sha" + bits, message).digest()
+    elif algorithm == "ML_DSA_SHAKE_256":
+        key = public["PublicKey"][-1952 if described["KeySpec"] == "ML_DSA_65" else -1312:]
+        shake = lambda data: hashlib.shake_256(data).digest(64)
+        types["EXTERNAL_MU"] = shake(shake(key) + bytes(2) + message)
     for kind, given in types.items():
         reply = kms.sign(KeyId=described["KeyId"], Message=given, MessageType=kind, SigningAlgorithm=algorithm)
         headers = reply["ResponseMetadata"]["HTTPHeaders"]
@@ -69,6 +73,9 @@ if mode == "all":
     refused("ValidationException", kms.sign, **{**some, "SigningAlgorithm": "ECDSA_SHA_1"})
     refused("ValidationException", kms.sign, MessageType="DIGEST", **some)
     refused("ValidationException", kms.sign, **{**some, "Message": b"x" * 4097})
+    refused("ValidationException", kms.sign, **{**some, "Message": bytes(64), "MessageType": "EXTERNAL_MU"})
+    quantum = dict(KeyId="alias/pq", MessageType="EXTERNAL_MU", SigningAlgorithm="ML_DSA_SHAKE_256")
+    refused("ValidationException", kms.sign, Message=bytes(63), **quantum)
     refused("DryRunOperationException", kms.sign, DryRun=True, **some)
     refused("UnsupportedOperationException", kms.create_key)
     ed = dict(KeyId="alias/ed", Message=hashlib.sha256(b"x").digest())

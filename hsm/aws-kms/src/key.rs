@@ -6,7 +6,7 @@ use std::time::Instant;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MacAlgorithmSpec, MessageType, SigningAlgorithmSpec};
 use chancery_format::entry::KeyUse;
-use chancery_format::{PublicKey, SignatureAlgorithm};
+use chancery_format::{Digest, PublicKey, SignatureAlgorithm};
 use chancery_hsm::{SealInput, SignerError, SignerHandle};
 
 use crate::attempt::{Call, Service};
@@ -44,6 +44,9 @@ impl SignerHandle for KmsKey {
         }
         let message = Blob::new(bytes);
         let (used, result) = match wording(self.algorithm) {
+            Wording::Sign(theirs, _) if matches!(input, SealInput::Digest(Digest::Mu(_))) => {
+                self.signature(message, theirs, MessageType::ExternalMu, deadline)
+            }
             Wording::Sign(theirs, kind) => self.signature(message, theirs, kind, deadline),
             Wording::Mac(theirs) => self.mac(message, theirs, deadline),
         }

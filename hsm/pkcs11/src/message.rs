@@ -267,10 +267,11 @@ fn put_input(fields: Fields, input: &Input) -> Fields {
     match input {
         Input::Message(message) => fields.byte(0).bytes(message),
         Input::Digest(digest) => {
-            let tag = match digest.hash() {
-                HashAlgorithm::Sha256 => 1,
-                HashAlgorithm::Sha384 => 2,
-                HashAlgorithm::Sha512 => 3,
+            let tag = match digest {
+                Digest::Sha256(_) => 1,
+                Digest::Sha384(_) => 2,
+                Digest::Sha512(_) => 3,
+                Digest::Mu(_) => 4,
             };
             fields.byte(tag).bytes(digest.as_bytes())
         }
@@ -285,6 +286,7 @@ fn take_input(taker: &mut Taker<'_>) -> Result<Input> {
         1 => Input::Digest(Digest::Sha256(bytes.try_into().map_err(wrong)?)),
         2 => Input::Digest(Digest::Sha384(bytes.try_into().map_err(wrong)?)),
         3 => Input::Digest(Digest::Sha512(bytes.try_into().map_err(wrong)?)),
+        4 => Input::Digest(Digest::Mu(bytes.try_into().map_err(wrong)?)),
         _ => return Err(bad("an unknown input")),
     })
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::digest::HashAlgorithm;
+use crate::digest::{Digest, HashAlgorithm};
 
 /// What a key does to a digest. One key has one algorithm for ever.
 ///
@@ -159,6 +159,15 @@ impl SignatureAlgorithm {
     /// The only digest algorithm it takes; `None` if it signs any digest's bytes as its message.
     pub const fn digest(self) -> Option<HashAlgorithm> {
         if self.is_mac() { None } else { self.hash() }
+    }
+
+    /// Whether it takes this digest: one of its only kind, or any; µ is taken by ML-DSA alone.
+    pub const fn takes(self, digest: &Digest) -> bool {
+        match (digest.hash(), self.digest()) {
+            (None, _) => matches!(self, Self::MlDsa44 | Self::MlDsa65),
+            (Some(_), None) => true,
+            (Some(given), Some(wanted)) => given as u8 == wanted as u8,
+        }
     }
 
     /// Whether the algorithm is a message authentication code: no public key, no outside verification.

@@ -41,6 +41,9 @@ impl HashAlgorithm {
     }
 }
 
+/// The name in leaves of what ML-DSA itself makes of a message, µ (FIPS 204 algorithm 7, line 6).
+const MU: &str = "ml-dsa-mu";
+
 /// A digest together with the algorithm that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Digest {
@@ -50,6 +53,9 @@ pub enum Digest {
     Sha384([u8; 48]),
     /// SHA-512, 64 bytes.
     Sha512([u8; 64]),
+    /// µ of FIPS 204, 64 bytes: SHAKE256 over the hash of one ML-DSA public key and a message. Made outside, by
+    /// whoever has the message; the signature over it is the key's pure signature over that message.
+    Mu([u8; 64]),
 }
 
 /// Why a digest was refused. The caller is at fault.
@@ -105,18 +111,30 @@ impl Digest {
         })
     }
 
-    /// The algorithm that made it.
-    pub const fn hash(&self) -> HashAlgorithm {
+    /// Reads what a leaf says a key was applied to: a digest, or µ. `None` if it is neither.
+    pub fn recorded(algorithm: &str, hex: &str) -> Option<Self> {
+        match algorithm {
+            MU => from_lower_hex(hex).ok().map(Self::Mu),
+            hash => Self::parse(hash, hex).ok(),
+        }
+    }
+
+    /// The hash function that made it; none made µ.
+    pub const fn hash(&self) -> Option<HashAlgorithm> {
         match self {
-            Self::Sha256(_) => HashAlgorithm::Sha256,
-            Self::Sha384(_) => HashAlgorithm::Sha384,
-            Self::Sha512(_) => HashAlgorithm::Sha512,
+            Self::Sha256(_) => Some(HashAlgorithm::Sha256),
+            Self::Sha384(_) => Some(HashAlgorithm::Sha384),
+            Self::Sha512(_) => Some(HashAlgorithm::Sha512),
+            Self::Mu(_) => None,
         }
     }
 
     /// The name of the algorithm in leaves and replies.
     pub const fn algorithm(&self) -> &'static str {
-        self.hash().as_str()
+        match self.hash() {
+            Some(hash) => hash.as_str(),
+            None => MU,
+        }
     }
 
     /// The digest's bytes.
@@ -124,7 +142,7 @@ impl Digest {
         match self {
             Self::Sha256(bytes) => bytes,
             Self::Sha384(bytes) => bytes,
-            Self::Sha512(bytes) => bytes,
+            Self::Sha512(bytes) | Self::Mu(bytes) => bytes,
         }
     }
 

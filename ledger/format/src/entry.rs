@@ -156,6 +156,12 @@ impl Operation {
             Self::Mac => algorithm.is_mac(),
         }
     }
+
+    /// Whether a key of this algorithm does this to what a leaf records: µ is only ever signed, and by ML-DSA.
+    pub fn is_recorded_of(self, algorithm: SignatureAlgorithm, digest: &Digest) -> bool {
+        let over_mu = digest.hash().is_none();
+        self.is_by(algorithm) && (!over_mu || self == Self::Sign && algorithm.takes(digest))
+    }
 }
 
 /// Which rule of which policy allowed a request.
@@ -310,7 +316,7 @@ impl Intent {
             signer_kid: record.signer_kid.parse().ok()?,
             algorithm: record.algorithm.parse().ok()?,
             operation: Operation::parse(&record.operation)?,
-            digest: Digest::parse(&record.digest_algorithm, &record.digest).ok()?,
+            digest: Digest::recorded(&record.digest_algorithm, &record.digest)?,
             principal: record.actor.parse().ok()?,
             request_id: record.request_id.parse().ok()?,
             stream: record.stream.parse().ok()?,

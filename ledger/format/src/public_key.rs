@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use ed25519_dalek::Signature as Ed25519Signature;
 use ed25519_dalek::VerifyingKey as Ed25519Key;
 use k256::ecdsa::VerifyingKey as Secp256k1Key;
-use ml_dsa::{MlDsa44, MlDsa65, VerifyingKey as MlDsaKey};
+use ml_dsa::{MlDsa44, MlDsa65, MlDsaParams, VerifyingKey as MlDsaKey};
 use p256::ecdsa::VerifyingKey as P256Key;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p384::ecdsa::VerifyingKey as P384Key;
@@ -197,9 +197,10 @@ impl PublicKey {
     ///   the very bytes that were issued and nothing is keyed by signature bytes. On secp256k1 only the
     ///   lower `s` does, as everyone expects who uses that curve.
     /// - RSA: exactly the modulus' length; PSS with MGF1 of the same hash and a salt exactly as long.
-    /// - ML-DSA: FIPS 204 algorithm 3, pure, with an empty context.
+    /// - ML-DSA: FIPS 204 algorithm 3, pure, with an empty context, over the digest's bytes; over the message µ was
+    ///   made of (algorithm 8 from line 7) where the digest is µ.
     pub fn verify(&self, digest: &Digest, signature: &[u8]) -> bool {
-        if self.algorithm.digest().is_some_and(|wanted| wanted != digest.hash()) {
+        if !self.algorithm.takes(digest) {
             return false;
         }
         let bytes = digest.as_bytes();
@@ -216,7 +217,8 @@ impl PublicKey {
             }),
             Key::Secp256k1(key) => verify_secp256k1(key, bytes, signature),
             Key::Rsa(key) => signature.len() == key.size() && self.verify_rsa(key, digest, signature),
-            Key::MlDsa44(_) | Key::MlDsa65(_) => self.verify_message(bytes, signature),
+            Key::MlDsa44(key) => verify_ml_dsa(key, digest, signature),
+            Key::MlDsa65(key) => verify_ml_dsa(key, digest, signature),
         }
     }
 
@@ -226,12 +228,8 @@ impl PublicKey {
             Key::Ed25519(key) if self.algorithm == SignatureAlgorithm::Ed25519 => {
                 ed25519_batch::verify_one(key, message, signature)
             }
-            Key::MlDsa44(key) => {
-                signature.try_into().is_ok_and(|parsed| key.verify_with_context(message, &[], &parsed))
-            }
-            Key::MlDsa65(key) => {
-                signature.try_into().is_ok_and(|parsed| key.verify_with_context(message, &[], &parsed))
-            }
+            Key::MlDsa44(key) => verify_ml_dsa_message(key, message, signature),
+            Key::MlDsa65(key) => verify_ml_dsa_message(key, message, signature),
             _ => {
                 let hash = self.algorithm.digest().unwrap_or(HashAlgorithm::Sha256);
                 self.verify(&Digest::of(hash, message), signature)
@@ -239,8 +237,19 @@ impl PublicKey {
         }
     }
 
+    /// What ML-DSA makes of a message before it signs it with this key, µ (FIPS 204 algorithm 7, line 6; empty context);
+    /// `None` for other algorithms.
+    pub fn mu(&self, message: &[u8]) -> Option<Digest> {
+        match &self.key {
+            Key::MlDsa44(key) => mu(key, message),
+            Key::MlDsa65(key) => mu(key, message),
+            _ => None,
+        }
+    }
+
     fn verify_rsa(&self, key: &RsaPublicKey, digest: &Digest, signature: &[u8]) -> bool {
-        let (bytes, hash) = (digest.as_bytes(), digest.hash());
+        let Some(hash) = digest.hash() else { return false };
+        let bytes = digest.as_bytes();
         let salt = hash.bytes();
         let verdict = match (self.algorithm.is_pss(), hash) {
             (true, HashAlgorithm::Sha256) => key.verify(Pss::<Sha256>::new_with_salt(salt), bytes, signature),
@@ -265,6 +274,23 @@ fn parse<K: DecodePublicKey>(der: &[u8]) -> Result<K, PublicKeyError> {
 fn verify_ed25519ph(key: &Ed25519Key, message: &[u8], signature: &[u8]) -> bool {
     let Ok(signature) = Ed25519Signature::from_slice(signature) else { return false };
     key.verify_prehashed_strict(Sha512::new_with_prefix(message), None, &signature).is_ok()
+}
+
+fn verify_ml_dsa<P: MlDsaParams>(key: &MlDsaKey<P>, digest: &Digest, signature: &[u8]) -> bool {
+    let Digest::Mu(mu) = digest else { return verify_ml_dsa_message(key, digest.as_bytes(), signature) };
+    signature.try_into().is_ok_and(|parsed| key.verify_mu(&(*mu).into(), &parsed))
+}
+
+fn mu<P: MlDsaParams>(key: &MlDsaKey<P>, message: &[u8]) -> Option<Digest> {
+    let absorb = |shake: &mut _| {
+        sha2::digest::Update::update(shake, message);
+        Ok(())
+    };
+    key.compute_mu(absorb, &[]).ok().map(|mu| Digest::Mu(mu.into()))
+}
+
+fn verify_ml_dsa_message<P: MlDsaParams>(key: &MlDsaKey<P>, message: &[u8], signature: &[u8]) -> bool {
+    signature.try_into().is_ok_and(|parsed| key.verify_with_context(message, &[], &parsed))
 }
 
 /// Either `s` is a signature by the standard; the curve's users accept the lower one only.

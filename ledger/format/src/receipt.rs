@@ -227,8 +227,10 @@ fn verify_issued<'a>(
 ) -> Result<Vec<&'a str>, ReceiptError> {
     let bad = || ReceiptError::Shape("payload of signing.signature.issued".into());
     let payload = IssuedPayload::parse(payload).ok_or_else(bad)?;
-    let digest = Digest::parse(payload.digest_algorithm, payload.digest).map_err(|_| bad())?;
-    if message.is_some_and(|message| Digest::of(digest.hash(), message) != digest) {
+    let digest = Digest::recorded(payload.digest_algorithm, payload.digest).ok_or_else(bad)?;
+    // What µ was made of shows when the signature is checked over the message.
+    let of_it = |message| digest.hash().is_none_or(|hash| Digest::of(hash, message) == digest);
+    if !message.is_none_or(of_it) {
         return Err(ReceiptError::Message);
     }
     let operation = Operation::parse(payload.operation).ok_or_else(bad)?;
@@ -242,7 +244,10 @@ fn verify_issued<'a>(
     for (kid, name, algorithm, signature) in uses {
         let signer = registry.signer(name).ok_or_else(|| ReceiptError::UnknownSigner(name.to_owned()))?;
         let named = signer.kid.as_ref().is_none_or(|known| known.as_str() == kid);
-        if signer.algorithm.as_str() != algorithm || !operation.is_by(signer.algorithm) || !named {
+        if signer.algorithm.as_str() != algorithm
+            || !operation.is_recorded_of(signer.algorithm, &digest)
+            || !named
+        {
             return Err(ReceiptError::Signature(name.to_owned()));
         }
         if !signer.valid_at(index) {
@@ -252,6 +257,9 @@ fn verify_issued<'a>(
         let holds = match (operation, message) {
             (Operation::SignMessage, None) => continue,
             (Operation::SignMessage, Some(message)) => key.verify_message(message, &signature),
+            (_, Some(message)) if digest.hash().is_none() => {
+                key.verify(&digest, &signature) && key.verify_message(message, &signature)
+            }
             _ => key.verify(&digest, &signature),
         };
         if !holds {

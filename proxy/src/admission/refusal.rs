@@ -2,7 +2,7 @@
 
 use chancery_format::entry::Operation;
 use chancery_format::governance::Scope;
-use chancery_format::{Hash, HashAlgorithm, Kid, SignatureAlgorithm};
+use chancery_format::{Hash, Kid, SignatureAlgorithm};
 
 use super::policy;
 use super::quota::{KeyExhausted, QuotaExceeded};
@@ -117,15 +117,15 @@ pub enum Refusal {
         kid: Kid,
     },
     /// The key takes digests of another kind. The caller is at fault.
-    #[error("key {kid} is for {algorithm}, which takes a {} digest, not {}", wanted.as_str(), got.as_str())]
+    #[error("key {kid} is for {algorithm}, which takes a {wanted} digest, not {got}")]
     DigestMismatch {
         /// The key asked for.
         kid: Kid,
         /// What it does.
         algorithm: SignatureAlgorithm,
         /// What it takes.
-        wanted: HashAlgorithm,
+        wanted: &'static str,
         /// What was sent.
-        got: HashAlgorithm,
+        got: &'static str,
     },
 }

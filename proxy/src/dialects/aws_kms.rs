@@ -5,7 +5,7 @@
 //! stands in header fields, because SDKs drop members they do not know. Checks come in the order of AWS's own:
 //! members, key, usage, state, algorithm, message; then the policy. Source: the KMS API model, 2014-11-01.
 //!
-//! Differences, all refusals: one key has one algorithm; `EXTERNAL_MU` is not offered; keys are not managed here.
+//! Differences, all refusals: one key has one algorithm; keys are not managed here.
 
 mod keys;
 mod requests;

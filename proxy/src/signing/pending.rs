@@ -136,7 +136,7 @@ async fn signature(chancery: &Chancery, proposal: &Proposal) -> Result<Committed
     let permit = Permit::admit_by(grants, key, Operation::Sign, by)?;
     let metadata = metadata.as_ref().map(|value| CanonicalJson::parse(value.to_string().as_bytes()));
     let request = KeyUseRequest {
-        digest: Digest::parse(digest_algorithm, digest).map_err(Problem::internal)?,
+        digest: Digest::recorded(digest_algorithm, digest).ok_or_else(|| Problem::internal("no digest"))?,
         purpose: purpose.clone(),
         metadata: metadata.transpose().map_err(Problem::internal)?,
         request_id: requested.id.parse().map_err(Problem::internal)?,

@@ -63,6 +63,11 @@ for (const key of process.argv.slice(2)) {
   const kinds = { RAW: message }
   const bits = SigningAlgorithm.match(/SHA_(\d+)$/)?.[1]
   if (/^(ECDSA|RSASSA)/.test(SigningAlgorithm)) kinds.DIGEST = createHash(`sha${bits}`).update(message).digest()
+  if (SigningAlgorithm === 'ML_DSA_SHAKE_256') {
+    const raw = PublicKey.slice(described.KeySpec === 'ML_DSA_65' ? -1952 : -1312)
+    const shake = (...parts) => createHash('shake256', { outputLength: 64 }).update(Buffer.concat(parts)).digest()
+    kinds.EXTERNAL_MU = shake(shake(raw), Buffer.alloc(2), message)
+  }
   for (const [MessageType, Message] of Object.entries(kinds)) {
     let headers
     const command = new SignCommand({ KeyId, Message, MessageType, SigningAlgorithm })

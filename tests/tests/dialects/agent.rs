@@ -134,7 +134,7 @@ fn sdks_need_one_variable() {
         [("KMS_URL", agent.door.as_str()), ("AWS_ACCESS_KEY_ID", "any"), ("AWS_SECRET_ACCESS_KEY", "any")];
     let mut boto = python_client("boto").unwrap();
     let told = lines(boto.arg("all").args(SIGNING).envs(variables));
-    assert_eq!(verify_kms(&world, &told), 2 * 5 + 2 + 1);
+    assert_eq!(verify_kms(&world, &told), 2 * 6 + 1 + 1);
     for mut client in [node_client().unwrap(), go_client().unwrap()] {
         let told = lines(client.args(["p256", "ed"]).envs(variables));
         assert_eq!(verify_kms(&world, &told), 2 + 1);

@@ -29,18 +29,27 @@ fn with_ph() -> (World, Daemon) {
 
 #[test]
 fn boto3_signs_with_every_algorithm_and_reads_every_refusal() {
-    let (world, _daemon) = with_ph();
+    let (world, daemon) = with_ph();
     let mut boto = python_client("boto").unwrap();
     boto.arg("all").args(SIGNING).args(["pq44", "ph"]);
     let told = lines(directly(&world, &mut boto));
-    // Both kinds of message for the five that take digests, one for the others, and the platform's own word.
+    // Two kinds of message for the five that take digests and the two that take µ, one for `ed`, and the platform's word.
     let ph = told.iter().filter(|line| line["key"] == "ph").count();
     assert_eq!(ph, 1);
     let others: Vec<Value> = told.iter().filter(|line| line["key"] != "ph").cloned().collect();
-    assert_eq!(verify_kms(&world, &others), 2 * 5 + 3 + 1);
+    assert_eq!(verify_kms(&world, &others), 2 * 7 + 1 + 1);
     let ph = told.iter().find(|line| line["key"] == "ph").unwrap();
     let digest = Digest::Sha512(decode(&ph["message"]).try_into().unwrap());
     assert!(key(&world, "ph").verify(&digest, &decode(&ph["signature"])));
+
+    // What was signed over µ verifies from the archive alone, to which the message never came.
+    let over_mu = told.iter().filter(|line| line["kind"] == "EXTERNAL_MU").count() as u64;
+    daemon.stop();
+    let checked = world.verify(&["ledger", world.path("archive").to_str().unwrap(), "--json"]);
+    let report: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!((checked.status.code(), over_mu), (Some(0), 2), "{report}");
+    // Raw messages of `ed`, `pq` and `pq44`, and the platform's own word.
+    assert_eq!(report["checked"]["signaturesOverMessages"], 4, "{report}");
 }
 
 #[test]
@@ -48,7 +57,7 @@ fn the_javascript_sdk_signs_and_reads_refusals() {
     let (world, _daemon) = started(ALL);
     let mut node = node_client().unwrap();
     let told = lines(directly(&world, node.args(SIGNING)));
-    assert_eq!(verify_kms(&world, &told), 2 * 5 + 2);
+    assert_eq!(verify_kms(&world, &told), 2 * 6 + 1);
     assert_eq!(told.last().unwrap()["done"], true);
 }
 
@@ -57,7 +66,7 @@ fn the_go_sdk_signs_and_reads_refusals() {
     let (world, _daemon) = started(ALL);
     let mut go = go_client().unwrap();
     let told = lines(directly(&world, go.args(SIGNING)));
-    assert_eq!(verify_kms(&world, &told), 2 * 5 + 2);
+    assert_eq!(verify_kms(&world, &told), 2 * 6 + 1);
     assert_eq!(told.last().unwrap()["done"], true);
 }
 

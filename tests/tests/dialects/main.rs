@@ -86,6 +86,11 @@ fn verify_kms(world: &World, lines: &[Value]) -> usize {
                 known.verify(&Digest::Sha384(message.try_into().unwrap()), &signature)
             }
             ("DIGEST", Some(_)) => known.verify(&Digest::Sha256(message.try_into().unwrap()), &signature),
+            // Made outside, so as good as the message: the same signature is one over both.
+            ("EXTERNAL_MU", _) => {
+                known.verify(&Digest::Mu(message.try_into().unwrap()), &signature)
+                    && known.verify_message(format!("a message for {kid}").as_bytes(), &signature)
+            }
             _ => known.verify_message(&message, &signature),
         };
         assert!(holds, "{line}");
@@ -93,6 +98,8 @@ fn verify_kms(world: &World, lines: &[Value]) -> usize {
         let event = leaf(world, index);
         assert_eq!(event["payload"]["dialect"]["name"], "aws-kms", "{event}");
         assert_eq!(event["payload"]["signature"], line["signature"], "{event}");
+        let over_mu = event["payload"]["digestAlgorithm"] == "ml-dsa-mu";
+        assert_eq!(over_mu, line["kind"] == "EXTERNAL_MU", "{event}");
     }
     signed.len()
 }

@@ -373,7 +373,8 @@ impl<'a> EventReader<'a> {
 
     /// One signature, or two if the key has a co-signer.
     fn issued(&mut self, payload: &IssuedPayload<'_>) -> Option<Vec<Issued>> {
-        let (Ok(digest), Some(_)) = (Digest::parse(payload.digest_algorithm, payload.digest), payload.rung())
+        let (Some(digest), Some(_)) =
+            (Digest::recorded(payload.digest_algorithm, payload.digest), payload.rung())
         else {
             return self.bad_payload();
         };
@@ -396,9 +397,13 @@ impl<'a> EventReader<'a> {
         let Use { kid, signer_kid, algorithm, signature } = one;
         let id = self.signer(signer_kid)?;
         let record = &self.trust.signer(id).record;
-        let does = Operation::parse(operation).filter(|operation| operation.is_by(record.algorithm));
+        let does = Operation::parse(operation);
+        let does = does.filter(|does| does.is_recorded_of(record.algorithm, &digest));
         let Some(does) = does.filter(|_| algorithm == record.algorithm.as_str()) else {
-            self.tell(Kind::SignerMismatch, format!("{signer_kid} does not do {operation} {algorithm}"));
+            self.tell(
+                Kind::SignerMismatch,
+                format!("{signer_kid} does not do {operation} {algorithm} of {}", digest.algorithm()),
+            );
             return None;
         };
         if record.kid.as_ref().is_some_and(|known| known.as_str() != kid) {

@@ -387,3 +387,27 @@ fn ed25519ph_is_the_standard_s() {
     assert!(!pure.verify(&Digest::Sha512([9; 64]), &signature));
     assert_eq!(key.ed25519_raw(), None, "no note and no batch is made of it");
 }
+
+#[test]
+fn a_signature_over_mu_is_one_over_its_message() {
+    use ml_dsa::SigningKey;
+    use ml_dsa::signature::Keypair as _;
+    let signing = SigningKey::<MlDsa65>::from_seed(&[7; 32].into());
+    let der = signing.verifying_key().to_public_key_der().unwrap();
+    let key = PublicKey::from_der(SignatureAlgorithm::MlDsa65, der.as_bytes()).unwrap();
+    let mu = key.mu(b"a message").unwrap();
+    let Digest::Mu(bytes) = mu else { panic!("not a digest") };
+    let signature = signing.expanded_key().sign_mu_deterministic(&bytes.into()).encode().to_vec();
+    assert!(key.verify(&mu, &signature) && key.verify_message(b"a message", &signature));
+    assert!(!key.verify(&Digest::Sha512(bytes), &signature), "µ is no message");
+    assert!(!key.verify(&key.mu(b"another").unwrap(), &signature));
+
+    // Only ML-DSA makes one, and leaves alone name one.
+    let ed25519 = PublicKey::from_ed25519_raw(
+        ed25519_dalek::SigningKey::from_bytes(&[5; 32]).verifying_key().as_bytes(),
+    );
+    assert!(ed25519.unwrap().mu(b"a message").is_none());
+    assert_eq!(Digest::recorded("ml-dsa-mu", &mu.to_hex()), Some(mu));
+    assert!(Digest::parse("ml-dsa-mu", &mu.to_hex()).is_err());
+    assert!(SignatureAlgorithm::ALL.into_iter().filter(|algorithm| algorithm.takes(&mu)).count() == 2);
+}

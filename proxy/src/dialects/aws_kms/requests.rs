@@ -91,6 +91,11 @@ impl SignRequest {
             (SignatureAlgorithm::MlDsa44 | SignatureAlgorithm::MlDsa65, "RAW") => {
                 Ok(Content::Message(bytes()))
             }
+            (SignatureAlgorithm::MlDsa44 | SignatureAlgorithm::MlDsa65, "EXTERNAL_MU") => {
+                let wrong = || invalid("Message", "must have the 64 bytes of µ (FIPS 204) for EXTERNAL_MU");
+                let mu = message.as_slice().try_into().map_err(|_| wrong())?;
+                Ok(Content::Digest(Digest::Mu(mu)))
+            }
             (SignatureAlgorithm::Ed25519ph, "RAW") => Err(incompatible()),
             (does, "RAW") if does.digest().is_some() => Ok(Content::Message(bytes())),
             (does, "DIGEST") => {
