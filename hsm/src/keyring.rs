@@ -22,7 +22,7 @@ use chancery_format::entry::{Intent, KeyUse, Operation, SignatureBytes};
 use chancery_format::note::{self, NoteVerifier};
 use chancery_format::public_key::lower_s_secp256k1;
 use chancery_format::{
-    Digest, DurableHead, DurableIntent, Hash, Kid, Origin, Outcome, PrincipalName, PublicKey,
+    ConfirmedHead, Digest, DurableIntent, Hash, Kid, Origin, Outcome, PrincipalName, PublicKey,
     SignatureAlgorithm,
 };
 
@@ -338,11 +338,11 @@ impl Keyring {
         Ok(Arc::clone(key))
     }
 
-    /// Signs the checkpoint of a tree head that is on disk, with the ledger key. Goes on while signing is
-    /// halted: what happened must stay provable.
+    /// Signs the checkpoint of a tree head that is on disk and to which two ways lead, with the ledger key. Goes on
+    /// while signing is halted: what happened must stay provable.
     pub async fn sign_checkpoint(
         &self,
-        head: &DurableHead,
+        head: &ConfirmedHead,
         origin: &Origin,
         deadline: Instant,
     ) -> Result<String, SignerError> {

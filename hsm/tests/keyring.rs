@@ -10,8 +10,8 @@ use std::time::Duration;
 use chancery_format::committed::{DurableIntent, IssuedPayload};
 use chancery_format::entry::KeyUse;
 use chancery_format::{
-    Checkpoint, Digest, DurableHead, Hash, HashAlgorithm, Intent, Origin, SignatureAlgorithm, TreeHead,
-    TreeSize,
+    Checkpoint, ConfirmedHead, Digest, DurableHead, Hash, HashAlgorithm, Intent, Origin, SignatureAlgorithm,
+    TreeHead, TreeSize,
 };
 use chancery_hsm::testing::{Fault, FaultyDevice, Renamed};
 use chancery_hsm::{Backend, BackendState, Cost, Keyring, KeyringError, MacMessage, Registered, SignerError};
@@ -265,7 +265,7 @@ async fn the_kill_switch_reaches_requests_that_already_wait() {
 
     // What happened stays provable.
     let origin: Origin = "log.example/test".parse().unwrap();
-    let head = DurableHead::after_sync(TreeHead { size: TreeSize(1), root: Hash([1; 32]) });
+    let head = confirmed(TreeHead { size: TreeSize(1), root: Hash([1; 32]) });
     assert!(ring.sign_checkpoint(&head, &origin, later()).await.is_ok());
     assert_eq!(faults.asked(), 2);
 
@@ -289,16 +289,20 @@ async fn a_callers_departure_does_not_hide_a_device_call_from_the_kill_switch() 
     assert_eq!(ring.kill_switch().halt("drill", Duration::from_secs(60)).await.still_in_use, 0);
 }
 
+fn confirmed(head: TreeHead) -> ConfirmedHead {
+    DurableHead::after_sync(head).confirmed_by(head).unwrap()
+}
+
 #[tokio::test]
 async fn checkpoints_verify_with_the_published_key_and_name() {
     let (ring, faults) = faulty_ring(Cost::Inline, 1, 4);
     let origin: Origin = "log.example/test".parse().unwrap();
     let head = TreeHead { size: TreeSize(7), root: Hash([9; 32]) };
-    let note = ring.sign_checkpoint(&DurableHead::after_sync(head), &origin, later()).await.unwrap();
+    let note = ring.sign_checkpoint(&confirmed(head), &origin, later()).await.unwrap();
     let keys = [ring.note_verifier(&origin).unwrap()];
     assert_eq!(Checkpoint::verify(&note, &origin, &keys).unwrap().head(), head);
     faults.set(Fault::FlippedBit);
-    let bad = ring.sign_checkpoint(&DurableHead::after_sync(head), &origin, later()).await;
+    let bad = ring.sign_checkpoint(&confirmed(head), &origin, later()).await;
     assert_eq!(bad, Err(SignerError::BadSignature));
 }
 

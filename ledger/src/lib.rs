@@ -18,6 +18,7 @@
 //! | `store.rs`, `layout.rs` | RocksDB; the bytes of every row |
 //! | `options.rs`, `disk.rs`, `shared.rs` | bounds, clock and disk from outside; what threads share |
 //! | `archive.rs`, `directory_archive.rs` | write-once objects, and a directory of them |
+//! | `second_opinion.rs` | reads back and computes anew what the ledger key is about to sign |
 //! | `shipper.rs`, `epochs.rs` | copies the roll to the archive, epoch by epoch; compares the two at start |
 //!
 //! Follow a signature: `Roll::enrol_intent` → `Sequencer::commit_batch` → the key, elsewhere →
@@ -36,6 +37,7 @@ mod read;
 mod recovery;
 mod replay;
 mod roll;
+mod second_opinion;
 mod sequencer;
 mod shared;
 mod shipper;
@@ -50,6 +52,7 @@ pub use layout::StreamHead;
 pub use options::{Clock, OnFatal, RollLimits, RollOptions, SyncMode};
 pub use recovery::{OpenError, Recovered};
 pub use roll::{Enrolled, RegistrySnapshot, Roll, RollError, StoredCheckpoint, StoredLeaf};
+pub use second_opinion::SecondOpinion;
 pub use sequencer::Fatal;
 pub use shipper::{Lag, ShipError, Shipper, ShipperOptions, ShipperStatus};
 pub use store::StoreError;

@@ -625,7 +625,7 @@ impl Roll {
     }
 
     /// Reads block on the disk, so they run beside the async workers, a bounded number at a time.
-    async fn on_blocking_thread<T: Send + 'static>(
+    pub(crate) async fn on_blocking_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T, Fatal> + Send + 'static,
     ) -> Result<T, RollError> {

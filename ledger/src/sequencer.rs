@@ -54,6 +54,15 @@ pub enum Fatal {
     /// A thread of the roll panicked. A defect; what its batch held may be on disk or not.
     #[error("a thread of the ledger panicked")]
     Panicked,
+    /// What was read back from storage leads to another root than the one in memory, or than the last checkpoint: a bit
+    /// is wrong in either. Nothing was signed.
+    #[error(
+        "the {size} entries in storage do not lead to the root that was about to be signed, or that was signed"
+    )]
+    Disagreement {
+        /// Size of the tree.
+        size: TreeSize,
+    },
     /// The ledger key signed a head this ledger does not have: another ledger uses the key, or the disk was
     /// restored.
     #[error("the ledger key signed a tree of {size} leaves that is not ours")]

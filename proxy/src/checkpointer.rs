@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chancery_format::checkpoint::CheckpointError;
 use chancery_format::{Checkpoint, LeafIndex, TreeSize};
 use chancery_hsm::SignerError;
-use chancery_ledger::RollError;
+use chancery_ledger::{RollError, SecondOpinion};
 use tokio::sync::watch;
 
 use crate::chancery::Chancery;
@@ -42,6 +42,7 @@ pub enum CheckpointerError {
 pub struct Checkpointer {
     chancery: Arc<Chancery>,
     interval: Duration,
+    second_opinion: SecondOpinion,
     lag: Arc<CheckpointLag>,
 }
 
@@ -75,7 +76,8 @@ impl CheckpointLag {
 impl Checkpointer {
     /// For a daemon whose configuration asks for one checkpoint per `interval`.
     pub fn new(chancery: Arc<Chancery>, interval: Duration) -> Self {
-        Self { chancery, interval, lag: Arc::default() }
+        let second_opinion = SecondOpinion::new(chancery.roll.clone());
+        Self { chancery, interval, second_opinion, lag: Arc::default() }
     }
 
     /// What to report from.
@@ -131,7 +133,8 @@ impl Checkpointer {
                 return Ok(known);
             }
             let deadline = Instant::now() + SIGN_TIMEOUT;
-            let note = chancery.keyring.sign_checkpoint(&head, origin, deadline).await?;
+            let confirmed = self.second_opinion.confirm(head).await?;
+            let note = chancery.keyring.sign_checkpoint(&confirmed, origin, deadline).await?;
             if chancery.keyring.note_verifier(origin).as_ref() == Some(&verifier) {
                 break (verifier, note, size);
             }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use chancery_format::{Checkpoint, Kid, SignatureAlgorithm, TreeSize};
 use chancery_hsm::Keyring;
-use chancery_ledger::{OnFatal, Roll};
+use chancery_ledger::{OnFatal, Roll, SecondOpinion};
 
 use crate::config::{ArchiveKind, BackendKind, Config, KeyConfig, Variables};
 use crate::daemon::{Failure, backends, ledger_options, production_guards};
@@ -145,7 +145,7 @@ fn first_keys(config: &Config) -> Succession {
 async fn fill(config: &Config, roll: Roll, keyring: &Arc<Keyring>) -> Result<TreeSize, Failure> {
     let keys = first_keys(config);
     registry_publisher::publish(&roll, keyring, &keys, &config.ledger.signers_file).await?;
-    let head = roll.head();
+    let head = SecondOpinion::new(roll.clone()).confirm(roll.head()).await?;
     let note = keyring.sign_checkpoint(&head, roll.origin(), Instant::now() + SIGN_TIMEOUT).await;
     let note = note.map_err(PublishError::from)?;
     let verifier = keyring.note_verifier(roll.origin()).ok_or(PublishError::NoKey)?;

@@ -50,6 +50,11 @@ impl Checkpoint {
         (checkpoint.text() == text).then_some(checkpoint)
     }
 
+    /// What a note claims, its signatures unread: for a note that was verified before it was stored.
+    pub fn claimed(note: &str) -> Option<TreeHead> {
+        Self::parse(Note::parse(note).ok()?.text).map(|checkpoint| checkpoint.head)
+    }
+
     /// Reads a note and checks that a key named `origin` among `keys` signed it.
     pub fn verify(
         note: &str,

@@ -31,6 +31,22 @@ impl DurableHead {
     pub const fn head(&self) -> TreeHead {
         self.0
     }
+
+    /// With what was computed of the same leaves in another way; `None` if the two are not the same.
+    pub fn confirmed_by(&self, other: TreeHead) -> Option<ConfirmedHead> {
+        (self.0 == other).then_some(ConfirmedHead(other))
+    }
+}
+
+/// A durable head to which a second way of computing it leads as well: the only one the ledger key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConfirmedHead(TreeHead);
+
+impl ConfirmedHead {
+    /// Size and root.
+    pub const fn head(&self) -> TreeHead {
+        self.0
+    }
 }
 
 /// An intent that is on disk: what a keyring wants to see before it touches a key.

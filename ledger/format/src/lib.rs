@@ -54,7 +54,7 @@ pub mod timestamp;
 
 pub use algorithm::{KeyFamily, SignatureAlgorithm};
 pub use checkpoint::{Checkpoint, VerifiedCheckpoint};
-pub use committed::{Committed, DurableHead, DurableIntent};
+pub use committed::{Committed, ConfirmedHead, DurableHead, DurableIntent};
 pub use digest::{Digest, HashAlgorithm};
 pub use entry::{Intent, Outcome, OutcomeResult, Rung};
 pub use event::{AuditEvent, EventDraft};

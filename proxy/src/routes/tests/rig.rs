@@ -16,7 +16,7 @@ use chancery_format::{
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::{Fault, Faults, FaultyDevice};
 use chancery_hsm::{Cost, KeyShape, KeySpec, Keyring, Registered, RsaBits};
-use chancery_ledger::{Clock, Roll, RollOptions};
+use chancery_ledger::{Clock, Roll, RollOptions, SecondOpinion};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response};
 use serde_json::Value;
@@ -386,7 +386,7 @@ fn policy() -> Policy {
 async fn checkpoint_on_demand(chancery: Arc<Chancery>, origin: Origin) {
     loop {
         chancery.progress.checkpoint_wanted().await;
-        let head = chancery.roll.head();
+        let head = SecondOpinion::new(chancery.roll.clone()).confirm(chancery.roll.head()).await.unwrap();
         let deadline = Instant::now() + DEADLINE;
         let note = chancery.keyring.sign_checkpoint(&head, &origin, deadline).await.unwrap();
         let keys = [chancery.keyring.note_verifier(&origin).unwrap()];
