@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use chancery_format::{EventId, LeafIndex};
+use chancery_format::{EventId, LeafIndex, TreeSize, VerifiedCheckpoint};
 
 use crate::replay::{Answer, Earlier, Replay, ReplayRecord, Waiter};
 use crate::roll::RollError;
@@ -144,6 +144,7 @@ impl Sequencer {
                     std::cmp::Ordering::Less => Verdict::Refuse(RollError::CheckpointNotNewer),
                 }
             }
+            Record::Witnessed(checkpoint) => self.judge_witnessed(checkpoint)?,
             Record::Registry { version, json, note } => self.judge_registry(*version, json, note, pending)?,
             Record::Epoch { epoch, size } => match self.read(|store| store.epoch(*epoch))? {
                 None => Verdict::Write,
@@ -157,6 +158,22 @@ impl Sequencer {
             Verdict::Refuse(error) => drop(item.reply.send(Err(error))),
         }
         Ok(())
+    }
+
+    /// Cosignatures stand below a checkpoint that is recorded, and what was recorded with some stays.
+    fn judge_witnessed(&self, cosigned: &VerifiedCheckpoint) -> Result<Verdict, Fatal> {
+        let size = cosigned.head().size;
+        let of_size = |found: Option<(TreeSize, String)>| found.filter(|(found, _)| *found == size);
+        let recorded = of_size(self.read(|store| store.checkpoint_from(size.0))?);
+        let first = self.read(|store| store.witnessed_from(size.0))?;
+        if first.is_some() {
+            let same = of_size(first).is_some();
+            return Ok(if same { Verdict::Done } else { Verdict::Refuse(RollError::CheckpointNotNewer) });
+        }
+        Ok(match recorded.filter(|(_, note)| cosigned.note().starts_with(note.as_str())) {
+            Some(_) => Verdict::Write,
+            None => Verdict::Refuse(RollError::NotRecorded),
+        })
     }
 
     /// Registry versions count from 1 without gaps, and a version has one content.

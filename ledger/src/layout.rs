@@ -35,13 +35,14 @@ pub(crate) enum Family {
     EventIds,
     Intents,
     Checkpoints,
+    Witnessed,
     Registry,
     Archive,
     Meta,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Entries,
         Self::Tiles,
         Self::Streams,
@@ -50,6 +51,7 @@ impl Family {
         Self::EventIds,
         Self::Intents,
         Self::Checkpoints,
+        Self::Witnessed,
         Self::Registry,
         Self::Archive,
         Self::Meta,
@@ -65,6 +67,7 @@ impl Family {
             Self::EventIds => "event_ids",
             Self::Intents => "intents",
             Self::Checkpoints => "checkpoints",
+            Self::Witnessed => "witnessed",
             Self::Registry => "registry",
             Self::Archive => "archive",
             Self::Meta => "meta",

@@ -79,6 +79,9 @@ pub enum RollError {
     /// cover an entry. Drop it; nothing was written.
     #[error("a newer checkpoint is recorded already")]
     CheckpointNotNewer,
+    /// Cosignatures came for a checkpoint that is not recorded. A defect of the caller; nothing was written.
+    #[error("cosignatures of a checkpoint that is not recorded")]
+    NotRecorded,
     /// The checkpoint speaks of another ledger. A defect of the caller; nothing was written.
     #[error("the checkpoint is of another origin")]
     OtherOrigin,
@@ -317,6 +320,15 @@ impl Roll {
         self.record(Record::Checkpoint(checkpoint)).await
     }
 
+    /// Records a checkpoint once more, with its witnesses' cosignatures below the recorded note. Recording the same
+    /// size again keeps the first.
+    pub async fn record_witnessed(&self, checkpoint: VerifiedCheckpoint) -> Result<(), RollError> {
+        if checkpoint.origin() != self.origin() {
+            return Err(RollError::OtherOrigin);
+        }
+        self.record(Record::Witnessed(checkpoint)).await
+    }
+
     /// Records a version of `signers.json` and the signed note over it. Record first, then enrol
     /// `registry.published`: an archive epoch takes along the versions its leaves name.
     pub async fn record_registry(&self, snapshot: RegistrySnapshot) -> Result<(), RollError> {
@@ -339,6 +351,7 @@ impl Roll {
         let (reply, answer) = oneshot::channel();
         let bytes = match &record {
             Record::Registry { json, .. } => json.len(),
+            Record::Witnessed(checkpoint) => checkpoint.note().len(),
             _ => ENVELOPE_BYTES,
         };
         self.send(vec![Item::Record(Box::new(RecordItem { record, reply }))], bytes, false)?;
@@ -483,6 +496,21 @@ impl Roll {
         let from = index.0.saturating_add(1);
         let found = self.read_store(move |shared| shared.store.checkpoint_from(from)).await?;
         Ok(found.map(StoredCheckpoint::new))
+    }
+
+    /// The first witnessed checkpoint that covers `index`: the same one for ever, once there is one.
+    pub async fn first_witnessed_covering(
+        &self,
+        index: LeafIndex,
+    ) -> Result<Option<StoredCheckpoint>, RollError> {
+        let from = index.0.saturating_add(1);
+        let found = self.read_store(move |shared| shared.store.witnessed_from(from)).await?;
+        Ok(found.map(StoredCheckpoint::new))
+    }
+
+    /// The newest witnessed checkpoint.
+    pub async fn latest_witnessed(&self) -> Result<Option<StoredCheckpoint>, RollError> {
+        Ok(self.read_store(|shared| shared.store.last_witnessed()).await?.map(StoredCheckpoint::new))
     }
 
     /// The recorded checkpoint of exactly this size.

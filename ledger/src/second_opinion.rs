@@ -11,6 +11,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use chancery_format::note::Note;
 use chancery_format::tile::{LEVELS, WIDTH};
 use chancery_format::{Checkpoint, ConfirmedHead, DurableHead, Hash, TreeHead, TreeSize};
 
@@ -73,7 +74,8 @@ impl Seen {
 
     /// As of a recorded checkpoint, from the stored tiles; they must lead to its root.
     fn under(store: &Store, note: &str) -> Result<Self, Fatal> {
-        let signed = Checkpoint::claimed(note).ok_or_else(|| corrupt("a recorded checkpoint is none"))?;
+        let text = Note::parse(note).ok().and_then(|note| Checkpoint::parse(note.text));
+        let signed = text.ok_or_else(|| corrupt("a recorded checkpoint is none"))?.head();
         let mut seen = Self { tiles: signed.size.0 / WIDTH, ..Self::default() };
         for (below, nodes) in (0..).zip(&mut seen.levels) {
             let full = chancery_format::tile::full_tiles(below, signed.size.0);

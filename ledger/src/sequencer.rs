@@ -119,6 +119,8 @@ pub(crate) enum Record {
     Genesis { origin: String },
     /// A signed head, found to be ours.
     Checkpoint(VerifiedCheckpoint),
+    /// A recorded checkpoint, with cosignatures below it.
+    Witnessed(VerifiedCheckpoint),
     /// A version of `signers.json`.
     Registry { version: u64, json: Vec<u8>, note: String },
     /// The size an archive epoch will close with.
@@ -456,6 +458,7 @@ impl Record {
         match self {
             Self::Genesis { origin } => writes.genesis(origin),
             Self::Checkpoint(checkpoint) => writes.checkpoint(checkpoint.head().size, checkpoint.note()),
+            Self::Witnessed(checkpoint) => writes.witnessed(checkpoint.head().size, checkpoint.note()),
             Self::Registry { version, json, note } => writes.registry(*version, json, note),
             Self::Epoch { epoch, size } => writes.epoch(*epoch, *size),
         }

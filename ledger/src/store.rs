@@ -70,7 +70,11 @@ impl Store {
         let cache = Cache::new_lru_cache(limits.block_cache_bytes);
         let families = Family::ALL
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, limits, &cache)));
-        let db = DB::open_cf_descriptors(&database_options(create, limits), dir, families)?;
+        let mut options = database_options(create, limits);
+        if !create && lacks_witnessed(&options, dir)? {
+            options.create_missing_column_families(true);
+        }
+        let db = DB::open_cf_descriptors(&options, dir, families)?;
         Ok(Self { db, disk })
     }
 
@@ -226,6 +230,16 @@ impl Store {
         self.last(Family::Checkpoints)?.map(|row| decode_checkpoint(&row)).transpose()
     }
 
+    /// The first checkpoint of at least `size` leaves with its witnesses' cosignatures.
+    pub(crate) fn witnessed_from(&self, size: u64) -> Result<Option<(TreeSize, String)>, StoreError> {
+        let row = self.rows_from(Family::Witnessed, &size.to_be_bytes(), 1)?.pop();
+        row.map(|row| decode_checkpoint(&row)).transpose()
+    }
+
+    pub(crate) fn last_witnessed(&self) -> Result<Option<(TreeSize, String)>, StoreError> {
+        self.last(Family::Witnessed)?.map(|row| decode_checkpoint(&row)).transpose()
+    }
+
     pub(crate) fn registry(&self, version: u64) -> Result<Option<(Vec<u8>, String)>, StoreError> {
         let value = self.get(Family::Registry, &version.to_be_bytes())?;
         value.map(|value| Ok(layout::decode_registry(&value)?)).transpose()
@@ -247,6 +261,13 @@ impl Store {
         let row = self.last(Family::Archive)?;
         row.map(|(key, _)| Ok(layout::u64_of(&key, Family::Archive)?)).transpose()
     }
+}
+
+/// Whether a database lacks the one family that its makers did not have yet, and no other.
+fn lacks_witnessed(options: &Options, dir: &Path) -> Result<bool, StoreError> {
+    let there = DB::list_cf(options, dir)?;
+    let lacks = |family: &Family| !there.iter().any(|name| name == family.name());
+    Ok(Family::ALL.into_iter().filter(lacks).map(Family::name).eq([Family::Witnessed.name()]))
 }
 
 type Row = (Box<[u8]>, Box<[u8]>);
@@ -318,6 +339,10 @@ impl Writes<'_> {
 
     pub(crate) fn checkpoint(&mut self, size: TreeSize, note: &str) -> Result<(), StoreError> {
         self.put(Family::Checkpoints, &size.0.to_be_bytes(), note.as_bytes())
+    }
+
+    pub(crate) fn witnessed(&mut self, size: TreeSize, note: &str) -> Result<(), StoreError> {
+        self.put(Family::Witnessed, &size.0.to_be_bytes(), note.as_bytes())
     }
 
     pub(crate) fn registry(&mut self, version: u64, json: &[u8], note: &str) -> Result<(), StoreError> {

@@ -237,9 +237,9 @@ pub fn check_key(grants: &Grants, kid: &Kid, key: Option<Arc<KeyEntry>>) -> Resu
     Err(Refusal::KidNotGranted { kid: kid.clone(), rule, policy })
 }
 
-/// A key that signs the rows of a chain is granted to nobody.
-pub fn check_signs_no_rows(grants: &Grants, kid: &Kid, signs_rows: bool) -> Result<(), Refusal> {
-    if !signs_rows {
+/// A key that the appliance uses in its own right is granted to nobody.
+pub fn check_is_somebodys(grants: &Grants, kid: &Kid, is_nobodys: bool) -> Result<(), Refusal> {
+    if !is_nobodys {
         return Ok(());
     }
     let (rule, policy) = named(grants);

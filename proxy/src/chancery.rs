@@ -175,10 +175,14 @@ pub struct Parts {
     pub registry: PublishedRegistry,
     /// Leaves under the latest recorded checkpoint.
     pub checkpointed: TreeSize,
+    /// Leaves under a witnessed checkpoint.
+    pub witnessed: TreeSize,
     /// Leaves in the archive.
     pub archived: TreeSize,
     /// Streams that are set to a dialect.
     pub chains: Vec<ChainConfig>,
+    /// Keys that cosign as a witness, and do nothing else.
+    pub witness_kids: Vec<Kid>,
     /// Every bound.
     pub limits: Limits,
     /// Where things are counted.
@@ -224,6 +228,7 @@ pub struct Chancery {
     /// What dialects call the keys.
     pub(crate) names: Names,
     chains: Vec<ChainConfig>,
+    witness_kids: Vec<Kid>,
     keys: ArcSwap<BTreeMap<Kid, Arc<KeyEntry>>>,
     slots: Arc<Semaphore>,
     started: Instant,
@@ -250,13 +255,14 @@ impl Chancery {
             authority: Arc::new(parts.authority),
             hooks: parts.hooks,
             refusals: Refusals::new(parts.limits.refusals_queue_max),
-            progress: Progress::new(parts.checkpointed, parts.archived),
+            progress: Progress::new(parts.checkpointed, parts.witnessed, parts.archived),
             checkpoints: RecentCheckpoints::default(),
             registry: ArcSwap::from_pointee(parts.registry),
             metrics: parts.metrics,
             clock: parts.clock,
             names: Names::of(parts.keys.iter()),
             chains: parts.chains,
+            witness_kids: parts.witness_kids,
             keys: ArcSwap::from_pointee(
                 parts.keys.into_iter().map(|key| (key.kid.clone(), Arc::new(key))).collect(),
             ),
@@ -278,9 +284,9 @@ impl Chancery {
         !self.chains.is_empty()
     }
 
-    /// Whether a key signs the rows of a chain, and so nothing else.
-    pub(crate) fn signs_rows(&self, kid: &Kid) -> bool {
-        self.chains.iter().any(|chain| chain.kid == *kid)
+    /// Whether a key is used by the appliance alone, in its own right: for the rows of a chain, or as a witness.
+    pub(crate) fn is_nobodys(&self, kid: &Kid) -> bool {
+        self.chains.iter().any(|chain| chain.kid == *kid) || self.witness_kids.contains(kid)
     }
 
     /// What is known of a key.

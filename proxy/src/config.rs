@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chancery_format::log_key::LogKey;
 use chancery_format::names::Purpose;
 use chancery_format::{Hash, Kid, Origin, PrincipalName, Rung, SignatureAlgorithm, StreamName, chain};
 use chancery_identity::ProviderConfig;
@@ -71,6 +72,10 @@ pub struct Config {
     pub key_limits: Vec<KeyLimit>,
     /// `[[chains]]`: streams that are set to the dialect of an existing writer.
     pub chains: Vec<ChainConfig>,
+    /// Cosigns other logs' checkpoints, if it does.
+    pub witness: Option<WitnessConfig>,
+    /// Who cosigns ours, if anybody does.
+    pub witnessing: Option<WitnessingConfig>,
     /// Sentinel file: while it exists, nothing is signed.
     pub kill_switch_file: Option<PathBuf>,
     /// Where `chancery reconcile --halt` leaves what it found.
@@ -113,6 +118,34 @@ pub struct LedgerConfig {
     pub reserve_bytes: u64,
     /// Where `signers.json` is published, with `.sig` beside it; default in the ledger's folder.
     pub signers_file: PathBuf,
+}
+
+/// `[witness]`: being a witness of other logs (C2SP tlog-witness).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessConfig {
+    /// Where logs connect: TLS without client certificates, because a checkpoint says by its signature whose it is.
+    pub address: SocketAddr,
+    /// The cosigner's name, in every cosignature; for ever. Its key uses stand in the stream of that name.
+    pub name: PrincipalName,
+    /// The keys that cosign, one line each: `ed25519`, `ml-dsa-44`. They do nothing else.
+    pub kids: Vec<Kid>,
+    /// Where the newest checkpoint of each log is kept.
+    pub directory: PathBuf,
+    /// The keys of the logs that are cosigned; their names are the origins.
+    pub logs: Vec<LogKey>,
+}
+
+/// `[witnessing]`: having our checkpoints cosigned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessingConfig {
+    /// Who must have cosigned (C2SP tlog-policy), with the URLs of those that are asked.
+    pub policy_file: PathBuf,
+    /// Time between rounds while there is something new; default 10 s.
+    pub interval: Duration,
+    /// Patience with one witness in one round; default 5 s.
+    pub timeout: Duration,
+    /// Authorities that may vouch for witnesses, PEM; default the machine's own.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[[chains]]`: a stream whose events are also rows of an existing writer's chain.

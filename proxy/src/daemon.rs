@@ -40,6 +40,8 @@ use crate::ops::Ops;
 use crate::reconciling::Reconciler;
 use crate::stop::stopped;
 use crate::telemetry::LogGuard;
+use crate::witness::{Witness, WitnessHandler};
+use crate::witnessing::Witnessing;
 use crate::{listener, refusals};
 use assemble::Assembled;
 pub use assemble::{ledger_options, production_guards};
@@ -94,6 +96,8 @@ struct Daemon {
     log: Arc<LogGuard>,
     service: Listener<Service>,
     admin: Option<Listener<AdminHandler>>,
+    witness: Option<Listener<WitnessHandler>>,
+    witnessing: Option<Witnessing>,
     lifecycle: Arc<Lifecycle>,
     ops: Ops,
 }
@@ -171,7 +175,25 @@ impl Daemon {
             }
             _ => None,
         };
-        Ok(Self { config, variables, assembled, log: Arc::new(log), service, admin, lifecycle, ops })
+        let witness = match &config.witness {
+            Some(settings) => {
+                let witness = Arc::new(Witness::open(Arc::clone(chancery), settings)?);
+                let bound = Listener::bind(
+                    settings.address,
+                    Arc::clone(&assembled.authenticator),
+                    WitnessHandler(witness),
+                    config.limits.clone(),
+                    Arc::clone(&chancery.metrics),
+                );
+                Some(bound.await.map_err(|cause| failed(settings.address, cause))?)
+            }
+            None => None,
+        };
+        let witnessing = config.witnessing.as_ref();
+        let witnessing =
+            witnessing.map(|settings| Witnessing::open(Arc::clone(chancery), settings)).transpose()?;
+        let log = Arc::new(log);
+        Ok(Self { config, variables, assembled, log, service, admin, witness, witnessing, lifecycle, ops })
     }
 
     async fn serve(self, ready_file: Option<PathBuf>) -> Result<(), Failure> {
@@ -180,7 +202,8 @@ impl Daemon {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
         let address = self.service.address().map_err(system)?;
         let ops_address = self.ops.address().map_err(system)?;
-        let Self { config, variables, assembled, log, service, admin, lifecycle, ops } = self;
+        let Self { config, variables, assembled, log, service, admin, witness, witnessing, lifecycle, ops } =
+            self;
         let Assembled { chancery, authenticator, archiving, last_records, mut fatal } = assembled;
 
         let stops = Stops::new();
@@ -191,6 +214,7 @@ impl Daemon {
             checkpointer.lag(),
             config.ledger.checkpoint_interval,
             archiving.as_ref().map(Archiving::watch),
+            witnessing.as_ref().map(Witnessing::watch),
             Arc::clone(&log),
         );
         let ops_task = tokio::spawn(ops.serve(Arc::new(status), stops.ops.subscribe()));
@@ -210,11 +234,17 @@ impl Daemon {
             &stops.background,
         );
         background.spawn(Arc::clone(&lifecycle).run(stops.background.subscribe()));
+        if let Some(witnessing) = witnessing {
+            background.spawn(witnessing.run(stops.background.subscribe()));
+        }
         drop(lifecycle);
         let mut serving = tokio::spawn(service.serve(stops.listener.subscribe()));
         let admin_address = admin.as_ref().map(Listener::address).transpose().map_err(system)?;
+        let witness_address = witness.as_ref().map(Listener::address).transpose().map_err(system)?;
         let people = admin.map(|admin| tokio::spawn(admin.serve(stops.listener.subscribe())));
-        announce(address, ops_address, admin_address, ready_file.as_deref())?;
+        let logs = witness.map(|witness| tokio::spawn(witness.serve(stops.listener.subscribe())));
+        let others = people.into_iter().chain(logs).collect();
+        announce([address, ops_address], admin_address, witness_address, ready_file.as_deref())?;
 
         let stopped = tokio::select! {
             _ = terminate.recv() => None,
@@ -223,7 +253,7 @@ impl Daemon {
             ended = &mut serving => Some(format!("the listener ended: {ended:?}")),
         };
         let parts = Parts { chancery, checkpointer, archiving, background, stops, config };
-        let finished = parts.take_down(serving, people, stopped.is_some()).await;
+        let finished = parts.take_down(serving, others, stopped.is_some()).await;
         let _ = ops_task.await;
         // The log's thread ends with its last holder: only now is there nothing left to say.
         drop(log);
@@ -235,9 +265,9 @@ impl Daemon {
 }
 
 fn announce(
-    address: std::net::SocketAddr,
-    ops: std::net::SocketAddr,
+    [address, ops]: [std::net::SocketAddr; 2],
     admin: Option<std::net::SocketAddr>,
+    witness: Option<std::net::SocketAddr>,
     ready_file: Option<&std::path::Path>,
 ) -> Result<(), Failure> {
     let url = format!("https://{address}");
@@ -245,6 +275,9 @@ fn announce(
     println!("serving {url} (health and metrics on http://{ops})");
     if let Some(admin) = admin {
         println!("people: https://{admin}");
+    }
+    if let Some(witness) = witness {
+        println!("logs to be cosigned: https://{witness}");
     }
     if let Some(file) = ready_file {
         let failed = |error: std::io::Error| Failure::Init {
@@ -344,7 +377,7 @@ impl Parts {
     async fn take_down(
         self,
         serving: tokio::task::JoinHandle<Drained>,
-        people: Option<tokio::task::JoinHandle<Drained>>,
+        others: Vec<tokio::task::JoinHandle<Drained>>,
         dead: bool,
     ) -> Result<(), Failure> {
         let Self { chancery, checkpointer, archiving, mut background, stops, config } = self;
@@ -357,8 +390,8 @@ impl Parts {
         {
             tracing::error!(connections = drained.cut, "connections were cut: their requests took too long");
         }
-        if let Some(people) = people {
-            let _ = people.await;
+        for other in others {
+            let _ = other.await;
         }
         if !chancery.idle(config.limits.drain_timeout).await {
             tracing::error!("key uses were still under way: recovery will close them as abandoned");

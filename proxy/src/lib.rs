@@ -24,7 +24,8 @@
 //! | `bin/chanceryd.rs` | `init`, `check`, `run`, `openapi` |
 //! | `config.rs`, `config/`, `limits.rs`, `guards.rs` | what the operator wrote, every bound, what production refuses |
 //! | `daemon.rs` | builds, wires, drains |
-//! | `checkpointer.rs`, `registry_publisher.rs`, `archiving.rs` | what happens on a cadence |
+//! | `checkpointer.rs`, `registry_publisher.rs`, `archiving.rs`, `witnessing.rs` | what happens on a cadence |
+//! | `witness.rs`, `witness/` | cosigns other logs' checkpoints |
 //! | `admin.rs` | the listener for people |
 //! | `governance.rs`, `halts.rs` | acts of people, and what they stop |
 //! | `ops.rs`, `telemetry.rs` | health, metrics, log lines |
@@ -64,3 +65,5 @@ mod stop;
 mod strict_json;
 pub mod telemetry;
 pub mod tls;
+pub mod witness;
+pub mod witnessing;

@@ -230,7 +230,7 @@ fn schemas() -> Value {
     let (text, number, flag) =
         (json!({ "type": "string" }), json!({ "type": "integer" }), json!({ "type": "boolean" }));
     let any = json!({ "type": "object" });
-    let rung = json!({ "enum": ["durable", "checkpointed", "archived"] });
+    let rung = json!({ "enum": ["durable", "checkpointed", "witnessed", "archived"] });
     let receipt = json!({ "oneOf": [reference("ReceiptPointer"), reference("Receipt")] });
     let use_of_key = [
         ("id", text.clone()),

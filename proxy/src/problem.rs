@@ -262,6 +262,7 @@ impl From<RollError> for Problem {
             RollError::Fatal(_)
             | RollError::Malformed(_)
             | RollError::CheckpointNotNewer
+            | RollError::NotRecorded
             | RollError::OtherOrigin
             | RollError::RegistryConflict
             | RollError::EpochConflict

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chancery_format::checkpoint::VerifiedCheckpoint;
 use chancery_format::tile::TilePath;
 use chancery_format::{AuditEvent, Checkpoint, EventId, LeafIndex, Receipt, Rung, StreamName};
-use chancery_ledger::StoredLeaf;
+use chancery_ledger::{StoredCheckpoint, StoredLeaf};
 use chancery_policy::{Act, What};
 
 use crate::admission::policy::Grants;
@@ -47,14 +47,16 @@ pub async fn receipt(
     if form == ReceiptForm::Json && !is_author(&caller.grants, &event) {
         check_payloads(&caller.grants)?;
     }
-    let rung = match chancery.progress.archived_size().covers(index) {
-        true => Rung::Archived,
-        false => Rung::Checkpointed,
+    let progress = &chancery.progress;
+    let rung = match (progress.archived_size().covers(index), progress.witnessed_size().covers(index)) {
+        (true, _) => Rung::Archived,
+        (false, true) => Rung::Witnessed,
+        (false, false) => Rung::Checkpointed,
     };
     let receipt = build_receipt(chancery, index, &leaf, rung).await?;
     Ok(match form {
         ReceiptForm::Json => Reply::json(receipt_json(&receipt)?),
-        ReceiptForm::TlogProof => Reply::other(TLOG_PROOF, Caching::Immutable, receipt.to_tlog_proof()),
+        ReceiptForm::TlogProof => Reply::other(TLOG_PROOF, Caching::Briefly, receipt.to_tlog_proof()),
     })
 }
 
@@ -65,9 +67,13 @@ pub async fn full_receipt(
     leaf: &[u8],
     rung: Rung,
 ) -> Result<String, Problem> {
-    if rung == Rung::Archived
-        && !chancery.progress.wait_archived(index, chancery.limits.release_timeout).await
-    {
+    let at_most = chancery.limits.release_timeout;
+    let holds = match rung {
+        Rung::Archived => chancery.progress.wait_archived(index, at_most).await,
+        Rung::Witnessed => chancery.progress.wait_witnessed(index, at_most).await,
+        Rung::Durable | Rung::Checkpointed => true,
+    };
+    if !holds {
         return Err(Problem::plain(Code::ReleasePending));
     }
     receipt_json(&build_receipt(chancery, index, leaf, rung).await?)
@@ -77,7 +83,8 @@ fn receipt_json(receipt: &Receipt) -> Result<String, Problem> {
     receipt.to_json().map_err(Problem::internal)
 }
 
-/// Under the first checkpoint that covers the leaf; asks for one if there is none yet.
+/// Under the first witnessed checkpoint that covers the leaf; without one, under the first that was recorded. Asks for
+/// one if there is none yet.
 async fn build_receipt(
     chancery: &Chancery,
     index: LeafIndex,
@@ -87,18 +94,20 @@ async fn build_receipt(
     if !chancery.progress.wait_checkpointed(index, chancery.limits.release_timeout).await {
         return Err(Problem::plain(Code::ReleasePending));
     }
-    let checkpoint = match chancery.checkpoints.first_covering(index) {
-        Some(recent) => recent,
-        None => Arc::new(recorded_checkpoint(chancery, index).await?),
+    let checkpoint = match chancery.progress.witnessed_size().covers(index) {
+        true => Arc::new(verified(chancery, chancery.roll.first_witnessed_covering(index).await?)?),
+        false => match chancery.checkpoints.first_covering(index) {
+            Some(recent) => recent,
+            None => Arc::new(verified(chancery, chancery.roll.first_checkpoint_covering(index).await?)?),
+        },
     };
     let proof = chancery.roll.inclusion_proof(index, checkpoint.head().size).await?;
     Ok(Receipt::new(leaf.to_vec(), index, proof, &checkpoint, rung))
 }
 
-/// The first checkpoint that covers the leaf, read back and verified.
-async fn recorded_checkpoint(chancery: &Chancery, index: LeafIndex) -> Result<VerifiedCheckpoint, Problem> {
-    let first = chancery.roll.first_checkpoint_covering(index).await?;
-    let first = first.ok_or_else(|| Problem::plain(Code::ReleasePending))?;
+/// A checkpoint that was read back, verified.
+fn verified(chancery: &Chancery, stored: Option<StoredCheckpoint>) -> Result<VerifiedCheckpoint, Problem> {
+    let first = stored.ok_or_else(|| Problem::plain(Code::ReleasePending))?;
     let keys = chancery.registry.load().registry.checkpoint_keys().map_err(Problem::internal)?;
     Checkpoint::verify(&first.note, chancery.roll.origin(), &keys).map_err(Problem::internal)
 }
@@ -178,8 +187,12 @@ fn parameter(name: &'static str, rule: &str) -> RequestError {
 }
 
 /// `GET /log/checkpoint`.
-pub fn checkpoint(chancery: &Chancery) -> Result<Reply, Problem> {
-    let latest = chancery.roll.latest_checkpoint().ok_or_else(|| not_found("checkpoint"))?;
+pub async fn checkpoint(chancery: &Chancery) -> Result<Reply, Problem> {
+    let latest = match chancery.progress.witnessed_size().0 {
+        0 => chancery.roll.latest_checkpoint(),
+        _ => chancery.roll.latest_witnessed().await?,
+    };
+    let latest = latest.ok_or_else(|| not_found("checkpoint"))?;
     Ok(Reply::other(TEXT, Caching::Briefly, latest.note.to_string()))
 }
 

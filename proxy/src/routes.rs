@@ -190,7 +190,7 @@ async fn read(chancery: &Arc<Chancery>, caller: Caller<'_>, asked: &Asked<'_>) -
             let index = receipt_index(parameter)?;
             reading::receipt(chancery, &caller, index, receipt_form(&parts.headers)).await
         }
-        Call::Checkpoint => reading::checkpoint(chancery),
+        Call::Checkpoint => reading::checkpoint(chancery).await,
         Call::Tile => reading::tile(chancery, &caller, parameter).await,
         Call::Keys => keys::list(chancery, &caller),
         Call::Key => keys::detail(chancery, &caller, parameter),

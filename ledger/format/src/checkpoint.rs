@@ -1,10 +1,13 @@
 //! C2SP tlog-checkpoint: a tree head under the ledger key's signature.
 //!
 //! The signed text is three lines: origin, decimal size, base64 root. Extension lines are refused:
-//! some signature types do not cover them, and we write none.
+//! some signature types do not cover them, and we write none. A log signs with Ed25519 over the text, and may
+//! sign with ML-DSA-44 over what it says, in the form of a cosignature.
 
+use crate::cosignature::{CosignerKey, cosignatures};
 use crate::entry::{decode_base64, encode_base64};
 use crate::hash::{Hash, TreeHead, TreeSize};
+use crate::log_key::LogKey;
 use crate::names::Origin;
 use crate::note::{Note, NoteError, NoteVerifier};
 
@@ -40,7 +43,18 @@ impl Checkpoint {
         format!("{}\n{}\n{}\n", self.origin, self.head.size, encode_base64(&self.head.root.0))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Which ledger.
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Size and root.
+    pub const fn head(&self) -> TreeHead {
+        self.head
+    }
+
+    /// Reads the text of a note. Nothing is proven.
+    pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.split('\n');
         let origin = lines.next()?.parse().ok()?;
         let size: u64 = lines.next()?.parse().ok()?;
@@ -50,35 +64,69 @@ impl Checkpoint {
         (checkpoint.text() == text).then_some(checkpoint)
     }
 
-    /// What a note claims, its signatures unread: for a note that was verified before it was stored.
-    pub fn claimed(note: &str) -> Option<TreeHead> {
-        Self::parse(Note::parse(note).ok()?.text).map(|checkpoint| checkpoint.head)
-    }
-
-    /// Reads a note and checks that a key named `origin` among `keys` signed it.
+    /// Reads a note and checks that an Ed25519 key named `origin` among `keys` signed it.
     pub fn verify(
         note: &str,
         origin: &Origin,
         keys: &[NoteVerifier],
     ) -> Result<VerifiedCheckpoint, CheckpointError> {
+        Self::verify_hybrid(note, origin, keys, &[])
+    }
+
+    /// The same, with the log's ML-DSA-44 keys: such a signature need not be there, see
+    /// [`VerifiedCheckpoint::is_hybrid`], but one that does not verify refuses the checkpoint.
+    pub fn verify_hybrid(
+        note: &str,
+        origin: &Origin,
+        keys: &[NoteVerifier],
+        ml_dsa: &[CosignerKey],
+    ) -> Result<VerifiedCheckpoint, CheckpointError> {
+        let (verified, by_ed25519) = Self::read(note, origin, keys, ml_dsa)?;
+        if by_ed25519 { Ok(verified) } else { Err(NoteError::NoKnownSignature.into()) }
+    }
+
+    /// Reads a note and checks that a key named `origin` among `keys` signed it, of whatever type: for logs
+    /// of others, which may have keys of one type only.
+    pub fn verify_by_any(
+        note: &str,
+        origin: &Origin,
+        keys: &[LogKey],
+    ) -> Result<VerifiedCheckpoint, CheckpointError> {
+        let (notes, ml_dsa) = LogKey::split(keys.iter().cloned());
+        let (verified, by_ed25519) = Self::read(note, origin, &notes, &ml_dsa)?;
+        let signed = by_ed25519 || verified.is_hybrid();
+        if signed { Ok(verified) } else { Err(NoteError::NoKnownSignature.into()) }
+    }
+
+    /// Checks every line by a given key; tells whether the log's own Ed25519 key is among them.
+    fn read(
+        note: &str,
+        origin: &Origin,
+        keys: &[NoteVerifier],
+        ml_dsa: &[CosignerKey],
+    ) -> Result<(VerifiedCheckpoint, bool), CheckpointError> {
         let parsed = Note::parse(note)?;
         let checkpoint = Self::parse(parsed.text).ok_or(CheckpointError::Malformed)?;
         if checkpoint.origin != *origin {
             return Err(CheckpointError::Origin);
         }
-        let signed = parsed.verify(keys)?;
-        if signed.iter().any(|key| key.name() == origin.as_str()) {
-            Ok(VerifiedCheckpoint { checkpoint, note: note.to_owned() })
-        } else {
-            Err(NoteError::NoKnownSignature.into())
-        }
+        let by_ed25519 = match parsed.verify(keys) {
+            Ok(signed) => signed.iter().any(|key| key.name() == origin.as_str()),
+            Err(NoteError::NoKnownSignature) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let by_ml_dsa = cosignatures(&parsed, &checkpoint, ml_dsa)?;
+        let ml_dsa = by_ml_dsa.iter().any(|(key, _)| key.is_ml_dsa() && key.name() == origin.as_str());
+        Ok((VerifiedCheckpoint { checkpoint, ml_dsa, note: note.to_owned() }, by_ed25519))
     }
 }
 
-/// A checkpoint whose signature was checked; [`Checkpoint::verify`] is the only way to one.
+/// A checkpoint whose signature was checked; [`Checkpoint::verify`] and its two relatives are the only way to
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedCheckpoint {
     checkpoint: Checkpoint,
+    ml_dsa: bool,
     note: String,
 }
 
@@ -91,6 +139,16 @@ impl VerifiedCheckpoint {
     /// Which ledger.
     pub const fn origin(&self) -> &Origin {
         &self.checkpoint.origin
+    }
+
+    /// What it says.
+    pub const fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Whether a given ML-DSA-44 key of the log signed it as well.
+    pub const fn is_hybrid(&self) -> bool {
+        self.ml_dsa
     }
 
     /// The signed note, byte for byte.

@@ -101,7 +101,9 @@ pub enum Rung {
     Durable,
     /// Under a checkpoint signed by the ledger key.
     Checkpointed,
-    /// In an archived epoch that was read back.
+    /// Under a checkpoint that enough witnesses cosigned.
+    Witnessed,
+    /// In an archived epoch that was read back. Says nothing of witnesses.
     Archived,
 }
 
@@ -111,13 +113,16 @@ impl Rung {
         match self {
             Self::Durable => "durable",
             Self::Checkpointed => "checkpointed",
+            Self::Witnessed => "witnessed",
             Self::Archived => "archived",
         }
     }
 
     /// Reads the word.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Durable, Self::Checkpointed, Self::Archived].into_iter().find(|rung| rung.as_str() == text)
+        [Self::Durable, Self::Checkpointed, Self::Witnessed, Self::Archived]
+            .into_iter()
+            .find(|rung| rung.as_str() == text)
     }
 }
 

@@ -19,6 +19,10 @@
 //! | `merkle.rs` | RFC 6962 tree: frontier, batch proofs, inclusion and consistency |
 //! | `tile.rs` | C2SP tlog-tiles: paths, tiles, entry bundles |
 //! | `note.rs`, `checkpoint.rs` | C2SP signed notes and checkpoints |
+//! | `log_key.rs` | the keys by which a log signs them |
+//! | `cosignature.rs` | C2SP cosignatures: what witnesses sign, and what a log signs with ML-DSA-44 |
+//! | `witness.rs` | C2SP tlog-witness: requests to cosign, a witness' decision, its answers |
+//! | `policy.rs` | C2SP tlog-policy: which logs and which quorum of witnesses a verifier trusts |
 //! | `public_key.rs` | verification of every algorithm, and the one-key Ed25519 batch equation |
 //! | `committed.rs` | `Committed<T>`: the only way a signature can be read |
 //! | `registry.rs` | `signers.json`: which key was valid at which index |
@@ -36,14 +40,17 @@ pub mod canonical;
 pub mod chain;
 pub mod checkpoint;
 pub mod committed;
+pub mod cosignature;
 pub mod digest;
 pub mod entry;
 pub mod event;
 pub mod governance;
 pub mod hash;
+pub mod log_key;
 pub mod merkle;
 pub mod names;
 pub mod note;
+pub mod policy;
 pub mod public_key;
 pub mod receipt;
 pub mod reconcile;
@@ -51,6 +58,7 @@ pub mod registry;
 pub mod registry_shape;
 pub mod tile;
 pub mod timestamp;
+pub mod witness;
 
 pub use algorithm::{KeyFamily, SignatureAlgorithm};
 pub use checkpoint::{Checkpoint, VerifiedCheckpoint};

@@ -1,13 +1,14 @@
 //! C2SP signed notes: a text and signatures over it, as `golang.org/x/mod/sumdb/note` reads them.
 //!
 //! This file assembles and checks notes; it never holds a private key. Only Ed25519 signatures
-//! (type 0x01) are made and understood; lines by unknown keys are ignored, as the format demands, and a
-//! known key whose signature fails refuses the whole note.
+//! (type 0x01) are over a note's text, so only they are made and understood here; those over what a
+//! checkpoint says (types 0x04 and 0x06) are in [`crate::cosignature`]. Lines by unknown keys are ignored,
+//! as the format demands, and a known key whose signature fails refuses the whole note.
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use sha2::{Digest as _, Sha256};
 
 use crate::entry::{decode_base64, encode_base64};
+use crate::hash::Hash;
 use crate::public_key::ed25519_key;
 
 #[cfg(test)]
@@ -48,19 +49,35 @@ pub struct NoteVerifier {
 }
 
 /// Note key names: not empty, no white space, no plus (C2SP signed-note).
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c == '+' || c.is_control())
 }
 
 /// First four bytes of SHA-256 over name, newline, type and key.
-fn key_id(name: &str, key: &[u8; 32]) -> [u8; 4] {
-    let mut hasher = Sha256::new();
-    hasher.update(name.as_bytes());
-    hasher.update([b'\n', ED25519]);
-    hasher.update(key);
-    let hash: [u8; 32] = hasher.finalize().into();
-    let [a, b, c, d, ..] = hash;
+pub(crate) fn key_id(name: &str, kind: u8, key: &[u8]) -> [u8; 4] {
+    let [a, b, c, d, ..] = Hash::of(&[name.as_bytes(), &[b'\n', kind], key]).0;
     [a, b, c, d]
+}
+
+/// `name+hex(key id)+base64(type ‖ key)`.
+pub(crate) fn write_vkey(name: &str, kind: u8, key: &[u8]) -> String {
+    let material = [&[kind], key].concat();
+    format!("{name}+{}+{}", hex::encode(key_id(name, kind, key)), encode_base64(&material))
+}
+
+/// Name, type and key of a vkey; `None` unless it is spelled as [`write_vkey`] does.
+pub(crate) fn read_vkey(vkey: &str) -> Option<(&str, u8, Vec<u8>)> {
+    let mut parts = vkey.splitn(3, '+');
+    let (name, _, material) = (parts.next()?, parts.next()?, parts.next()?);
+    let material = decode_base64(material)?;
+    let (kind, key) = material.split_first()?;
+    let sane = is_name(name) && write_vkey(name, *kind, key) == vkey;
+    sane.then(|| (name, *kind, key.to_vec()))
+}
+
+/// One signature line with its newline.
+pub(crate) fn write_line(name: &str, key_id: [u8; 4], signature: &[u8]) -> String {
+    format!("\u{2014} {name} {}\n", encode_base64(&[&key_id, signature].concat()))
 }
 
 impl NoteVerifier {
@@ -70,7 +87,7 @@ impl NoteVerifier {
         if !is_name(name) {
             return Err(NoteError::VerifierKey);
         }
-        Ok(Self { name: name.to_owned(), key_id: key_id(name, key), key: verifying })
+        Ok(Self { name: name.to_owned(), key_id: key_id(name, ED25519, key), key: verifying })
     }
 
     /// Reads `name+hex(key id)+base64(type ‖ key)`.
@@ -81,21 +98,17 @@ impl NoteVerifier {
     /// assert_eq!(NoteVerifier::parse(vkey).unwrap().vkey(), vkey);
     /// ```
     pub fn parse(vkey: &str) -> Result<Self, NoteError> {
-        let mut parts = vkey.splitn(3, '+');
-        let (Some(name), Some(_), Some(material)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::VerifierKey);
-        };
-        let material = decode_base64(material).ok_or(NoteError::VerifierKey)?;
-        let Some((&ED25519, key)) = material.split_first() else { return Err(NoteError::VerifierKey) };
-        let verifier = Self::new(name, key.try_into().map_err(|_| NoteError::VerifierKey)?)?;
-        if verifier.vkey() == vkey { Ok(verifier) } else { Err(NoteError::VerifierKey) }
+        match read_vkey(vkey) {
+            Some((name, ED25519, key)) => {
+                Self::new(name, key.as_slice().try_into().map_err(|_| NoteError::VerifierKey)?)
+            }
+            _ => Err(NoteError::VerifierKey),
+        }
     }
 
     /// The text form.
     pub fn vkey(&self) -> String {
-        let mut material = vec![ED25519];
-        material.extend_from_slice(self.key.as_bytes());
-        format!("{}+{}+{}", self.name, hex::encode(self.key_id), encode_base64(&material))
+        write_vkey(&self.name, ED25519, self.key.as_bytes())
     }
 
     /// Name of the key; for a ledger, its origin.
@@ -121,9 +134,7 @@ pub fn assemble(text: &str, key: &NoteVerifier, signature: &[u8; 64]) -> Result<
     if !is_text(text) {
         return Err(NoteError::Malformed);
     }
-    let mut line = key.key_id.to_vec();
-    line.extend_from_slice(signature);
-    Ok(format!("{text}\n\u{2014} {} {}\n", key.name, encode_base64(&line)))
+    Ok(format!("{text}\n{}", write_line(&key.name, key.key_id, signature)))
 }
 
 /// The same with several signatures, in this order.
@@ -197,7 +208,8 @@ impl<'a> Note<'a> {
     }
 }
 
-fn signature_line(line: &str) -> Option<NoteSignature<'_>> {
+/// Reads one signature line, without its newline.
+pub(crate) fn signature_line(line: &str) -> Option<NoteSignature<'_>> {
     let (name, material) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
     let material = decode_base64(material)?;
     let (key_id, signature) = material.split_first_chunk::<4>()?;

@@ -39,6 +39,9 @@ const RSA_BITS: RangeInclusive<u32> = 2048..=4096;
 /// verification takes.
 const RSA_EXPONENT_MIN: u64 = 65_537;
 
+/// Length of a raw ML-DSA-44 public key.
+pub const ML_DSA_44_KEY_BYTES: usize = 1312;
+
 /// Why a public key was refused. Whoever supplied it is at fault; retrying cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublicKeyError {
@@ -113,6 +116,12 @@ impl PublicKey {
         Self::checked(SignatureAlgorithm::Ed25519, Key::Ed25519(ed25519_key(raw)?))
     }
 
+    /// From the 1,312 raw bytes of an ML-DSA-44 key (FIPS 204 `pkEncode`); every such text is a key.
+    pub fn from_ml_dsa_44_raw(raw: &[u8; ML_DSA_44_KEY_BYTES]) -> Result<Self, PublicKeyError> {
+        let key = MlDsaKey::decode(&(*raw).into());
+        Self::checked(SignatureAlgorithm::MlDsa44, Key::MlDsa44(Box::new(key)))
+    }
+
     /// From what devices show of a key on a curve: a SEC 1 point (compressed or not), or the 32 bytes of an
     /// Ed25519 key.
     pub fn from_point(algorithm: SignatureAlgorithm, point: &[u8]) -> Result<Self, PublicKeyError> {
@@ -183,6 +192,14 @@ impl PublicKey {
     pub fn ed25519_raw(&self) -> Option<[u8; 32]> {
         match &self.key {
             Key::Ed25519(key) if self.algorithm == SignatureAlgorithm::Ed25519 => Some(key.to_bytes()),
+            _ => None,
+        }
+    }
+
+    /// The raw key, if it is for ML-DSA-44: what cosigners' verifier keys are made of.
+    pub fn ml_dsa_44_raw(&self) -> Option<Vec<u8>> {
+        match &self.key {
+            Key::MlDsa44(key) => Some(key.encode().to_vec()),
             _ => None,
         }
     }

@@ -181,8 +181,9 @@ impl Receipt {
         registry: &SignersRegistry,
         message: Option<&[u8]>,
     ) -> Result<VerifiedReceipt<'a>, ReceiptError> {
-        let keys = registry.checkpoint_keys()?;
-        let checkpoint = Checkpoint::verify(&self.checkpoint, &registry.ledger.origin, &keys)?;
+        let (keys, ml_dsa) = (registry.checkpoint_keys()?, registry.ml_dsa_checkpoint_keys()?);
+        let checkpoint =
+            Checkpoint::verify_hybrid(&self.checkpoint, &registry.ledger.origin, &keys, &ml_dsa)?;
         if checkpoint.head().size != self.size {
             return Err(ReceiptError::TreeSize);
         }

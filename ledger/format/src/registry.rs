@@ -8,11 +8,16 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::SignatureAlgorithm;
+use crate::cosignature::CosignerKey;
 use crate::hash::LeafIndex;
+use crate::log_key::LogKey;
 use crate::names::{Kid, Origin};
 use crate::note::NoteVerifier;
 use crate::public_key::PublicKey;
 use crate::timestamp::Timestamp;
+
+#[cfg(test)]
+mod tests;
 
 /// Largest registry read, in bytes: far above 10,000 keys, far below memory.
 pub const REGISTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -34,7 +39,8 @@ pub struct SignersRegistry {
 pub struct LedgerSection {
     /// First line of every checkpoint.
     pub origin: Origin,
-    /// C2SP note verifier keys that may sign checkpoints.
+    /// C2SP verifier keys that may sign checkpoints: Ed25519 (type 0x01), at least one, and ML-DSA-44 (type
+    /// 0x06), any number.
     pub vkeys: Vec<String>,
 }
 
@@ -168,13 +174,23 @@ impl SignersRegistry {
         Ok(())
     }
 
-    /// The keys that may sign checkpoints; their name must be the origin.
+    /// The Ed25519 keys that may sign checkpoints; their name must be the origin.
     pub fn checkpoint_keys(&self) -> Result<Vec<NoteVerifier>, RegistryError> {
-        let parsed =
-            self.ledger.vkeys.iter().map(|vkey| NoteVerifier::parse(vkey)).collect::<Result<Vec<_>, _>>();
+        let (keys, _) = LogKey::split(self.log_keys()?);
+        if keys.is_empty() { Err(RegistryError::LedgerKey) } else { Ok(keys) }
+    }
+
+    /// The ML-DSA-44 keys that may sign checkpoints beside them; often none.
+    pub fn ml_dsa_checkpoint_keys(&self) -> Result<Vec<CosignerKey>, RegistryError> {
+        Ok(LogKey::split(self.log_keys()?).1)
+    }
+
+    /// All of them, in the file's order.
+    pub fn log_keys(&self) -> Result<Vec<LogKey>, RegistryError> {
+        let parsed = self.ledger.vkeys.iter().map(|vkey| LogKey::parse(vkey)).collect::<Result<Vec<_>, _>>();
         let keys = parsed.map_err(|_| RegistryError::LedgerKey)?;
         let named = keys.iter().all(|key| key.name() == self.ledger.origin.as_str());
-        if keys.is_empty() || !named { Err(RegistryError::LedgerKey) } else { Ok(keys) }
+        if named { Ok(keys) } else { Err(RegistryError::LedgerKey) }
     }
 
     /// The record of one key pair.

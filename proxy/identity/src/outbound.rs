@@ -5,7 +5,7 @@
 //! kept connection is used again only while it is fresh, and a request is sent at most once.
 //!
 //! Refuses: `http` to anything but this machine; redirects (they are a status like any other); proxies from
-//! the environment; replies that are not JSON.
+//! the environment; to read replies as JSON that are not.
 
 mod connection;
 mod tls;
@@ -107,6 +107,11 @@ impl Reply {
         if self.status == 200 { Ok(()) } else { Err(OutboundError::Status(self.status)) }
     }
 
+    /// The body as it came, whatever the status and type.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     fn json_body(&self) -> Result<&[u8], OutboundError> {
         if self.json { Ok(&self.body) } else { Err(OutboundError::NotJson("its content type is not JSON")) }
     }
@@ -116,6 +121,12 @@ impl Reply {
 pub struct Outbound {
     connections: Connections,
     total_timeout: Duration,
+}
+
+impl std::fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbound").field("total_timeout", &self.total_timeout).finish_non_exhaustive()
+    }
 }
 
 impl Outbound {
@@ -143,6 +154,13 @@ impl Outbound {
         self.call(Method::POST, url, all, body.into()).await
     }
 
+    /// Posts plain text, for protocols that have no JSON.
+    pub async fn post_text(&self, url: &RemoteUrl, body: String) -> Result<Reply, OutboundError> {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, text)]);
+        self.call(Method::POST, url, headers, body.into()).await
+    }
+
     /// Posts a form (`application/x-www-form-urlencoded`), as OAuth wants it.
     pub async fn post_form(&self, url: &RemoteUrl, fields: &[(&str, &str)]) -> Result<Reply, OutboundError> {
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -165,7 +183,9 @@ impl Outbound {
         *request.uri_mut() = url.path_and_query().clone();
         *request.headers_mut() = headers;
         request.headers_mut().insert(header::HOST, url.host_header().clone());
-        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        request
+            .headers_mut()
+            .insert(header::ACCEPT, HeaderValue::from_static("application/json, text/*;q=0.9"));
         let late = |_| OutboundError::Timeout(self.total_timeout);
         tokio::time::timeout(self.total_timeout, self.exchange(url, request)).await.map_err(late)?
     }

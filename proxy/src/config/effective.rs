@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use chancery_format::Kid;
+use chancery_format::log_key::LogKey;
 use toml::{Table, Value};
 
 use super::{
     ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, ChainConfig, Config, Intents, KeyConfig,
-    PrincipalConfig,
+    PrincipalConfig, WitnessConfig, WitnessingConfig,
 };
 use crate::admission::allowance::KeyLimit;
 
@@ -21,6 +23,8 @@ pub(super) fn render(config: &Config) -> String {
         Some(("backends", list(&config.backends, backend))),
         Some(("keys", list(&config.keys, key))),
         (!config.chains.is_empty()).then(|| ("chains", list(&config.chains, chain))),
+        config.witness.as_ref().map(|witness| ("witness", self::witness(witness))),
+        config.witnessing.as_ref().map(|witnessing| ("witnessing", self::witnessing(witnessing))),
     ];
     let people = super::people::render(config);
     let rendered = format!("environment = {}\n", text(config.environment.as_str()));
@@ -39,6 +43,27 @@ fn chain(chain: &ChainConfig) -> Value {
         ("principal", text(chain.principal.as_str())),
     ]);
     with(value, "previous_hash", chain.previous_hash.map(|hash| text(&hash.to_hex())))
+}
+
+fn witness(witness: &WitnessConfig) -> Value {
+    let kids: Vec<&str> = witness.kids.iter().map(Kid::as_str).collect();
+    let logs: Vec<String> = witness.logs.iter().map(LogKey::vkey).collect();
+    table([
+        ("address", text(&witness.address.to_string())),
+        ("name", text(witness.name.as_str())),
+        ("kids", texts(&kids)),
+        ("directory", path(&witness.directory)),
+        ("logs", texts(&logs)),
+    ])
+}
+
+fn witnessing(witnessing: &WitnessingConfig) -> Value {
+    let value = table([
+        ("policy_file", path(&witnessing.policy_file)),
+        ("interval_ms", number(witnessing.interval.as_millis())),
+        ("timeout_ms", number(witnessing.timeout.as_millis())),
+    ]);
+    with(value, "ca_file", witnessing.ca_file.as_deref().map(path))
 }
 
 fn kill_switch(config: &Config) -> Option<Value> {

@@ -3,12 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use chancery_format::SignatureAlgorithm;
+use chancery_format::{Rung, SignatureAlgorithm};
 use toml::de::DeTable;
 
 use super::environment::{Environment, Variables};
 use super::reader::{Document, Mistake, Mistakes, Section};
-use super::{BackendConfig, ChainConfig, Config, KeyConfig, LedgerConfig, PrincipalConfig, people, sections};
+use super::{
+    BackendConfig, ChainConfig, Config, KeyConfig, LedgerConfig, PrincipalConfig, WitnessConfig, people,
+    sections,
+};
 use crate::admission::allowance::KeyLimit;
 use crate::admission::policy::{Grant, Operation};
 use crate::limits::Limits;
@@ -74,6 +77,10 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     let principals = read_all(root, "principals", "name", sections::principal);
     let key_limits = read_all(root, "key_limits", "kid", sections::key_limit);
     let chains = read_all(root, "chains", "stream", sections::chain);
+    let witness_section = root.section("witness");
+    let witness = witness_section.is_present().then(|| sections::witness(&witness_section));
+    let witnessing_section = root.section("witnessing");
+    let witnessing = witnessing_section.is_present().then(|| sections::witnessing(&witnessing_section));
     let (kill_switch_file, surplus_directory) = sections::kill_switch(&root.section("kill_switch"));
     let log_level = sections::logging(&root.section("logging"));
     let limits_section = root.section("limits");
@@ -84,12 +91,15 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     let ledger = ledger.map(|ledger| override_signing_key(ledger, variables));
     check_backends(&backends);
     check_keys(&keys, &backends);
-    check_release(&keys, archive_section.is_present());
+    check_release(&keys, archive_section.is_present(), witnessing_section.is_present());
     check_aliases(&keys);
     check_principals(&principals, &keys, ledger.as_ref());
     check_tokens(&principals);
     check_key_limits(&key_limits, &keys, &principals);
     check_chains(&chains, &keys, &principals, ledger.as_ref());
+    if let Some(Some(witness)) = &witness {
+        check_witness(&witness_section, witness, &keys, &principals, &chains);
+    }
     if let Some(ledger) = &ledger {
         check_ledger_key(&ledger_section, ledger, &keys);
         check_co_signers(&keys, ledger);
@@ -111,6 +121,8 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
         principals: values(principals)?,
         key_limits: values(key_limits)?,
         chains: values(chains)?,
+        witness: optional(witness)?,
+        witnessing: optional(witnessing)?,
         kill_switch_file,
         surplus_directory,
         log_level: log_level?,
@@ -200,13 +212,15 @@ fn check_keys(keys: &[Element<'_, '_, KeyConfig>], backends: &[Element<'_, '_, B
     }
 }
 
-/// A key whose signatures wait for the archive needs one.
-fn check_release(keys: &[Element<'_, '_, KeyConfig>], archived: bool) {
+/// A key whose signatures wait for the archive or for witnesses needs them.
+fn check_release(keys: &[Element<'_, '_, KeyConfig>], archived: bool, witnessed: bool) {
     for element in keys {
-        let waits = element.value.as_ref().is_some_and(|key| key.release == chancery_format::Rung::Archived);
-        if waits && !archived {
-            let _: Option<()> = element.section.wrong("release", "\"archived\" needs an [archive]");
-        }
+        let missing = match element.value.as_ref().map(|key| key.release) {
+            Some(Rung::Archived) if !archived => "\"archived\" needs an [archive]",
+            Some(Rung::Witnessed) if !witnessed => "\"witnessed\" needs [witnessing]: who is to cosign",
+            _ => continue,
+        };
+        let _: Option<()> = element.section.wrong("release", missing);
     }
 }
 
@@ -343,6 +357,38 @@ fn check_chains(
         }
         if chain.stream.is_appliances() {
             wrong("stream", "is the appliance's own".to_owned());
+        }
+    }
+}
+
+/// A witness' keys cosign and nothing else, and one key never bears two names.
+fn check_witness(
+    section: &Section<'_, '_>,
+    witness: &WitnessConfig,
+    keys: &[Element<'_, '_, KeyConfig>],
+    principals: &[Element<'_, '_, PrincipalConfig>],
+    chains: &[Element<'_, '_, ChainConfig>],
+) {
+    let wrong = |message: String| section.wrong::<()>("kids", message);
+    for kid in &witness.kids {
+        match keys.iter().filter_map(|key| key.value.as_ref()).find(|key| key.kid == *kid) {
+            None => drop(wrong(format!("there is no key {kid:?}"))),
+            Some(key)
+                if !matches!(key.algorithm, SignatureAlgorithm::Ed25519 | SignatureAlgorithm::MlDsa44) =>
+            {
+                wrong(format!("{kid} is for {}; witnesses sign by ed25519 or ml-dsa-44", key.algorithm));
+            }
+            Some(key) if key.co_signer.is_some() || !key.dialects.is_empty() => {
+                wrong(format!("{kid} must have neither co_signer nor dialects: it cosigns alone"));
+            }
+            Some(_) => {}
+        }
+        let grants = principals.iter().filter_map(|it| it.value.as_ref());
+        if grants.into_iter().any(|it| it.grant.kids.contains(kid)) {
+            wrong(format!("{kid} is granted to a principal; a witness' key cosigns and nothing else"));
+        }
+        if chains.iter().filter_map(|it| it.value.as_ref()).any(|chain| chain.kid == *kid) {
+            wrong(format!("{kid} signs the rows of a chain and nothing else"));
         }
     }
 }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chancery_format::log_key::LogKey;
 use chancery_format::names::Purpose;
+use chancery_format::note::NoteError;
 use chancery_format::{Hash, Kid, PrincipalName, Rung, SignatureAlgorithm, chain};
 use chancery_hsm::SESSIONS_MAX;
 use chancery_yubihsm::ForceAudit;
@@ -13,7 +15,7 @@ use super::pkcs11;
 use super::reader::Section;
 use super::{
     ArchiveConfig, ArchiveKind, BackendConfig, BackendKind, ChainConfig, Intents, KeyConfig, LedgerConfig,
-    LogLevel, PrincipalConfig, ServiceListener,
+    LogLevel, PrincipalConfig, ServiceListener, WitnessConfig, WitnessingConfig,
 };
 use crate::admission::allowance::KeyLimit;
 use crate::admission::policy::{Grant, Operation, StreamPattern};
@@ -225,7 +227,8 @@ pub(super) fn key(section: &Section<'_, '_>) -> Option<KeyConfig> {
     let algorithm = section.required_word("algorithm", &SignatureAlgorithm::ALL.map(|it| (it.as_str(), it)));
     let purpose: Option<Purpose> = section.required_parsed("purpose", "\"orders\"");
     let description = section.free_text("description");
-    let rungs = [Rung::Durable, Rung::Checkpointed, Rung::Archived].map(|rung| (rung.as_str(), rung));
+    let rungs = [Rung::Durable, Rung::Checkpointed, Rung::Witnessed, Rung::Archived];
+    let rungs = rungs.map(|rung| (rung.as_str(), rung));
     let release = section.word("release", &rungs, Rung::Durable);
     let co_signer = section.parsed("co_signer");
     let anchored = section.flag("anchored", false);
@@ -335,6 +338,46 @@ pub(super) fn chain(section: &Section<'_, '_>) -> Option<ChainConfig> {
     }
     let previous_hash = previous.map(|RowHash(hash)| hash);
     Some(ChainConfig { stream: stream?, dialect, kid: kid?, principal: principal?, previous_hash })
+}
+
+/// `[witness]`
+pub(super) fn witness(section: &Section<'_, '_>) -> Option<WitnessConfig> {
+    let address = section.address("address", SocketAddr::from(([0, 0, 0, 0], 8_445)));
+    let name = section.required_parsed("name", "\"witness.example.org/w1\"");
+    let kids = section.list("kids");
+    let directory = section.required_path("directory", "\"witness\"");
+    let logs = section.list::<Log>("logs");
+    section.finish();
+    let (name, kids, logs) = (name?, kids?, logs?);
+    if kids.is_empty() {
+        return section.wrong("kids", "must name at least one key that cosigns");
+    }
+    if logs.is_empty() {
+        return section.wrong("logs", "must hold at least one log's verifier key: name+key id+key");
+    }
+    let logs = logs.into_iter().map(|Log(key)| key).collect();
+    Some(WitnessConfig { address: address?, name, kids, directory: directory?, logs })
+}
+
+/// A log's verifier key.
+struct Log(LogKey);
+
+impl std::str::FromStr for Log {
+    type Err = NoteError;
+    fn from_str(text: &str) -> Result<Self, NoteError> {
+        LogKey::parse(text).map(Self)
+    }
+}
+
+/// `[witnessing]`
+pub(super) fn witnessing(section: &Section<'_, '_>) -> Option<WitnessingConfig> {
+    let policy_file = section.required_path("policy_file", "\"witnesses.policy\"");
+    let interval = section.number("interval_ms", 10_000, 100, MS_PER_HOUR);
+    let timeout = section.number("timeout_ms", 5_000, 100, 60_000);
+    let ca_file = section.path("ca_file");
+    section.finish();
+    let [interval, timeout] = [interval?, timeout?].map(Duration::from_millis);
+    Some(WitnessingConfig { policy_file: policy_file?, interval, timeout, ca_file })
 }
 
 /// The hash of a row. Zeros stand for none.

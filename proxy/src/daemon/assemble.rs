@@ -113,6 +113,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     let prefix = random().map_err(|error| Failure::System(error.to_string()))?;
     let chancery = Chancery::new(Parts {
         checkpointed: roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size),
+        witnessed: roll.latest_witnessed().await?.map_or(TreeSize(0), |latest| latest.size),
         archived: archiving.as_ref().map_or(TreeSize(0), Archiving::archived),
         roll,
         keyring,
@@ -124,6 +125,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         governance,
         registry,
         chains: config.chains.clone(),
+        witness_kids: config.witness.iter().flat_map(|witness| witness.kids.clone()).collect(),
         limits: config.limits.clone(),
         metrics,
         clock: Arc::new(SystemClock),

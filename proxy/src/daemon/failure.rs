@@ -12,6 +12,8 @@ use crate::leaves::LeavesError;
 use crate::reconciling::ReconcilingError;
 use crate::registry_publisher::PublishError;
 use crate::tls::TlsError;
+use crate::witness::WitnessError;
+use crate::witnessing::WitnessingError;
 
 /// Why `init`, `check` or `run` did not succeed. Display is what the operator reads.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,12 @@ pub enum Failure {
     /// The archive.
     #[error("archive: {0}")]
     Archive(#[from] ArchivingError),
+    /// What it takes to be a witness.
+    #[error("{0}")]
+    Witness(#[from] WitnessError),
+    /// What it takes to ask witnesses.
+    #[error("witnessing: {0}")]
+    Witnessing(#[from] WitnessingError),
     /// What people decided cannot be read, or the configuration would undo it.
     #[error("governance: {0}")]
     Governance(#[from] GovernanceError),
@@ -136,11 +144,14 @@ impl Failure {
             | Self::Limits(_)
             | Self::Identity(_)
             | Self::Succession(_)
+            | Self::Witnessing(_)
+            | Self::Witness(WitnessError::Key { .. } | WitnessError::Name(_))
             | Self::Backend { retryable: false, .. }
             | Self::Init { .. }
             | Self::Registry(PublishError::Plan(_) | PublishError::File { .. } | PublishError::Registry(_)) => {
                 2
             }
+            Self::Witness(WitnessError::Memory(_)) => 3,
             Self::Keys(errors) => keys(errors),
             Self::Ledger(error) => self::opening(error),
             Self::DeviceLog(ReconcilingError::Replaced { .. } | ReconcilingError::Findings { .. }) => 2,

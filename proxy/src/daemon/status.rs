@@ -10,6 +10,7 @@ use crate::chancery::Chancery;
 use crate::checkpointer::CheckpointLag;
 use crate::ops::{Check, Status};
 use crate::telemetry::LogGuard;
+use crate::witnessing::WitnessWatch;
 
 /// Looks at every part when asked; keeps nothing.
 pub struct DaemonStatus {
@@ -17,6 +18,7 @@ pub struct DaemonStatus {
     checkpoints: Arc<CheckpointLag>,
     checkpoint_age_max: Duration,
     archive: Option<Arc<ArchiveWatch>>,
+    witnesses: Option<Arc<WitnessWatch>>,
     log: Arc<LogGuard>,
     started: Instant,
 }
@@ -28,11 +30,12 @@ impl DaemonStatus {
         checkpoints: Arc<CheckpointLag>,
         checkpoint_interval: Duration,
         archive: Option<Arc<ArchiveWatch>>,
+        witnesses: Option<Arc<WitnessWatch>>,
         log: Arc<LogGuard>,
     ) -> Self {
         // Ten missed checkpoints are no coincidence; a very short cadence gets some patience.
         let checkpoint_age_max = (checkpoint_interval * 10).max(Duration::from_secs(10));
-        Self { chancery, checkpoints, checkpoint_age_max, archive, log, started: Instant::now() }
+        Self { chancery, checkpoints, checkpoint_age_max, archive, witnesses, log, started: Instant::now() }
     }
 
     fn ledger(&self) -> Check {
@@ -79,6 +82,20 @@ impl DaemonStatus {
         }
     }
 
+    /// Witnesses that are away are no reason to stop serving; one that contradicts this ledger is.
+    fn witnesses(&self) -> Option<Check> {
+        let watch = self.witnesses.as_ref()?;
+        let size = self.chancery.progress.witnessed_size();
+        Some(match (watch.alarm(), watch.failure()) {
+            (Some(alarm), _) => Check::new("witnesses", false, alarm),
+            (None, Some(failure)) => {
+                let detail = format!("{} rounds in a row without quorum: {failure}", watch.failures());
+                Check::new("witnesses", true, detail)
+            }
+            (None, None) => Check::new("witnesses", true, format!("{size} entries witnessed")),
+        })
+    }
+
     fn backends(&self) -> Vec<Check> {
         let health = self.chancery.keyring.health().into_iter();
         let check = health.map(|backend| {
@@ -111,6 +128,7 @@ impl Status for DaemonStatus {
     fn checks(&self) -> Vec<Check> {
         let mut checks =
             vec![self.draining(), self.ledger(), self.checkpoint(), self.archive(), self.kill_switch()];
+        checks.extend(self.witnesses());
         checks.extend(self.backends());
         checks
     }
@@ -119,6 +137,7 @@ impl Status for DaemonStatus {
         let (metrics, roll) = (&self.chancery.metrics, &self.chancery.roll);
         metrics.ledger(roll.head().head().size.0, roll.queued(), roll.open_intents());
         metrics.checkpoint(self.chancery.progress.checkpointed_size().0, self.checkpoints.age());
+        metrics.witnessed(self.chancery.progress.witnessed_size().0);
         if let Some(watch) = &self.archive {
             let lag = watch.lag();
             metrics.archive(watch.epochs(), lag.entries, lag.age);

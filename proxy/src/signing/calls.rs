@@ -9,7 +9,7 @@ use chancery_policy::Act;
 use super::anchored::{self, Anchoring};
 use super::policy::{self, Cleared, Looked};
 use super::{KeyUse, detached, pending, release};
-use crate::admission::{KeyUseRequest, Permit, Refusal, check_dialect, check_key, check_signs_no_rows};
+use crate::admission::{KeyUseRequest, Permit, Refusal, check_dialect, check_is_somebodys, check_key};
 use crate::chancery::{Chancery, KeyEntry};
 use crate::halts::Use;
 use crate::problem::Problem;
@@ -135,9 +135,9 @@ pub(crate) fn not_halted(chancery: &Chancery, caller: &Caller<'_>, key: &KeyEntr
 }
 
 /// The key of that name, unless it is halted or its device is known to be dead: then the caller learns that at
-/// once. A key that signs rows is no caller's, whatever grants and policies say.
+/// once. A key that the appliance uses in its own right is no caller's, whatever grants and policies say.
 pub(super) fn ready(chancery: &Chancery, caller: &Caller<'_>, kid: &Kid) -> Result<Arc<KeyEntry>, Problem> {
-    check_signs_no_rows(&caller.grants, kid, chancery.signs_rows(kid))?;
+    check_is_somebodys(&caller.grants, kid, chancery.is_nobodys(kid))?;
     ready_for_us(chancery, caller, kid)
 }
 

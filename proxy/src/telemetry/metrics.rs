@@ -40,6 +40,9 @@ pub struct Metrics {
     checkpoint_size: IntGauge,
     checkpoint_age: Gauge,
     checkpoint_failures: IntCounter,
+    witnessed_size: IntGauge,
+    witnessing_failures: IntCounter,
+    witness_answers: IntCounterVec,
     device_operations: IntCounterVec,
     device_surplus: IntCounterVec,
     device_log_failures: IntCounterVec,
@@ -128,6 +131,9 @@ impl Metrics {
             checkpoint_size: make.gauge("chancery_checkpoint_entries", "Leaves under the latest checkpoint."),
             checkpoint_age: make.gauge_seconds("chancery_checkpoint_age_seconds", "Age of the oldest leaf not under a checkpoint; 0 if there is none."),
             checkpoint_failures: make.counter("chancery_checkpoint_failures_total", "Checkpoints that could not be signed or recorded."),
+            witnessed_size: make.gauge("chancery_witnessed_entries", "Leaves under the latest checkpoint that enough witnesses cosigned; 0 if none did."),
+            witnessing_failures: make.counter("chancery_witnessing_failures_total", "Rounds in which too few witnesses cosigned."),
+            witness_answers: make.counters("chancery_witness_answers_total", "Requests of other logs to cosign, by the status they were answered with.", &["status"]),
             device_operations: make.counters("chancery_device_operations_total", "Key uses that devices themselves recorded.", &["backend"]),
             device_surplus: make.counters("chancery_device_surplus_total", "Key uses by devices that the ledger knows nothing of.", &["backend"]),
             device_log_failures: make.counters("chancery_device_log_failures_total", "Attempts to read a device's own record that failed.", &["backend"]),
@@ -242,6 +248,21 @@ impl Metrics {
     /// A checkpoint could not be made.
     pub fn checkpoint_failed(&self) {
         self.checkpoint_failures.inc();
+    }
+
+    /// So many leaves are under a witnessed checkpoint.
+    pub fn witnessed(&self, size: u64) {
+        self.witnessed_size.set(i64::try_from(size).unwrap_or(i64::MAX));
+    }
+
+    /// Too few witnesses cosigned.
+    pub fn witnessing_failed(&self) {
+        self.witnessing_failures.inc();
+    }
+
+    /// A log that wanted to be cosigned was answered.
+    pub fn witness_answered(&self, status: u16) {
+        self.witness_answers.with_label_values(&[status_label(status)]).inc();
     }
 
     /// A device's own record was read: so many key uses, of which so many are without an entry.

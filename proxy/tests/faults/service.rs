@@ -255,6 +255,8 @@ async fn assemble(
         authority: Authority::built_in("development").unwrap(),
         governance: governance.map_err(|error| error.to_string())?,
         checkpointed: roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size),
+        witnessed: TreeSize(0),
+        witness_kids: Vec::new(),
         archived: archiving.archived(),
         roll,
         keyring,

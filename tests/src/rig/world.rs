@@ -17,6 +17,8 @@ pub const STRANGER: &str = "spiffe://demo.example/service/stranger";
 /// What differs between installations.
 #[derive(Debug, Clone)]
 pub struct WorldOptions {
+    /// The log's name.
+    pub origin: &'static str,
     /// The key that signs checkpoints.
     pub signing_key: &'static str,
     /// Lines added to `[ledger]`.
@@ -42,6 +44,7 @@ pub struct WorldOptions {
 impl Default for WorldOptions {
     fn default() -> Self {
         Self {
+            origin: "log.example/test",
             signing_key: "ledger",
             ledger: "checkpoint_interval_ms = 200\nreserve_bytes = 1048576\n".into(),
             archive: "kind = \"directory\"\ndirectory = \"{dir}/archive\"\nepoch_interval_ms = 300\n".into(),
@@ -170,7 +173,7 @@ impl World {
              [listeners.service]\naddress = \"127.0.0.1:{}\"\ncertificate_file = \"{{dir}}/server.crt\"\n\
              key_file = \"{{dir}}/server.key\"\nclient_ca_file = \"{{dir}}/ca.crt\"\ncrl_file = \"{{dir}}/ca.crl\"\n\n\
              [listeners.ops]\naddress = \"127.0.0.1:{}\"\n\n\
-             [ledger]\ndirectory = \"{ledger}\"\norigin = \"log.example/test\"\nsigning_key = \"{}\"\n\
+             [ledger]\ndirectory = \"{ledger}\"\norigin = \"{}\"\nsigning_key = \"{}\"\n\
              signers_file = \"{{dir}}/signers.json\"\n{}\n\
              [archive]\n{}\n\
              [[backends]]\nname = \"software\"\nkind = \"software\"\ndirectory = \"{{dir}}/keys\"\nintents = \"{}\"\n\n\
@@ -181,6 +184,7 @@ impl World {
              [kill_switch]\nfile = \"{{dir}}/halt\"\n{}",
             self.service_port,
             self.ops_port,
+            options.origin,
             options.signing_key,
             options.ledger,
             options.archive,

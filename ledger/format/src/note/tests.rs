@@ -8,7 +8,6 @@ use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 
 use super::*;
-use crate::hash::Hash;
 
 /// Example of C2SP signed-note.
 const VKEY: &str = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
@@ -162,7 +161,7 @@ fn a_verifier_key_has_one_spelling() {
         " example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
         &format!(
             "weak+{}+{identity}",
-            hex::encode(key_id("weak", &{
+            hex::encode(key_id("weak", ED25519, &{
                 let mut key = [0; 32];
                 key[0] = 1;
                 key

@@ -93,7 +93,7 @@ export interface SignReply extends Enrolled {
   /** Standard base64; absent where the digest was anchored. */
   readonly signature?: string;
   readonly coSigner?: CoSignature;
-  /** What held before release: `durable`, `checkpointed`, `archived`. The service's word, not proven. */
+  /** What held before release: `durable`, `checkpointed`, `witnessed`, `archived`. The service's word, not proven. */
   readonly rung: string;
 }
 

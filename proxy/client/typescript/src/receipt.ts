@@ -94,7 +94,7 @@ function readReceipt(text: string): {
     "shape",
     "members missing",
   );
-  need(rung === "durable" || rung === "checkpointed" || rung === "archived", "shape", "unknown rung");
+  need(["durable", "checkpointed", "witnessed", "archived"].includes(String(rung)), "shape", "unknown rung");
   const hashes = Array.isArray(inclusionProof) ? inclusionProof.map((hash) => fromHex(String(hash))) : [undefined];
   const proof = hashes.filter((hash) => hash?.length === 32) as Buffer[];
   need(proof.length === hashes.length, "shape", "inclusionProof is no list of hashes");

@@ -173,6 +173,8 @@ impl Rig {
             registry,
             chains: Vec::new(),
             checkpointed: TreeSize(0),
+            witnessed: TreeSize(0),
+            witness_kids: Vec::new(),
             archived: TreeSize(0),
             limits: choices.limits,
             metrics: Arc::new(Metrics::new()),

@@ -103,7 +103,7 @@ def _read(text: str) -> Tuple[Dict[str, Any], int, int, List[bytes], str]:
     event, note, hashes = value["event"], value["checkpoint"], value["inclusionProof"]
     whole = isinstance(event, dict) and isinstance(note, str) and isinstance(hashes, list)
     need(whole and is_natural(value["index"]) and is_natural(value["treeSize"]), "shape", "members are missing")
-    need(value["rung"] in ("durable", "checkpointed", "archived"), "shape", "unknown rung")
+    need(value["rung"] in ("durable", "checkpointed", "witnessed", "archived"), "shape", "unknown rung")
     proof = [from_hex(one) or b"" for one in hashes]
     need(all(len(one) == 32 for one in proof), "shape", "inclusionProof is no list of hashes")
     return event, value["index"], value["treeSize"], proof, note

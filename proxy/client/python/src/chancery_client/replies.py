@@ -75,7 +75,7 @@ class SignReply:
     co_signer: Optional[Json]
     #: When it was enrolled, RFC 3339.
     ts: str
-    #: What held before release: ``durable``, ``checkpointed``, ``archived``. The service's word, not proven.
+    #: What held before release: ``durable``, ``checkpointed``, ``witnessed``, ``archived``. The service's word, not proven.
     rung: str
     #: Position on the ledger.
     index: int
