@@ -1,0 +1,100 @@
+// Drives the verifying page in a real Chromium and prints one line of JSON for each case. Exits 1 if any failed.
+//
+//   node page.mjs --page FILE_OR_URL [--evidence DIR] [--screenshots DIR] [--only WORDS]
+//                 [--client-cert FILE --client-key FILE]
+//
+// DIR of --evidence holds what a daemon gave out: receipt*.json, signers.json, perhaps signers.json.sig. $CHROMIUM names
+// another browser than /usr/bin/chromium.
+
+import { strict as assert } from "node:assert";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { launch, Tab } from "./browser.mjs";
+import { evidenceCases, makeWorld } from "./evidence.mjs";
+import { sha as digestOf } from "./ledger.mjs";
+import { humanCases } from "./human.mjs";
+
+const string = { type: "string" };
+const { values: given } = parseArgs({ options: { page: string, evidence: string, screenshots: string, only: string, "client-cert": string, "client-key": string } });
+if (given.page === undefined) {
+  console.error("usage: node page.mjs --page FILE_OR_URL [--evidence DIR] [--screenshots DIR] [--only WORDS]");
+  process.exit(2);
+}
+const url = /^https?:/.test(given.page) ? given.page : pathToFileURL(resolve(given.page)).href;
+const clientCertificates = given["client-cert"] && [{ origin: new URL(url).origin, certPath: given["client-cert"], keyPath: given["client-key"] }];
+const options = { clientCertificates };
+if (given.screenshots) mkdirSync(given.screenshots, { recursive: true });
+
+const browser = await launch();
+let failures = 0, cases = 0, pieces = 0;
+async function run(name, act) {
+  if (given.only && !name.includes(given.only)) return;
+  const from = Date.now();
+  cases += 1;
+  try {
+    const count = await act();
+    pieces += count;
+    console.log(JSON.stringify({ case: name, ok: true, evidence: count, ms: Date.now() - from }));
+  } catch (error) {
+    failures += 1;
+    console.log(JSON.stringify({ case: name, ok: false, error: String(error.message).slice(0, 4000), ms: Date.now() - from }));
+  }
+}
+
+try {
+  const tab = await Tab.open(browser, url, options);
+  const mlDsa = await mlDsaKeys(tab), known = Object.values(mlDsa).every(({ known: is }) => is);
+  const world = await makeWorld(mlDsa);
+  for (const [name, act] of evidenceCases(tab, world, known)) await run(name, act);
+  if (given.evidence) for (const [name, act] of daemonCases(tab, given.evidence)) await run(name, act);
+  await run("after all this, no request left the page and nothing was complained of", async () => {
+    assert.deepEqual(tab.requests, [url]);
+    assert.deepEqual(tab.complaints, []);
+    assert.deepEqual(await tab.page.evaluate(async () => [document.cookie, (await globalThis.caches?.keys().catch(() => [])) ?? [], performance.getEntriesByType("resource").length]), ["", [], 0]);
+    return 1;
+  });
+  await tab.close();
+  for (const [name, act] of humanCases(browser, url, world, given.screenshots, options)) await run(name, act);
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify({ cases, failures, evidence: pieces }));
+process.exitCode = failures === 0 && cases > 0 ? 0 : 1;
+
+/** What the real daemon gave out is valid, as far as it can be checked. */
+function daemonCases(tab, folder) {
+  const read = (name) => (existsSync(join(folder, name)) ? readFileSync(join(folder, name)) : undefined);
+  const receipts = readdirSync(folder).filter((name) => /^receipt.*\.json$/.test(name)).sort();
+  if (receipts.length === 0 || read("signers.json") === undefined) throw new Error(`${folder} has no receipt*.json and signers.json`);
+  return receipts.map((name) => [`from the daemon: ${name}`, async () => {
+    const told = await tab.give({ receipt: read(name), registry: read("signers.json"), note: read("signers.json.sig") });
+    assert.ok(["valid", "valid-in-part"].includes(told.verdict), `${told.verdict}: ${told.reason}`);
+    const altered = read(name).toString().replace(/("ts": ?"2)0/, "$11");
+    assert.equal((await tab.give({ receipt: altered, registry: read("signers.json") })).verdict, "not-valid");
+    return 2;
+  }]);
+}
+
+/** ML-DSA keys live in the browser, which Node 20 is behind; where it has none, shapes of keys and signatures. */
+async function mlDsaKeys(tab) {
+  const made = {};
+  for (const [algorithm, head, key, signature] of [["ml-dsa-44", "30820532300b06096086480165030403110382052100", 1312, 2420], ["ml-dsa-65", "308207b2300b0609608648016503040312038207a100", 1952, 3309]]) {
+    const der = await tab.page.evaluate(async (name) => {
+      try {
+        const pair = await crypto.subtle.generateKey({ name }, true, ["sign", "verify"]);
+        (globalThis.testKeys ??= {})[name] = pair.privateKey;
+        return [...new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey))];
+      } catch {
+        return undefined;
+      }
+    }, algorithm.toUpperCase());
+    const sign = (message, hash) => tab.page.evaluate(async ([name, bytes]) =>
+      [...new Uint8Array(await crypto.subtle.sign({ name }, globalThis.testKeys[name], Uint8Array.from(bytes)))], [algorithm.toUpperCase(), [...digestOf(hash, message)]]);
+    const spki = der ? Buffer.from(der) : Buffer.concat([Buffer.from(head, "hex"), Buffer.alloc(key, 7)]);
+    const lines = spki.toString("base64").match(/.{1,64}/g).join("\n");
+    made[algorithm] = { known: der !== undefined, hash: "sha256", publicPem: `-----BEGIN PUBLIC KEY-----\n${lines}\n-----END PUBLIC KEY-----\n`, sign: der ? sign : () => Buffer.alloc(signature, 7) };
+  }
+  return made;
+}
