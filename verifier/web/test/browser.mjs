@@ -19,8 +19,9 @@ export class Tab {
       viewport: { width: 1280, height: 900 }, colorScheme: "light", ignoreHTTPSErrors: true, serviceWorkers: "block", clientCertificates, ...options,
     });
     const tab = new Tab();
-    Object.assign(tab, { context, url, requests: [], complaints: [], held: new Map() });
+    Object.assign(tab, { context, url, requests: [], stopped: [], complaints: [], held: new Map() });
     context.on("request", (request) => tab.requests.push(request.url()));
+    context.on("requestfailed", (request) => tab.stopped.push(`${request.url()} ${request.failure()?.errorText}`));
     tab.page = await context.newPage();
     tab.page.on("console", (message) => tab.complaints.push(`${message.type()}: ${message.text()}`));
     tab.page.on("pageerror", (error) => tab.complaints.push(`error: ${error.message}`));

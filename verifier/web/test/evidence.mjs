@@ -118,7 +118,7 @@ export function evidenceCases(tab, world, mlDsaKnown) {
     const turned = Object.fromEntries(Object.entries(event).reverse());
     await tab.give({ receipt: good.receipt, registry });
     return expectMany(tab, "receipt", [["indented", JSON.stringify(receipt, null, 2)], ["members turned round", text({ event: turned, ...rest })],
-      ["escaped", textOf(receipt).replace("é", "\\u00E9").replace("12.5", "1.25e1")], ["in an answer", text({ kid: "x", receipt })],
+      ["escaped", textOf(receipt).replace("é", "\\u00E9").replace("12.5", "1.25e1")], ["in an answer", text({ id: "x", kid: "x", receipt })],
       ["archived", text({ ...receipt, rung: "archived" })], ["durable", text({ ...receipt, rung: "durable" })]], ["valid"]);
   });
   add("signatures by keys that nobody knows are counted, not believed", async () => {
@@ -138,6 +138,27 @@ export function evidenceCases(tab, world, mlDsaKnown) {
   add("no receipt", () => says({ registry }, "waiting"));
   add("the wrong file", () => says({ ...good, file: "pay 999 to bob" }, "not-valid", { file: "failed", signature: "checked" }, /not the one that was signed/));
   add("the wrong message", () => says({ receipt: receiptOf("message"), registry, file: "pay 999 to bob" }, "not-valid", { file: "failed" }));
+
+  // ---- Sidecars
+
+  const sidecarOf = async (kind) => {
+    const provenance = { artifact: "order.pdf", bytes: MESSAGE.length, commit: "ab12", branch: "main", dirty: false }, issued = kind === "issued";
+    const common = { policy: { rule: "r", sha256: "ab".repeat(32) }, requestId: "r", metadata: { provenance } };
+    const payload = issued ? await ledger.payload(keys["ed25519"], MESSAGE, common) : { ...common, kid: "ed25519", digest: sha("sha256", MESSAGE).toString("hex"), digestAlgorithm: "sha256" };
+    const receipt = ledger.receipt(ledger.append({ eventType: `signing.signature.${kind}`, actor: "bob", stream: `sidecars-${kind}`, payload })), { event } = receipt;
+    const { digestAlgorithm, digest, kid, signer_kid = event.signer_kid, algorithm = "", signature = "" } = event.payload;
+    return { version: 1, digestAlgorithm, digest, kid, signer_kid, algorithm, signature, ts: event.ts, provenance, receipt };
+  };
+  for (const kind of ["issued", "anchored"]) {
+    add(`sidecar of a digest ${kind}`, async () => {
+      const sidecar = await sidecarOf(kind), { receipt, ...rest } = sidecar;
+      await says({ receipt: JSON.stringify(sidecar, null, 2), registry, file }, "valid", { around: "checked", file: "checked" });
+      const many = [...mutants(rest)].filter(([, changed]) => changed !== null && !Array.isArray(changed)).map(([path, changed]) => [path, text({ ...changed, receipt })]);
+      await tab.give({ receipt: text(sidecar), registry, file });
+      return await expectMany(tab, "receipt", many, NOT_VALID, "around") + await says({ receipt: text({ ...sidecar, ...(await sidecarOf(kind)), ts: sidecar.ts }), registry, file }, "not-valid", { around: "failed" });
+    });
+  }
+  add("an answer that only points to its receipt", () => says({ receipt: text({ id: "x", receipt: { index: 3 } }), registry }, "not-valid", { receipt: "failed" }, /only points to its receipt/));
 
   // ---- Altered
 

@@ -10,7 +10,7 @@ import { Ledger, textOf } from "./ledger.mjs";
 const PHONE = { width: 360, height: 740 };
 const SCHEMES = ["light", "dark"];
 
-/** A receipt high up in a large enough tree to scroll, for pictures and for reading. */
+/** `[name, act]`; pictures go to the folder `shots`, if there is one. */
 export function humanCases(browser, url, world, shots, options) {
   const { registry, receiptOf, ledger } = world, good = { receipt: receiptOf("cosigned"), registry };
   const cases = [], add = (name, act) => cases.push([name, act]);
@@ -34,6 +34,7 @@ export function humanCases(browser, url, world, shots, options) {
       add(`accessible, ${scheme}, ${size}`, () => within({ colorScheme: scheme, viewport }, async (tab) => {
         for (const [name, evidence] of Object.entries(scenes)) {
           await tab.give(evidence);
+          await tab.page.evaluate(() => scrollTo(0, 0));
           if (shots) await tab.page.screenshot({ path: `${shots}/${name}-${scheme}-${size}.png`, fullPage: true });
           assert.deepEqual(await tab.inaccessible(), [], name);
           for (const summary of await tab.page.locator("details:not([open]) > summary").all()) if (await summary.isVisible()) await summary.click();
@@ -168,7 +169,8 @@ export function humanCases(browser, url, world, shots, options) {
       return { blocked: blocked.sort(), asked, ran: globalThis.ran === true };
     });
     assert.deepEqual(seen, { blocked: ["connect-src", "img-src", "script-src-elem"], asked: "refused", ran: false });
-    assert.deepEqual(tab.requests, [url]);
+    // The picture was asked for by this test, and stopped by the policy before it left.
+    assert.deepEqual([tab.requests, tab.stopped], [[url, "https://elsewhere.example/x.png"], ["https://elsewhere.example/x.png csp"]]);
     assert.equal(page.match(/\s(?:style|on[a-z]+)=|(?:src|href)="(?!#)/g), null, "no inline style, no handler, nothing from elsewhere");
   }));
   return cases;

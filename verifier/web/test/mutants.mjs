@@ -2,7 +2,7 @@
 
 /** Yields `[path, changed]` for each small change of a value; `value` itself stays as it is. */
 export function* mutants(value, path = "") {
-  for (const [what, other] of others(value)) yield [`${path} ${what}`, other];
+  for (const [what, other] of others(value)) if (other !== value) yield [`${path} ${what}`, other];
   if (value === null || typeof value !== "object") return;
   for (const name of Object.keys(value)) {
     const where = Array.isArray(value) ? `${path}[${name}]` : `${path}.${name}`;

@@ -3,8 +3,8 @@
 //   node page.mjs --page FILE_OR_URL [--evidence DIR] [--screenshots DIR] [--only WORDS]
 //                 [--client-cert FILE --client-key FILE]
 //
-// DIR of --evidence holds what a daemon gave out: receipt*.json, signers.json, perhaps signers.json.sig. $CHROMIUM names
-// another browser than /usr/bin/chromium.
+// DIR of --evidence holds what a daemon gave out: receipt*.json, sidecars, signers.json, perhaps signers.json.sig.
+// $CHROMIUM names another browser than /usr/bin/chromium.
 
 import { strict as assert } from "node:assert";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
@@ -66,7 +66,7 @@ process.exitCode = failures === 0 && cases > 0 ? 0 : 1;
 /** What the real daemon gave out is valid, as far as it can be checked. */
 function daemonCases(tab, folder) {
   const read = (name) => (existsSync(join(folder, name)) ? readFileSync(join(folder, name)) : undefined);
-  const receipts = readdirSync(folder).filter((name) => /^receipt.*\.json$/.test(name)).sort();
+  const receipts = readdirSync(folder).filter((name) => /^receipt.*\.json$|\.chancery\.json$/.test(name)).sort();
   if (receipts.length === 0 || read("signers.json") === undefined) throw new Error(`${folder} has no receipt*.json and signers.json`);
   return receipts.map((name) => [`from the daemon: ${name}`, async () => {
     const told = await tab.give({ receipt: read(name), registry: read("signers.json"), note: read("signers.json.sig") });
