@@ -187,6 +187,8 @@ function drop(tab, files) {
 
 async function walk(tab, good) {
   const { page } = tab;
+  // As long as somebody listens, choosers come here and open no window.
+  page.on("filechooser", () => {});
   const here = () => page.evaluate(() => {
     const node = document.activeElement, seen = node.matches(".hidden-input") ? node.nextElementSibling : node;
     const { outlineStyle, outlineWidth } = getComputedStyle(seen);
