@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::problem::{Code, MEDIA_TYPE};
 use crate::request::{BATCH_FIELDS, EVENT_FIELDS, MAC_FIELDS, MAC_VERIFY_FIELDS, SIGN_FIELDS, VERIFY_FIELDS};
-use crate::response::{BYTES, JSON, PEM, TEXT, TLOG_PROOF};
+use crate::response::{BYTES, HTML, JSON, PEM, TEXT, TLOG_PROOF};
 use crate::routes::table::{Access, Call, ROUTES, Route, Takes};
 
 /// The document as indented JSON with a final newline; made once.
@@ -161,6 +161,7 @@ fn good_response(call: Call) -> (&'static str, &'static str, Value) {
         Call::KeyPublic => ("200", PEM, text),
         Call::Registry => ("200", JSON, json!({ "type": ["object", "array"] })),
         Call::RegistryNote | Call::Checkpoint => ("200", TEXT, text),
+        Call::VerifyPage => ("200", HTML, text),
         Call::Tile => ("200", BYTES, json!({})),
     }
 }

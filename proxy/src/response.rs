@@ -18,6 +18,8 @@ pub const JSON: &str = "application/json";
 pub const TLOG_PROOF: &str = "application/tlog-proof";
 /// Media type of checkpoints, notes and PEM.
 pub const TEXT: &str = "text/plain; charset=utf-8";
+/// Media type of pages.
+pub const HTML: &str = "text/html; charset=utf-8";
 /// Media type of PEM keys.
 pub const PEM: &str = "application/x-pem-file";
 /// Media type of tiles and entry bundles.

@@ -32,7 +32,7 @@ use crate::dialects::{self, Dialect};
 use crate::problem::{Code, MEDIA_TYPE, Problem};
 use crate::reading::ReceiptForm;
 use crate::request::{idempotency_key, peer_uid, read_json, request_id};
-use crate::response::{Caching, JSON, Reply};
+use crate::response::{Caching, HTML, JSON, Reply};
 use crate::routes::table::{Access, Call, Route, Takes};
 use crate::telemetry::RequestLine;
 use crate::{events, keys, openapi, reading, rows, signing};
@@ -173,10 +173,24 @@ pub(crate) fn simulates(query: Option<&str>) -> Result<bool, Problem> {
 /// What anybody may ask.
 fn open(call: Call) -> Reply {
     const INDEX: &str = concat!(r#"{"name":"chancery","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
-    Reply::json(match call {
-        Call::Index => INDEX,
-        _ => r#"{"status":"ok"}"#,
-    })
+    match call {
+        Call::VerifyPage => verify_page(),
+        Call::Index => Reply::json(INDEX),
+        _ => Reply::json(r#"{"status":"ok"}"#),
+    }
+}
+
+/// The browser's verifier, under the policy that it states itself: its own script and style, and no request.
+fn verify_page() -> Reply {
+    const PAGE: &str = include_str!("../../verifier/web/index.html");
+    const STATED: &str = "http-equiv=\"Content-Security-Policy\" content=\"";
+    let stated = PAGE.split_once(STATED).and_then(|(_, rest)| rest.split_once('"'));
+    let policy = stated.map_or("default-src 'none'", |(policy, _)| policy);
+    let mut reply = Reply::other(HTML, Caching::Never, PAGE);
+    reply.headers.push(("content-security-policy", format!("{policy}; frame-ancestors 'none'")));
+    reply.headers.push(("x-content-type-options", "nosniff".to_owned()));
+    reply.headers.push(("referrer-policy", "no-referrer".to_owned()));
+    reply
 }
 
 /// Calls without a body.

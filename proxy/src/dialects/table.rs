@@ -92,6 +92,10 @@ pub(crate) fn find<'p>(method: &Method, path: &'p str, headers: &HeaderMap) -> O
         let posted = *method == Method::POST;
         return posted.then(|| found(Foreign::Kms(Target::of(headers)), Cow::Borrowed("")));
     }
+    // Who reads there asks for the page that verifies receipts; signatures are posted.
+    if path == "/verify" && [Method::GET, Method::HEAD].contains(method) {
+        return None;
+    }
     if let Some((call, parameter)) = PlatformCall::find(path) {
         return Some(found(Foreign::Platform(call), parameter));
     }

@@ -10,7 +10,7 @@ use crate::admission::policy::Operation;
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody, without a certificate: health checks.
+    /// Anybody, without a certificate: health checks, and the page that verifies receipts.
     Open,
     /// Any principal the operator wrote down.
     Known,
@@ -84,6 +84,7 @@ routes! {
     Index "/" "index" Access::Open, Nothing, "Name and version.";
     Health "/health" "health" Access::Open, Nothing, "Whether this instance answers.";
     Ping "/ping" "ping" Access::Open, Nothing, "The same, shorter.";
+    VerifyPage "/verify" "verify_page" Access::Open, Nothing, "The page that verifies receipts in a browser; it makes no request.";
     OpenApi "/openapi.json" "openapi" Access::Known, Nothing, "This document.";
     Sign "/v1/sign" "sign" SIGN, One, "Sign one digest.";
     SignBatch "/v1/sign/batch" "sign_batch" SIGN, Many, "Sign many digests; each item has a result or a problem.";

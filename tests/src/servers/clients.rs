@@ -48,6 +48,40 @@ pub fn node_client() -> Result<Command, ServerError> {
     Ok(command)
 }
 
+/// The browser page's own tests, in a folder that holds them with their packages: `node page.mjs`, from there.
+pub fn page_tests(folder: &Path) -> Result<Command, ServerError> {
+    const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../verifier/web");
+    const PACKAGES: [(&str, &str); 2] = [
+        ("package.json", include_str!("../../../verifier/web/test/package.json")),
+        ("package-lock.json", include_str!("../../../verifier/web/test/package-lock.json")),
+    ];
+    let packages = install_once("page-tests", &PACKAGES.map(|(_, text)| text).concat(), |dir| {
+        for (name, text) in PACKAGES {
+            std::fs::write(dir.join(name), text).map_err(ServerError::io(format!("writing {name}")))?;
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(dir);
+        run(&mut npm).map(drop)
+    })?;
+    let io = || ServerError::io(format!("copying to {}", folder.display()));
+    let tests = folder.join("test");
+    std::fs::create_dir(&tests).map_err(io())?;
+    for (from, to) in [(Path::new(WEB), folder), (&Path::new(WEB).join("test"), &tests)] {
+        for found in std::fs::read_dir(from).map_err(io())? {
+            let path = found.map_err(io())?.path();
+            if let Some(name) =
+                path.file_name().filter(|_| path.extension().is_some_and(|it| it == "mjs" || it == "html"))
+            {
+                std::fs::copy(&path, to.join(name)).map_err(io())?;
+            }
+        }
+    }
+    std::os::unix::fs::symlink(packages.join("node_modules"), tests.join("node_modules")).map_err(io())?;
+    let mut command = Command::new("node");
+    command.arg("page.mjs").current_dir(tests);
+    Ok(command)
+}
+
 /// `clients/go`, with aws-sdk-go-v2, built once.
 pub fn go_client() -> Result<Command, ServerError> {
     built("go-clients", &GO.concat(), &Path::new(PROGRAMS).join("go")).map(Command::new)

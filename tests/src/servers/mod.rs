@@ -39,7 +39,7 @@ mod python;
 mod store;
 mod wrong_signer;
 
-pub use clients::{go_client, node_client, python_client, schemathesis};
+pub use clients::{go_client, node_client, page_tests, python_client, schemathesis};
 pub use error::ServerError;
 pub use fault_proxy::{Fault, FaultProxy, RequestHead};
 pub use go::go_reference;
