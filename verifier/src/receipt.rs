@@ -70,9 +70,16 @@ fn check(json: &[u8], message: Option<&[u8]>, trust: &Trust) -> Result<(Value, S
 
 /// The leaf stands under a ledger key of the registry.
 fn check_ledger_key(event: &AuditEvent<'_>, index: u64, trust: &Trust) -> Result<(), Finding> {
-    let is_one = trust.find(event.signer_kid).is_some_and(|id| trust.signer(id).is_ledger_key);
-    let message = || format!("{} is not a ledger key of the registry", event.signer_kid);
-    if is_one { Ok(()) } else { Err(Finding::entry(Kind::LedgerKey, index, message())) }
+    let name = event.signer_kid;
+    let signer = trust.find(name).map(|id| trust.signer(id)).filter(|signer| signer.is_ledger_key);
+    let message = match signer {
+        None => format!("{name} is not a ledger key of the registry"),
+        Some(signer) if signer.record.retired_index.is_some_and(|retired| retired.0 <= index) => {
+            format!("{name} had been retired before")
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Finding::entry(Kind::LedgerKey, index, message))
 }
 
 fn finding(index: Option<u64>, error: &ReceiptError) -> Finding {

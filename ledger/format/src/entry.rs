@@ -66,15 +66,15 @@ fn is_outcome(name: &str) -> bool {
 
 impl AuditEvent<'_> {
     /// Whether the event stands where its type belongs: the appliance's own kinds in its own streams and under its
-    /// own name, outcomes of key use in the caller's, everything else in neither.
+    /// own name, outcomes of key use in the caller's, everything else in neither. Names below `chancery/` are kept.
     pub fn is_in_place(&self) -> bool {
         let governed = governance::Event::TYPES.contains(&self.event_type);
         let appliance = PrincipalName::appliance();
         let (log, acts) = (StreamName::appliance(), StreamName::governance());
         let home = if governed { &acts } else { &log };
         let own = self.stream == home.as_str() && self.actor == appliance.as_str();
-        let half = [&log, &acts].iter().any(|stream| stream.as_str() == self.stream)
-            || self.actor == appliance.as_str();
+        let kept = self.stream == log.as_str() || self.stream.starts_with("chancery/");
+        let half = kept || self.actor == appliance.as_str();
         match is_outcome(self.event_type) {
             true => !half,
             false => own || (!half && !is_appliances_type(self.event_type)),

@@ -196,7 +196,7 @@ impl Receipt {
             event_type::ISSUED => {
                 verified_signers = verify_issued(event.payload, self.index, registry, message)?;
             }
-            event_type::ANCHORED => anchors = Some(read_anchored(event.payload)?),
+            event_type::ANCHORED => anchors = Some(read_anchored(event.payload, registry)?),
             _ => {}
         }
         Ok(VerifiedReceipt { event, index: self.index, checkpoint, verified_signers, anchors })
@@ -209,14 +209,20 @@ fn check_place(event: &AuditEvent<'_>, index: LeafIndex, origin: &Origin) -> Res
     let [a, b, c, d, e, f, ..] = Hash::of(&[origin.as_str().as_bytes()]).0;
     let named = event.id.parse::<EventId>().ok().and_then(|id| id.index([a, b, c, d, e, f]));
     let own_id = named.map_or(!is_appliances_type(event.event_type), |named| named == index);
-    if event.is_in_place() && own_id { Ok(()) } else { Err(ReceiptError::Place(event.event_type.to_owned())) }
+    let opens = (event.event_type == event_type::OPENED) == (index.0 == 0);
+    if event.is_in_place() && own_id && opens { Ok(()) } else { Err(ReceiptError::Place(event.event_type.to_owned())) }
 }
 
-fn read_anchored(payload: &str) -> Result<AnchoredPayload<'_>, ReceiptError> {
+/// A digest is anchored in the name of a key that the registry knows.
+fn read_anchored<'a>(payload: &'a str, registry: &SignersRegistry) -> Result<AnchoredPayload<'a>, ReceiptError> {
     let bad = || ReceiptError::Shape("payload of signing.signature.anchored".into());
     let payload = AnchoredPayload::parse(payload).ok_or_else(bad)?;
     Digest::parse(payload.digest_algorithm, payload.digest).map_err(|_| bad())?;
-    Ok(payload)
+    let names = |signer: &SignerRecord| signer.kid.as_ref().is_some_and(|kid| kid.as_str() == payload.kid);
+    match registry.signers.iter().any(names) {
+        true => Ok(payload),
+        false => Err(ReceiptError::UnknownSigner(payload.kid.to_owned())),
+    }
 }
 
 /// The signers whose signatures verified; none for a MAC, which outsiders cannot verify.

@@ -29,10 +29,12 @@ pub(crate) fn read_checkpoint(
 ) -> Result<SignedHead, Finding> {
     let name = checkpoint_name(epoch);
     let bytes = evidence.open(&name, NOTE_BYTES_MAX).map_err(|error| unread(&name, &error))?;
-    verify_head(trust, &bytes).map_err(|finding| finding.in_file(name))
+    let signed = verify_head(trust, &bytes);
+    let signed = signed.and_then(|signed| nobody_else(&bytes, signed.signers.len()).map(|()| signed));
+    signed.map_err(|finding| finding.in_file(name))
 }
 
-/// Verifies a checkpoint from wherever it came.
+/// Verifies a checkpoint from wherever it came. It may bear lines of others: witnesses cosign what is served.
 pub(crate) fn verify_head(trust: &Trust, bytes: &[u8]) -> Result<SignedHead, Finding> {
     let invalid = |reason: String| Finding::new(Kind::CheckpointInvalid, reason);
     let note = std::str::from_utf8(bytes).map_err(|_| invalid("not UTF-8".into()))?;
@@ -42,17 +44,21 @@ pub(crate) fn verify_head(trust: &Trust, bytes: &[u8]) -> Result<SignedHead, Fin
     Ok(SignedHead { head: verified.head(), signers })
 }
 
-/// Who signed a note that verified. In an archive nothing is written that nobody can check, so a line
-/// by an unknown key was put there by somebody else.
+/// Who signed a note that verified, as far as the registry knows them.
 fn known_signers(trust: &Trust, note: &str) -> Result<Vec<Option<SignerId>>, Finding> {
     let invalid = |error| Finding::new(Kind::CheckpointInvalid, format!("{error}"));
-    let parsed = Note::parse(note).map_err(invalid)?;
-    let signed = parsed.verify(trust.checkpoint_keys()).map_err(invalid)?;
-    if signed.len() != parsed.signatures.len() {
-        let message = "carries a signature line by a key that the registry does not know";
-        return Err(Finding::new(Kind::UnknownSignature, message));
-    }
+    let signed = Note::parse(note).and_then(|note| note.verify(trust.checkpoint_keys())).map_err(invalid)?;
     Ok(signed.into_iter().map(|key| trust.signer_of_key(key)).collect())
+}
+
+/// In an archive nothing is written that nobody can check, so a line by an unknown key was put there by somebody else.
+fn nobody_else(note: &[u8], known: usize) -> Result<(), Finding> {
+    let lines = std::str::from_utf8(note).ok().and_then(|note| Some(Note::parse(note).ok()?.signatures.len()));
+    if lines == Some(known) {
+        return Ok(());
+    }
+    let message = "carries a signature line by a key that the registry does not know";
+    Err(Finding::new(Kind::UnknownSignature, message))
 }
 
 /// The archived registry versions: content hashes, by version, of those whose files are there.
@@ -114,5 +120,6 @@ fn verify_registry_note(trust: &Trust, version: u64, sha256: &Hash, note: &[u8])
     if parsed.text != registry_note_text(trust.origin(), version, sha256) {
         return Err("does not speak of this file".into());
     }
-    known_signers(trust, note).map(drop).map_err(|finding| finding.message)
+    let signed = known_signers(trust, note).and_then(|signed| nobody_else(note.as_bytes(), signed.len()));
+    signed.map_err(|finding| finding.message)
 }
