@@ -8,19 +8,16 @@
     reason = "serde_json's objects insert what is assigned to a missing member"
 )]
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chancery_format::merkle::{self, NodeSource, ProofError};
-use chancery_format::tile::{self, LEVELS, TilePath, WIDTH};
+use chancery_format::merkle::{self, ProofError};
 use chancery_format::{Hash, TreeHead};
 
 use crate::evidence::{Evidence, EvidenceError};
 use crate::findings::{Finding, Findings, Kind};
 use crate::inventory::Inventory;
-use crate::ledger::{BUNDLE_BYTES_MAX, unread, verify_head};
+use crate::ledger::verify_head;
+use crate::nodes::{ArchiveNodes, NodeError};
 use crate::report::{Report, head_json};
 use crate::trust::Trust;
 
@@ -115,99 +112,7 @@ fn derive(evidence: &dyn Evidence, older: &TreeHead, newer: &TreeHead) -> Result
     };
     // Names that no archive has are the business of `ledger`; here they cannot mislead.
     let inventory = Inventory::take(evidence, &mut Findings::default()).map_err(unlisted)?;
-    let nodes = ArchiveNodes { evidence, inventory: &inventory, known: RefCell::default() };
-    merkle::consistency_proof(&nodes, older.size, newer.size).map_err(|error| match error {
-        NodeError::Finding(finding) => *finding,
-        NodeError::Proof(error) => Finding::new(Kind::ConsistencyInvalid, error.to_string()),
-    })
-}
-
-/// Complete nodes of the tree, from tiles where they are full and from entries where they are not.
-struct ArchiveNodes<'a> {
-    evidence: &'a dyn Evidence,
-    inventory: &'a Inventory,
-    /// Nodes of tile levels, so that no tile is read twice in one proof.
-    known: RefCell<HashMap<(u8, u64), Hash>>,
-}
-
-enum NodeError {
-    Finding(Box<Finding>),
-    Proof(ProofError),
-}
-
-impl From<ProofError> for NodeError {
-    fn from(error: ProofError) -> Self {
-        Self::Proof(error)
-    }
-}
-
-impl From<Finding> for NodeError {
-    fn from(finding: Finding) -> Self {
-        Self::Finding(Box::new(finding))
-    }
-}
-
-impl NodeSource for ArchiveNodes<'_> {
-    type Error = NodeError;
-
-    fn node(&self, level: u8, index: u64) -> Result<Hash, NodeError> {
-        let (tile_level, above) = (level / 8, level % 8);
-        let first = index << above;
-        let nodes: Vec<Hash> = (first..first + (1 << above))
-            .map(|at| self.tile_node(tile_level, at))
-            .collect::<Result<_, _>>()?;
-        tile::perfect_root(&nodes).ok_or_else(|| ProofError::OutOfRange.into())
-    }
-}
-
-impl ArchiveNodes<'_> {
-    /// The node at an exact tile level.
-    fn tile_node(&self, tile_level: u8, index: u64) -> Result<Hash, NodeError> {
-        if let Some(hash) = self.known.borrow().get(&(tile_level, index)) {
-            return Ok(*hash);
-        }
-        let number = index / WIDTH;
-        let nodes = if tile_level < LEVELS && self.inventory.tiles(tile_level).binary_search(&number).is_ok()
-        {
-            self.read_tile(tile_level, number)?
-        } else if tile_level == 0 {
-            self.read_entries(index)?
-        } else {
-            let first = index * WIDTH;
-            let below = (first..first + WIDTH).map(|at| self.tile_node(tile_level - 1, at));
-            let root =
-                tile::tile_root(&below.collect::<Result<Vec<_>, _>>()?).ok_or(ProofError::OutOfRange)?;
-            self.known.borrow_mut().insert((tile_level, index), root);
-            return Ok(root);
-        };
-        let mut known = self.known.borrow_mut();
-        known.extend((number * WIDTH..).zip(nodes).map(|(at, hash)| ((tile_level, at), hash)));
-        known.get(&(tile_level, index)).copied().ok_or_else(|| {
-            let message = format!("entry {index} is not in the archive");
-            Finding::entry(Kind::MissingFile, index, message).into()
-        })
-    }
-
-    fn read_tile(&self, level: u8, number: u64) -> Result<Vec<Hash>, Finding> {
-        let name = TilePath::tile(level, number).to_string();
-        let bytes = self.evidence.open(&name, tile::TILE_BYTES).map_err(|error| unread(&name, &error))?;
-        let hashes = tile::decode_tile(&bytes).filter(|hashes| hashes.len() as u64 == WIDTH);
-        hashes.ok_or_else(|| Finding::file(Kind::TileMismatch, name, "is not a full tile"))
-    }
-
-    /// Leaf hashes of the bundle or of the longest tail bundle that holds this entry.
-    fn read_entries(&self, index: u64) -> Result<Vec<Hash>, Finding> {
-        let number = index / WIDTH;
-        let path = match self.inventory.bundles.binary_search(&number) {
-            Ok(_) => Some(TilePath::entries(number)),
-            Err(_) => self.inventory.tails_of(number).last().copied().and_then(TilePath::tail_entries),
-        };
-        let missing = || Finding::entry(Kind::MissingFile, index, "no archived bundle holds this entry");
-        let name = path.ok_or_else(missing)?.to_string();
-        let bytes = self.evidence.open(&name, BUNDLE_BYTES_MAX).map_err(|error| unread(&name, &error))?;
-        let leaves = tile::decode_bundle(&bytes).map(|entry| entry.map(merkle::leaf_hash));
-        leaves
-            .collect::<Result<_, _>>()
-            .map_err(|error| Finding::file(Kind::BundleMalformed, name, error.to_string()))
-    }
+    let nodes = ArchiveNodes::new(evidence, &inventory);
+    merkle::consistency_proof(&nodes, older.size, newer.size)
+        .map_err(|error: NodeError| error.into_finding(Kind::ConsistencyInvalid))
 }

@@ -14,10 +14,13 @@ mod pass;
 mod plan;
 mod pool;
 mod registries;
+mod sight;
 mod signatures;
+mod survey;
 mod tree;
 
 use chancery_format::TreeHead;
+use chancery_format::archive::checkpoint_name;
 use chancery_format::note::NOTE_BYTES_MAX;
 
 pub use self::acts::ActsTold;
@@ -27,6 +30,9 @@ pub(crate) use self::notes::{SignedHead, verify_head};
 use self::pass::Pass;
 use self::pool::Pool;
 pub(crate) use self::signatures::find_bad;
+pub use self::survey::Survey;
+pub(crate) use self::survey::{ActorTally, HaltMark, KeyUse, Noted, Ranking, Series, Timeline, Top};
+use self::survey::{Collector, LastCheckpoint};
 use crate::evidence::{Evidence, EvidenceError};
 use crate::findings::{Finding, Findings, Kind};
 use crate::inventory::{Inventory, last_epoch_now};
@@ -51,8 +57,22 @@ pub struct Options {
     pub since: Option<Vec<u8>>,
 }
 
+/// Checkpoints read again to find the last one under which entries were counted.
+const CHECKPOINTS_SOUGHT_MAX: usize = 64;
+
 /// Most worker threads.
 pub const THREADS_MAX: usize = 256;
+
+/// What a verified ledger tells of itself, for the auditor's report.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Who did what when.
+    pub survey: Survey,
+    /// The lives of its keys.
+    pub keys: Vec<KeyLife>,
+    /// The acts of people; `None` if nothing could be verified.
+    pub acts: Option<ActsTold>,
+}
 
 /// Verifies everything in the archive.
 pub fn verify(
@@ -61,11 +81,31 @@ pub fn verify(
     options: &Options,
     progress: &mut dyn Progress,
 ) -> Report {
+    pass_over(evidence, trust, options, None, progress).0
+}
+
+/// Verifies everything in the archive, and counts for a report on the way.
+pub fn survey(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    options: &Options,
+    progress: &mut dyn Progress,
+) -> (Report, Told) {
+    pass_over(evidence, trust, options, Some(Collector::new()), progress)
+}
+
+fn pass_over(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    options: &Options,
+    survey: Option<Collector>,
+    progress: &mut dyn Progress,
+) -> (Report, Told) {
     let mut findings = Findings::default();
     let mut checked = Checked { strict: options.strict, ..Checked::default() };
     let inventory = match Inventory::take(evidence, &mut findings) {
         Ok(inventory) => inventory,
-        Err(error) => return unlisted(&error, findings, checked),
+        Err(error) => return (unlisted(&error, findings, checked), Told::default()),
     };
     checked.files = inventory.files;
     let last = last_good_checkpoint(evidence, trust, &inventory, &mut findings);
@@ -73,15 +113,15 @@ pub fn verify(
     let Some(last) = last else {
         findings
             .push(Finding::new(Kind::NoCheckpoint, "no checkpoint that can be trusted: nothing to check"));
-        return Report::new(findings, checked, &[]);
+        return (Report::new(findings, checked, &[]), Told::default());
     };
     inventory.missing(last.size.0, &mut findings);
     tell_beyond(evidence, trust, &inventory, last.size.0, &mut findings);
     progress.begin(last.size.0);
     let registries = notes::read_registries(evidence, trust, &inventory, &mut findings);
-    let (keys, acts) = std::thread::scope(|scope| {
-        let pool = Pool::start(scope, threads(evidence, options), evidence, trust);
-        let mut pass = Pass::new(trust, &inventory, last, since, registries, options.strict, pool);
+    let (keys, acts, counted) = std::thread::scope(|scope| {
+        let pool = Pool::start(scope, threads(evidence, options), evidence, trust, survey.is_some());
+        let mut pass = Pass::new(trust, &inventory, (last, since), registries, options.strict, survey, pool);
         pass.run(progress);
         pass.finish(&mut findings, &mut checked)
     });
@@ -93,7 +133,30 @@ pub fn verify(
     if let Some(index) = options.at {
         report = report.showing_at(&keys, index);
     }
-    if options.acts { report.showing_acts(&acts) } else { report }
+    if options.acts {
+        report = report.showing_acts(&acts);
+    }
+    let mut survey = counted.unwrap_or_default();
+    survey.checkpoint = last_checkpoint(evidence, trust, &inventory, survey.until);
+    (report, Told { survey, keys, acts: Some(acts) })
+}
+
+/// The checkpoint of this size, read and verified once more for its text.
+fn last_checkpoint(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    inventory: &Inventory,
+    size: u64,
+) -> Option<LastCheckpoint> {
+    // Verification ended at this size, so the checkpoint is the newest one or, where something is bad, near it.
+    let newest = inventory.checkpoints.iter().rev().take(CHECKPOINTS_SOUGHT_MAX);
+    newest.filter(|_| size > 0).find_map(|epoch| {
+        let name = checkpoint_name(*epoch);
+        let bytes = evidence.open(&name, NOTE_BYTES_MAX).ok()?;
+        let head = verify_head(trust, &bytes).ok()?.head;
+        let note = String::from_utf8(bytes).ok()?;
+        (head.size.0 == size).then_some(LastCheckpoint { name, note })
+    })
 }
 
 fn threads(evidence: &dyn Evidence, options: &Options) -> usize {

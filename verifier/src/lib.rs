@@ -3,8 +3,8 @@
 //! It promises that whatever is wrong with an archive is found and named: every leaf, event hash, chain,
 //! tile, root, checkpoint, registry version and individual signature is derived again from the entries.
 //! It links `chancery-format` and nothing else of ours, opens no network unless told `s3://` or a database (which
-//! it asks through `psql`), and writes nothing. Memory does not grow with the ledger; of other writers' chains it
-//! holds fifty bytes for each row.
+//! it asks through `psql`), and writes nothing but the report it is asked for. Memory does not grow with the ledger;
+//! of other writers' chains it holds fifty bytes for each row.
 //!
 //! | file | promises |
 //! |---|---|
@@ -17,7 +17,9 @@
 //! | `consistency.rs` | two checkpoints |
 //! | `events.rs`, `events/` | chains that other writers made, from their exports or their tables |
 //! | `documents.rs`, `documents/` | manifests, proofs and snapshots that existing services signed |
+//! | `explain.rs` | one entry, readably, and its path up to the signed root |
 //! | `findings.rs`, `report.rs` | what was found, as text and as JSON |
+//! | `html.rs`, `html/`, `save.rs` | the auditor's report, and how it becomes a file |
 //! | `progress.rs` | a line for people at a terminal |
 //!
 //! It refuses to guess: a registry that does not parse as a whole, an archive it cannot list, a file it
@@ -27,12 +29,16 @@ pub mod consistency;
 pub mod documents;
 pub mod events;
 pub mod evidence;
+pub mod explain;
 pub mod findings;
+pub mod html;
 mod inventory;
 pub mod ledger;
+mod nodes;
 pub mod progress;
 pub mod receipt;
 pub mod report;
+pub mod save;
 pub mod trust;
 
 pub use findings::{Finding, Findings, Kind, Weight};

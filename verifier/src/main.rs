@@ -6,7 +6,9 @@ mod events_command;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use chancery_format::Timestamp;
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
 use chancery_format::registry::REGISTRY_BYTES_MAX;
 use chancery_verify::consistency::{self, ProofFrom};
@@ -14,9 +16,11 @@ use chancery_verify::documents::{self, Documents, Form};
 use chancery_verify::events::signers::Signers;
 use chancery_verify::evidence::{Directory, Evidence, EvidenceError, S3, S3Config};
 use chancery_verify::findings::{Finding, Findings, Kind};
+use chancery_verify::html::{self, Setting};
 use chancery_verify::ledger::{self, Options, THREADS_MAX};
 use chancery_verify::progress::{Progress, Silent, Terminal};
-use chancery_verify::{Report, Trust, receipt};
+use chancery_verify::save::Destination;
+use chancery_verify::{Report, Trust, explain, receipt};
 use clap::{Args, Parser, Subcommand};
 
 use self::events_command::EventsArgs;
@@ -44,7 +48,18 @@ Examples:
   AWS_CA_BUNDLE; without keys, unsigned requests):
     AWS_REGION=eu-central-1 chancery-verify ledger s3://audit-archive/prod --signers signers.json
   Must continue the checkpoint kept from last year:
-    chancery-verify ledger ./archive --signers signers.json --since checkpoint-2025";
+    chancery-verify ledger ./archive --signers signers.json --since checkpoint-2025
+  A report for people, one file to read, mail or print; the exit code stays that of the verification:
+    chancery-verify ledger ./archive --signers signers.json --report report.html";
+
+const EXPLAIN_HELP: &str = "\
+Shows one entry and, step by step, how its hash leads to the signed root: each sibling, its side, what comes out, and
+who signed. The entry, its place, its signature and the path are verified; the rest of the archive is not.
+
+Examples:
+  chancery-verify explain ./archive 1234 --signers signers.json
+  A receipt explains its own entry:
+    chancery-verify explain receipt.json --signers signers.json";
 
 const RECEIPT_HELP: &str = "\
 Checks one receipt offline: checkpoint signature, inclusion proof, event hash, and the signature inside.
@@ -142,6 +157,9 @@ enum Command {
         /// Also tell which keys were valid at this index
         #[arg(long, value_name = "INDEX")]
         at: Option<u64>,
+        /// Also write a report for people: one HTML file, from what was verified alone
+        #[arg(long, value_name = "FILE.html")]
+        report: Option<PathBuf>,
         /// Worker threads [default: one per core, eight for s3://]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
         threads: Option<u16>,
@@ -192,6 +210,16 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Show one entry, and its path up to the signed root
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain {
+        /// A folder, s3://bucket/prefix, or a receipt
+        source: String,
+        /// Which entry; a receipt has its own
+        index: Option<u64>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Verify that one checkpoint continues another
     #[command(after_help = CONSISTENCY_HELP)]
     Consistency {
@@ -218,19 +246,32 @@ enum Stop {
     Unreadable(Finding),
 }
 
+/// The verdict, and whether the report that was asked for could not be written.
+struct Verdict {
+    report: Report,
+    unwritten: Option<String>,
+}
+
+impl From<Report> for Verdict {
+    fn from(report: Report) -> Self {
+        Self { report, unwritten: None }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = match &cli.command {
         Command::Ledger { common, .. }
         | Command::Receipt { common, .. }
+        | Command::Explain { common, .. }
         | Command::Consistency { common, .. } => common.json,
         Command::Events(args) => args.json,
         Command::Manifest { signed, .. } | Command::Proof { signed, .. } | Command::Snapshot { signed } => {
             signed.json
         }
     };
-    let report = match run(cli.command) {
-        Ok(report) => report,
+    let Verdict { report, unwritten } = match run(cli.command) {
+        Ok(verdict) => verdict,
         Err(Stop::Usage(message)) => {
             drop(writeln!(std::io::stderr(), "chancery-verify: {message}"));
             return ExitCode::from(2);
@@ -238,30 +279,31 @@ fn main() -> ExitCode {
         Err(Stop::Unreadable(finding)) => {
             let mut findings = Findings::default();
             findings.push(finding);
-            Report::of(findings, serde_json::json!({}), String::new())
+            Report::of(findings, serde_json::json!({}), String::new()).into()
         }
     };
     let text = if json { format!("{}\n", report.to_json()) } else { report.to_text() };
     let told = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
-    // A verdict nobody received is no success.
-    if told.is_err() { ExitCode::from(3) } else { ExitCode::from(report.exit_code()) }
+    if let Some(message) = &unwritten {
+        drop(writeln!(std::io::stderr(), "chancery-verify: {message}"));
+    }
+    // A verdict nobody received is no success, and neither is a report nobody has; a bad verdict stays one.
+    match (told, unwritten) {
+        (Err(_), _) => ExitCode::from(3),
+        (Ok(()), Some(_)) if report.exit_code() == 0 => ExitCode::from(2),
+        (Ok(()), _) => ExitCode::from(report.exit_code()),
+    }
 }
 
-fn run(command: Command) -> Result<Report, Stop> {
-    match command {
-        Command::Ledger { archive, common, since, strict, keys, acts, at, threads } => {
-            let trust = trust(&common)?;
-            let since = since.map(|path| read(&path, NOTE_BYTES_MAX)).transpose()?;
-            let archive = evidence(&archive)?;
-            let options = Options { strict, keys, acts, at, threads: threads.map(usize::from), since };
-            let mut terminal = Terminal::on_stderr();
-            let mut silent = Silent;
-            let progress: &mut dyn Progress = match &mut terminal {
-                Some(terminal) => terminal,
-                None => &mut silent,
-            };
-            Ok(ledger::verify(archive.as_ref(), &trust, &options, progress))
+fn run(command: Command) -> Result<Verdict, Stop> {
+    let report = match command {
+        Command::Ledger { archive, common, since, strict, keys, acts, at, report, threads } => {
+            let note = since.as_deref().map(|path| read(path, NOTE_BYTES_MAX)).transpose()?;
+            let threads = threads.map(usize::from);
+            let options = Options { strict, keys, acts, at, threads, since: note };
+            return verify_ledger(&archive, &common, &options, since.as_deref(), report.as_deref());
         }
+        Command::Explain { source, index, common } => explain_one(&source, index, &trust(&common)?),
         Command::Events(args) => events_command::run(&args),
         Command::Manifest { signed, manifest, form } => {
             let form = named::<Form>(&form).map_err(|error| Stop::Usage(error.to_string()))?;
@@ -292,7 +334,8 @@ fn run(command: Command) -> Result<Report, Stop> {
             };
             Ok(consistency::verify(&old, &new, &proof, &trust))
         }
-    }
+    }?;
+    Ok(report.into())
 }
 
 /// What an option names; `auto` is nothing in particular.
@@ -306,6 +349,60 @@ fn keys(path: &Path) -> Result<Signers, Stop> {
     let text = read_bounded(path, REGISTRY_BYTES_MAX).map_err(|error| usage(&error))?;
     let text = String::from_utf8(text).map_err(|error| usage(&error))?;
     Signers::parse(&text).map_err(|error| usage(&error))
+}
+
+fn verify_ledger(
+    archive: &str,
+    common: &Common,
+    options: &Options,
+    since: Option<&Path>,
+    report: Option<&Path>,
+) -> Result<Verdict, Stop> {
+    let trust = trust(common)?;
+    let unusable = |path: &Path, error: std::io::Error| format!("report {}: {error}", path.display());
+    let destination = report.map(|path| Destination::check(path).map_err(|error| unusable(path, error)));
+    let destination = destination.transpose().map_err(Stop::Usage)?;
+    let evidence = evidence(archive)?;
+    let mut terminal = Terminal::on_stderr();
+    let mut silent = Silent;
+    let progress: &mut dyn Progress = match &mut terminal {
+        Some(terminal) => terminal,
+        None => &mut silent,
+    };
+    let Some((destination, path)) = destination.zip(report) else {
+        return Ok(ledger::verify(evidence.as_ref(), &trust, options, progress).into());
+    };
+    let (began, clock) = (now(), Instant::now());
+    let (report, told) = ledger::survey(evidence.as_ref(), &trust, options, progress);
+    let setting = Setting {
+        archive: archive.to_owned(),
+        signers: common.signers.display().to_string(),
+        since: since.map(|path| path.display().to_string()),
+        strict: options.strict,
+        began,
+        took_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    let written = destination.write(&html::render(&report, &told, &trust, &setting));
+    let unwritten = written.map_err(|error| unusable(path, error)).err();
+    let report = report.with_survey(told.survey.to_json(&trust));
+    Ok(Verdict { report, unwritten })
+}
+
+/// The time of this machine; a report states when it was made.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_unix_ms(ms).unwrap_or_else(|_| Timestamp::from_unix_ms(0).expect("0 is a time"))
+}
+
+fn explain_one(source: &str, index: Option<u64>, trust: &Trust) -> Result<Report, Stop> {
+    let is_file = !source.starts_with("s3://") && Path::new(source).is_file();
+    match (is_file, index) {
+        (true, None) => Ok(explain::receipt(&read(Path::new(source), RECEIPT_BYTES_MAX)?, trust)),
+        (true, Some(_)) => Err(Stop::Usage("a receipt explains its own entry: give no index".into())),
+        (false, Some(index)) => Ok(explain::entry(evidence(source)?.as_ref(), index, trust)),
+        (false, None) => Err(Stop::Usage("which entry? Give its index after the archive".into())),
+    }
 }
 
 /// The registry is configuration: without one that parses there is nothing to verify against.

@@ -7,7 +7,7 @@
 
 use chancery_format::committed::IssuedPayload;
 use chancery_format::entry::Operation;
-use chancery_format::receipt::ReceiptError;
+use chancery_format::receipt::{ReceiptError, VerifiedReceipt};
 use chancery_format::{AuditEvent, Receipt};
 use serde_json::{Value, json};
 
@@ -44,10 +44,28 @@ fn check(json: &[u8], message: Option<&[u8]>, trust: &Trust) -> Result<(Value, S
     checked["id"] = event.id.into();
     checked["eventType"] = event.event_type.into();
     checked["signatures"] = verified.verified_signers.len().into();
+    if let Some(anchored) = &verified.anchors {
+        checked["anchored"] = anchored.digest.into();
+    }
+    let text = format!(
+        "entry {index}, {} {}, by {} at {}\nis under the checkpoint of {} entries, root {}\n{}",
+        event.event_type,
+        event.id,
+        event.actor,
+        event.ts,
+        signed.head.size,
+        signed.head.root,
+        signature_text(&verified)
+    );
+    Ok((checked, text))
+}
+
+/// What a receipt's signature is and whether it verified, for people.
+pub(crate) fn signature_text(verified: &VerifiedReceipt<'_>) -> String {
+    let event = &verified.event;
     let mut signature: String =
         verified.verified_signers.iter().map(|name| format!("its signature by {name} verifies\n")).collect();
     if let Some(anchored) = &verified.anchors {
-        checked["anchored"] = anchored.digest.into();
         signature = format!(
             "it anchors {} {} in the name of {}: this receipt is its signature, by {}\n",
             anchored.digest_algorithm, anchored.digest, anchored.kid, event.signer_kid
@@ -61,20 +79,16 @@ fn check(json: &[u8], message: Option<&[u8]>, trust: &Trust) -> Result<(Value, S
         };
         said.clone_into(&mut signature);
     }
-    let text = format!(
-        "entry {index}, {} {}, by {} at {}\nis under the checkpoint of {} entries, root {}\n{signature}",
-        event.event_type, event.id, event.actor, event.ts, signed.head.size, signed.head.root
-    );
-    Ok((checked, text))
+    signature
 }
 
 /// The leaf stands under a ledger key of the registry.
-fn check_ledger_key(event: &AuditEvent<'_>, index: u64, trust: &Trust) -> Result<(), Finding> {
+pub(crate) fn check_ledger_key(event: &AuditEvent<'_>, index: u64, trust: &Trust) -> Result<(), Finding> {
     let name = event.signer_kid;
     let signer = trust.find(name).map(|id| trust.signer(id)).filter(|signer| signer.is_ledger_key);
     let message = match signer {
         None => format!("{name} is not a ledger key of the registry"),
-        Some(signer) if signer.record.retired_index.is_some_and(|retired| retired.0 <= index) => {
+        Some(signer) if signer.record.retired_index.is_some_and(|retired| retired <= index) => {
             format!("{name} had been retired before")
         }
         Some(_) => return Ok(()),
@@ -82,7 +96,8 @@ fn check_ledger_key(event: &AuditEvent<'_>, index: u64, trust: &Trust) -> Result
     Err(Finding::entry(Kind::LedgerKey, index, message))
 }
 
-fn finding(index: Option<u64>, error: &ReceiptError) -> Finding {
+/// As a finding about the receipt of this entry.
+pub(crate) fn finding(index: Option<u64>, error: &ReceiptError) -> Finding {
     let kind = match error {
         ReceiptError::TooLarge | ReceiptError::Shape(_) | ReceiptError::Canonical(_) => Kind::ReceiptInvalid,
         ReceiptError::TreeSize | ReceiptError::Registry(_) => Kind::ReceiptInvalid,

@@ -156,6 +156,15 @@ impl Report {
         self
     }
 
+    /// The same with the counts of the auditor's report, in the JSON form.
+    #[must_use]
+    pub fn with_survey(mut self, survey: Value) -> Self {
+        if let Value::Object(members) = &mut self.checked {
+            members.insert("survey".to_owned(), survey);
+        }
+        self
+    }
+
     /// The same with one line for each act in the text.
     #[must_use]
     pub fn showing_acts(mut self, acts: &ActsTold) -> Self {

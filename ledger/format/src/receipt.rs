@@ -14,7 +14,7 @@ use crate::event::{AuditEvent, EventError};
 use crate::hash::{Hash, LeafIndex, TreeSize};
 use crate::merkle::{self, ProofError};
 use crate::names::{EventId, Origin};
-use crate::registry::{RegistryError, SignersRegistry};
+use crate::registry::{RegistryError, SignerRecord, SignersRegistry};
 
 /// Largest receipt read, in bytes: a full leaf, 63 hashes and a checkpoint fit many times.
 pub const RECEIPT_BYTES_MAX: usize = 1024 * 1024;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use chancery_format::Timestamp;
 use chancery_format::governance::{
-    Act, Event, Fault, HaltState, ProposalStatus, RotationApplied, Scope, State,
+    Act, Event, Fault, HaltState, Proposal, ProposalStatus, RotationApplied, Scope, State,
 };
 use serde_json::{Value, json};
 
@@ -222,6 +222,25 @@ pub struct ActsTold {
 }
 
 impl ActsTold {
+    /// Acts below an index, in order: where, when, of which type, and in words.
+    pub(crate) fn told_below(
+        &self,
+        until: u64,
+    ) -> impl Iterator<Item = (u64, Timestamp, &'static str, &str)> {
+        let told = self.told.iter().take_while(move |it| it.index < until);
+        told.map(|it| (it.index, it.ts, it.kind, it.text.as_str()))
+    }
+
+    /// Whether there were more acts than are told one by one.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.count > self.told.len() as u64
+    }
+
+    /// Requests for approval by their ids.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (&String, &Proposal)> {
+        self.state.proposals.iter()
+    }
+
     /// For machines.
     pub(crate) fn to_json(&self) -> Value {
         let acts = self.told.iter().map(

@@ -78,7 +78,12 @@ pub(crate) fn unread(name: &str, error: &EvidenceError) -> Finding {
 }
 
 /// Reads and checks one bundle.
-pub(crate) fn read_bundle(evidence: &dyn Evidence, trust: &Trust, task: BundleTask) -> BundleReport {
+pub(crate) fn read_bundle(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    task: BundleTask,
+    is_seen: bool,
+) -> BundleReport {
     let mut reader = Reader { evidence, task: &task, findings: Vec::new(), files: FileCounts::default() };
     let bytes = reader.entries_bytes();
     let cut = bytes.as_deref().map(|bytes| reader.cut(bytes)).unwrap_or_default();
@@ -87,7 +92,7 @@ pub(crate) fn read_bundle(evidence: &dyn Evidence, trust: &Trust, task: BundleTa
     }
     let mut entries = Vec::with_capacity(cut.len());
     for (index, entry) in (task.first()..).zip(&cut) {
-        entries.push(read_entry(trust, index, entry, &mut reader.findings));
+        entries.push(read_entry(trust, index, entry, is_seen, &mut reader.findings));
     }
     let own: Vec<Hash> = cut.iter().map(|entry| merkle::leaf_hash(entry)).collect();
     let whole = own.len() as u64 == task.width;

@@ -8,6 +8,7 @@ use chancery_format::{AuditEvent, Digest, Hash, PublicKey, SignatureAlgorithm, T
 use serde::Deserialize;
 
 use super::bundle::read_despite_hash;
+use super::sight::{Said, Seen};
 use crate::findings::{Finding, Kind};
 use crate::trust::{SignerId, Trust};
 
@@ -16,8 +17,8 @@ use crate::trust::{SignerId, Trust};
 pub(crate) enum EntryFacts {
     /// Not an event; its stream is not known.
     Unreadable,
-    /// An event.
-    Read(Link, Option<Box<Act>>),
+    /// An event; what the report needs of it, if there is to be one.
+    Read(Link, Option<Box<Act>>, Option<Box<Seen>>),
 }
 
 /// An event's place in its stream, and the ledger key it stands under.
@@ -107,7 +108,14 @@ pub(crate) enum Signature {
 }
 
 /// Reads one entry and tells what is wrong with it alone.
-pub(crate) fn read_entry(trust: &Trust, index: u64, leaf: &[u8], findings: &mut Vec<Finding>) -> EntryFacts {
+pub(crate) fn read_entry(
+    trust: &Trust,
+    index: u64,
+    leaf: &[u8],
+    is_seen: bool,
+    findings: &mut Vec<Finding>,
+) -> EntryFacts {
+    let before = findings.len();
     let event = match AuditEvent::parse(leaf) {
         Ok(event) => event,
         Err(error @ (EventError::HashMismatch | EventError::LinkMismatch)) => {
@@ -122,10 +130,12 @@ pub(crate) fn read_entry(trust: &Trust, index: u64, leaf: &[u8], findings: &mut 
             return EntryFacts::Unreadable;
         }
     };
-    let mut reader = EventReader { trust, index, event: &event, findings };
+    let mut reader = EventReader { trust, index, event: &event, said: Said::default(), findings };
     let ledger_key = reader.ledger_key();
     reader.check_id();
     let act = if reader.is_in_place() { reader.act() } else { None };
+    let (said, sound) = (reader.said, reader.findings.len() == before);
+    let seen = is_seen.then(|| Box::new(Seen::of(&event, act.as_ref(), &said, sound)));
     let link = Link {
         stream: event.stream.into(),
         seq: event.seq,
@@ -134,7 +144,7 @@ pub(crate) fn read_entry(trust: &Trust, index: u64, leaf: &[u8], findings: &mut 
         chain: event.chain.map(|link| (link, event.ts)),
         ledger_key,
     };
-    EntryFacts::Read(link, act.map(Box::new))
+    EntryFacts::Read(link, act.map(Box::new), seen)
 }
 
 #[derive(Deserialize)]
@@ -189,6 +199,7 @@ struct EventReader<'a> {
     trust: &'a Trust,
     index: u64,
     event: &'a AuditEvent<'a>,
+    said: Said<'a>,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -233,6 +244,8 @@ impl<'a> EventReader<'a> {
                 let Some(payload) = IssuedPayload::parse(self.event.payload) else {
                     return self.bad_payload();
                 };
+                let dialect = payload.dialect.and_then(|dialect| dialect_name(dialect.get()));
+                self.said = Said { purpose: payload.purpose, dialect, ..Said::default() };
                 let rule = payload.policy.get().strip_prefix("{\"rule\":\"approval/");
                 let id = rule.and_then(|rest| rest.split_once('"')).map(|(id, _)| id);
                 let asked = Asked {
@@ -243,9 +256,11 @@ impl<'a> EventReader<'a> {
                 self.issued(&payload).map(|uses| Act::Issued(uses, asked))
             }
             event_type::FAILED | event_type::ABANDONED => {
-                if FailedPayload::parse(self.event.payload).is_none() {
+                let Some(payload) = FailedPayload::parse(self.event.payload) else {
                     return self.bad_payload();
-                }
+                };
+                let signer = self.trust.find(payload.signer_kid);
+                self.said = Said { code: Some(payload.code), signer, ..Said::default() };
                 None
             }
             event_type::ANCHORED => self.anchored(),
@@ -427,6 +442,15 @@ impl<'a> EventReader<'a> {
         };
         Some(Issued { signer: id, digest, signature })
     }
+}
+
+/// The name in a payload's `dialect`.
+fn dialect_name(json: &str) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct Dialect<'a> {
+        name: &'a str,
+    }
+    serde_json::from_str::<Dialect<'_>>(json).ok().map(|dialect| dialect.name)
 }
 
 /// One key use of a leaf.

@@ -24,13 +24,13 @@ impl Life {
 /// A key's life, as the entries told it.
 #[derive(Debug, Clone)]
 pub struct KeyLife {
-    signer_kid: String,
-    kid: Option<String>,
-    algorithm: &'static str,
-    activated: u64,
-    retired: Option<u64>,
-    compromised_since: Option<u64>,
-    born: Born,
+    pub(crate) signer_kid: String,
+    pub(crate) kid: Option<String>,
+    pub(crate) algorithm: &'static str,
+    pub(crate) activated: u64,
+    pub(crate) retired: Option<u64>,
+    pub(crate) compromised_since: Option<u64>,
+    pub(crate) born: Born,
 }
 
 impl KeyLife {

@@ -12,13 +12,14 @@ use chancery_format::{Hash, TreeHead};
 use super::acts::{Acts, ActsTold};
 use super::bundle::BundleReport;
 use super::chains::Chains;
-use super::event::{Act, EntryFacts, Link};
+use super::event::{Act, Asked, EntryFacts, Issued, Link};
 use super::lives::{KeyLife, Lives};
 use super::notes::SignedHead;
 use super::plan::Plan;
 use super::pool::{Done, Job, Pool};
 use super::registries::Registries;
 use super::signatures::Gathering;
+use super::survey::{Collector, Survey};
 use super::tree::{Tree, Verdict};
 use crate::findings::{Finding, Findings, Kind};
 use crate::inventory::{Inventory, tail_name};
@@ -91,6 +92,8 @@ pub(crate) struct Pass<'a> {
     acts: Acts,
     registries: Registries,
     gathering: Gathering,
+    /// Counts for a report, if there is to be one.
+    survey: Option<Collector>,
     findings: Findings,
     checked: Checked,
 }
@@ -99,10 +102,10 @@ impl<'a> Pass<'a> {
     pub(crate) fn new(
         trust: &'a Trust,
         inventory: &'a Inventory,
-        last: TreeHead,
-        since: Option<TreeHead>,
+        (last, since): (TreeHead, Option<TreeHead>),
         registries: BTreeMap<u64, Hash>,
         strict: bool,
+        survey: Option<Collector>,
         pool: Pool,
     ) -> Self {
         let contiguous = inventory.checkpoints.last() == Some(&(inventory.checkpoints.len() as u64 - 1));
@@ -129,6 +132,7 @@ impl<'a> Pass<'a> {
             acts: Acts::new(trust),
             registries: Registries::new(registries),
             gathering: Gathering::new(trust, strict),
+            survey,
             findings: Findings::default(),
             checked: Checked::default(),
         }
@@ -154,12 +158,12 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Says what can only be said at the end; gives the lives of the keys and the acts of people.
+    /// Says what can only be said at the end; gives the lives of the keys, the acts of people, and what was counted.
     pub(crate) fn finish(
         mut self,
         findings: &mut Findings,
         checked: &mut Checked,
-    ) -> (Vec<KeyLife>, ActsTold) {
+    ) -> (Vec<KeyLife>, ActsTold, Option<Survey>) {
         self.stray_tails_below(self.last.size.0 + 1);
         while let Some(target) = self.targets.pop_front() {
             self.hold(&target); // the entries under it are missing
@@ -180,7 +184,8 @@ impl<'a> Pass<'a> {
             ..self.checked
         };
         findings.merge(self.findings);
-        (self.lives.told(self.trust), self.acts.finish())
+        let survey = self.survey.map(|survey| survey.finish(self.trust));
+        (self.lives.told(self.trust), self.acts.finish(), survey)
     }
 
     fn give_out(&mut self) {
@@ -223,6 +228,11 @@ impl<'a> Pass<'a> {
             Done::Signatures(report) => {
                 self.checked.signatures += report.verified;
                 self.findings.extend(report.findings);
+                if let Some(survey) = &mut self.survey {
+                    for (index, mark) in &report.counted {
+                        survey.take_back(self.trust, report.signer, *index, mark);
+                    }
+                }
             }
             Done::Crashed => {}
         }
@@ -327,6 +337,9 @@ impl<'a> Pass<'a> {
     }
 
     fn gap(&mut self) {
+        if let Some(survey) = &mut self.survey {
+            survey.stop(self.at);
+        }
         self.chains.gap();
         self.lives.incomplete = true;
         self.acts.incomplete = true;
@@ -334,11 +347,13 @@ impl<'a> Pass<'a> {
     }
 
     fn apply_entry(&mut self, facts: EntryFacts) {
-        let EntryFacts::Read(link, act) = facts else {
+        let EntryFacts::Read(link, act, seen) = facts else {
             self.gap();
             return;
         };
         self.checked.entries += 1;
+        let before = self.findings.bad() + self.findings.missing();
+        let mut signed = Vec::new();
         self.follow(&link, act.as_deref());
         match act.map(|act| *act) {
             None | Some(Act::Opened) => {}
@@ -353,22 +368,33 @@ impl<'a> Pass<'a> {
             Some(Act::Governed(event, ts)) => {
                 self.acts.take(&event, (self.at, ts), self.trust, &mut self.findings);
             }
-            Some(Act::Issued(uses, asked)) => {
-                if let Err(finding) = self.acts.redeem(self.at, &asked) {
-                    self.findings.push(finding);
-                }
-                for issued in uses {
-                    let name = self.trust.signer(issued.signer).name();
-                    let allowed = self.acts.may_sign(self.at, name, &link.stream, &asked);
-                    match allowed.and_then(|()| self.lives.may_sign(self.trust, issued.signer, self.at)) {
-                        Ok(()) => {
-                            self.urgent.extend(self.gathering.add(self.at, issued).map(Job::Signatures))
-                        }
-                        Err(finding) => self.findings.push(finding),
-                    }
-                }
+            Some(Act::Issued(uses, asked)) => signed = self.allowed(uses, &asked, &link),
+        }
+        let flawed = self.findings.bad() + self.findings.missing() > before;
+        let mark = self.survey.as_mut().zip(seen).and_then(|(survey, seen)| {
+            let flawed = flawed || !seen.sound;
+            survey.see(self.at, &link, *seen, flawed)
+        });
+        for issued in signed {
+            self.urgent.extend(self.gathering.add(self.at, issued, mark).map(Job::Signatures));
+        }
+    }
+
+    /// Those signatures of an entry that may stand there, whatever their bytes.
+    fn allowed(&mut self, uses: Vec<Issued>, asked: &Asked, link: &Link) -> Vec<Issued> {
+        if let Err(finding) = self.acts.redeem(self.at, asked) {
+            self.findings.push(finding);
+        }
+        let mut allowed = Vec::with_capacity(uses.len());
+        for issued in uses {
+            let name = self.trust.signer(issued.signer).name();
+            let told = self.acts.may_sign(self.at, name, &link.stream, asked);
+            match told.and_then(|()| self.lives.may_sign(self.trust, issued.signer, self.at)) {
+                Ok(()) => allowed.push(issued),
+                Err(finding) => self.findings.push(finding),
             }
         }
+        allowed
     }
 
     /// An event's place: its stream, the ledger key over it, and the opening at index 0.
@@ -403,7 +429,14 @@ impl<'a> Pass<'a> {
         let head = &target.signed.head;
         let name = checkpoint_name(target.epoch);
         let known = self.at == head.size.0;
-        match if known { self.tree.check(head) } else { Verdict::Unknown } {
+        let verdict = if known { self.tree.check(head) } else { Verdict::Unknown };
+        if let Some(survey) = &mut self.survey {
+            match verdict {
+                Verdict::Entries => survey.covered(head.size.0),
+                _ => survey.not_covered(),
+            }
+        }
+        match verdict {
             Verdict::Entries => {
                 self.checked.checkpoints += 1;
                 self.checked.head = Some(*head);

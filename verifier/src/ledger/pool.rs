@@ -44,19 +44,20 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Starts the threads; they end when the pool is dropped.
+    /// Starts the threads; they end when the pool is dropped. `is_seen`: entries are noted for a report.
     pub(crate) fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         threads: usize,
         evidence: &'env dyn Evidence,
         trust: &'env Trust,
+        is_seen: bool,
     ) -> Self {
         let capacity = threads * 2;
         let (jobs, next) = bounded::<Job>(capacity);
         let (finished, done) = bounded(capacity + threads);
         for _ in 0..threads {
             let (next, finished) = (next.clone(), finished.clone());
-            scope.spawn(move || work(evidence, trust, &next, &finished));
+            scope.spawn(move || work(evidence, trust, is_seen, &next, &finished));
         }
         Self { jobs, done, capacity, running: 0 }
     }
@@ -104,14 +105,16 @@ impl Drop for CrashNote<'_> {
     }
 }
 
-fn work(evidence: &dyn Evidence, trust: &Trust, jobs: &Receiver<Job>, done: &Sender<Done>) {
+fn work(evidence: &dyn Evidence, trust: &Trust, is_seen: bool, jobs: &Receiver<Job>, done: &Sender<Done>) {
     let note = CrashNote(done);
     for job in jobs {
         let result = match job {
             Job::Checkpoint(order, epoch) => {
                 Done::Checkpoint(order, epoch, read_checkpoint(evidence, trust, epoch))
             }
-            Job::Bundle(order, task) => Done::Bundle(order, Box::new(read_bundle(evidence, trust, task))),
+            Job::Bundle(order, task) => {
+                Done::Bundle(order, Box::new(read_bundle(evidence, trust, task, is_seen)))
+            }
             Job::Tile(implied) => Done::Tile(compare_tile(evidence, &implied)),
             Job::Signatures(job) => Done::Signatures(signatures::verify(trust, &job)),
         };

@@ -8,6 +8,7 @@ use chancery_format::public_key::verify_ed25519_batch;
 use chancery_format::{Digest, PublicKey};
 
 use super::event::{Issued, Signature};
+use super::survey::Mark;
 use crate::findings::{Finding, Kind};
 use crate::trust::{SignerId, Trust};
 
@@ -29,6 +30,8 @@ pub(crate) struct SignatureJob {
     signer: SignerId,
     /// Index of the entry each is in.
     indices: Vec<u64>,
+    /// How each was counted, if it was; the same order.
+    marks: Vec<Option<Mark>>,
     work: Work,
 }
 
@@ -41,16 +44,22 @@ enum Work {
 /// What became of a job.
 #[derive(Debug)]
 pub(crate) struct SignatureReport {
+    pub(crate) signer: SignerId,
     pub(crate) verified: u64,
     pub(crate) findings: Vec<Finding>,
+    /// Those that do not verify and were counted: where, and how.
+    pub(crate) counted: Vec<(u64, Mark)>,
 }
 
 /// What waits of one key: Ed25519 over SHA-256 digests for an equation, everything else to be checked alone.
 #[derive(Debug, Default)]
 struct Waiting {
-    together: (Vec<u64>, Vec<Item>),
-    alone: (Vec<u64>, Vec<Single>),
+    together: (Vec<Place>, Vec<Item>),
+    alone: (Vec<Place>, Vec<Single>),
 }
+
+/// Where a signature is, and how it was counted.
+type Place = (u64, Option<Mark>);
 
 impl Waiting {
     fn len(&self) -> usize {
@@ -58,7 +67,7 @@ impl Waiting {
     }
 
     /// Whether that list is now long enough for a job.
-    fn add_alone(&mut self, index: u64, digest: Digest, signature: Box<[u8]>) -> bool {
+    fn add_alone(&mut self, index: Place, digest: Digest, signature: Box<[u8]>) -> bool {
         self.alone.0.push(index);
         self.alone.1.push((digest, signature));
         self.alone.0.len() >= SINGLES_MAX
@@ -84,7 +93,7 @@ impl Gathering {
     }
 
     /// Adds one; gives a job when enough of its key have come together.
-    pub(crate) fn add(&mut self, index: u64, issued: Issued) -> Option<SignatureJob> {
+    pub(crate) fn add(&mut self, index: u64, issued: Issued, mark: Option<Mark>) -> Option<SignatureJob> {
         let waiting = self.by_signer.get_mut(issued.signer.0)?;
         let full = match (issued.signature, issued.digest) {
             (Signature::Mac, _) => {
@@ -96,12 +105,12 @@ impl Gathering {
                 return None;
             }
             (Signature::Ed25519(bytes), Digest::Sha256(digest)) => {
-                waiting.together.0.push(index);
+                waiting.together.0.push((index, mark));
                 waiting.together.1.push((digest, bytes));
                 waiting.together.0.len() >= if self.strict { SINGLES_MAX } else { BATCH_MAX }
             }
-            (Signature::Ed25519(bytes), digest) => waiting.add_alone(index, digest, bytes.into()),
-            (Signature::Other(bytes), digest) => waiting.add_alone(index, digest, bytes),
+            (Signature::Ed25519(bytes), digest) => waiting.add_alone((index, mark), digest, bytes.into()),
+            (Signature::Other(bytes), digest) => waiting.add_alone((index, mark), digest, bytes),
         };
         self.waiting += 1;
         if full {
@@ -123,15 +132,16 @@ impl Gathering {
     fn take(&mut self, signer: SignerId) -> Option<SignatureJob> {
         let waiting = self.by_signer.get_mut(signer.0)?;
         let strict = self.strict;
-        let (indices, work) = if waiting.together.0.len() >= waiting.alone.0.len() {
-            let (indices, items) = std::mem::take(&mut waiting.together);
-            (indices, Work::Ed25519 { items, strict })
+        let (places, work) = if waiting.together.0.len() >= waiting.alone.0.len() {
+            let (places, items) = std::mem::take(&mut waiting.together);
+            (places, Work::Ed25519 { items, strict })
         } else {
-            let (indices, items) = std::mem::take(&mut waiting.alone);
-            (indices, Work::Alone(items))
+            let (places, items) = std::mem::take(&mut waiting.alone);
+            (places, Work::Alone(items))
         };
-        self.waiting -= indices.len();
-        (!indices.is_empty()).then_some(SignatureJob { signer, indices, work })
+        self.waiting -= places.len();
+        let (indices, marks): (Vec<_>, Vec<_>) = places.into_iter().unzip();
+        (!indices.is_empty()).then_some(SignatureJob { signer, indices, marks, work })
     }
 }
 
@@ -154,7 +164,11 @@ pub(crate) fn verify(trust: &Trust, job: &SignatureJob) -> SignatureReport {
         Finding::entry(Kind::SignatureInvalid, index, message)
     };
     let verified = (job.indices.len() - bad.len()) as u64;
-    SignatureReport { verified, findings: bad.into_iter().map(message).collect() }
+    let is_bad = |index: &u64| bad.binary_search(index).is_ok();
+    let places = job.indices.iter().zip(&job.marks).filter(|(index, _)| !bad.is_empty() && is_bad(index));
+    let counted = places.filter_map(|(index, mark)| Some((*index, (*mark)?))).collect();
+    let findings = bad.iter().copied().map(message).collect();
+    SignatureReport { signer: job.signer, verified, findings, counted }
 }
 
 /// Indices of the signatures that do not verify.

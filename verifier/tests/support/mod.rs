@@ -96,7 +96,7 @@ pub struct Writer {
     shipped: usize,
     epoch: u64,
     registry_version: u64,
-    clock_ms: i64,
+    pub clock_ms: i64,
     /// What the next key activated says of its birth.
     pub next_birth: Option<entry::BirthRecord>,
 }

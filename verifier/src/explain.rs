@@ -1,0 +1,271 @@
+//! One entry, readably: what it says, and step by step how its hash leads to the signed root.
+//!
+//! From an archive the path is derived from its tiles and bundles; from a receipt it is the one inside. Either way it
+//! is verified like a receipt before it is drawn: nothing is explained that does not hold.
+
+use std::fmt::Write as _;
+
+use chancery_format::archive::checkpoint_name;
+use chancery_format::entry::Rung;
+use chancery_format::merkle;
+use chancery_format::note::{NOTE_BYTES_MAX, Note};
+use chancery_format::receipt::VerifiedReceipt;
+use chancery_format::{Checkpoint, Hash, LeafIndex, Receipt, TreeSize};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::evidence::Evidence;
+use crate::findings::{Finding, Findings, Kind, LISTED_MAX};
+use crate::inventory::Inventory;
+use crate::ledger::{unread, verify_head};
+use crate::nodes::{ArchiveNodes, NodeError};
+use crate::receipt::{check_ledger_key, finding, signature_text};
+use crate::report::Report;
+use crate::trust::Trust;
+
+/// Explains the entry at this index of an archive, under its newest checkpoint that verifies.
+pub fn entry(evidence: &dyn Evidence, index: u64, trust: &Trust) -> Report {
+    let mut findings = Findings::default();
+    let told = find(evidence, index, trust, &mut findings);
+    let told = told.and_then(|(receipt, proof)| explain(&receipt, &proof, trust));
+    report(told, findings)
+}
+
+/// Explains a receipt's entry.
+pub fn receipt(json: &[u8], trust: &Trust) -> Report {
+    let told = Receipt::parse(json).map_err(|error| finding(None, &error)).and_then(|receipt| {
+        let proof = proof_in(json)?;
+        explain(&receipt, &proof, trust)
+    });
+    report(told, Findings::default())
+}
+
+fn report(told: Result<(Value, String), Finding>, mut findings: Findings) -> Report {
+    match told {
+        Ok((checked, text)) => Report::of(findings, checked, text),
+        Err(finding) => {
+            findings.push(finding);
+            Report::of(findings, json!({}), String::new())
+        }
+    }
+}
+
+/// The hashes of a receipt that parsed.
+fn proof_in(json: &[u8]) -> Result<Vec<Hash>, Finding> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Proof {
+        inclusion_proof: Vec<String>,
+    }
+    let invalid = |reason: String| Finding::new(Kind::ReceiptInvalid, reason);
+    let proof: Proof = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+    let hashes = proof.inclusion_proof.iter().map(|hash| Hash::from_hex(hash));
+    hashes.collect::<Result<_, _>>().map_err(|error| invalid(error.to_string()))
+}
+
+/// Puts together the receipt that the archive holds in pieces.
+fn find(
+    evidence: &dyn Evidence,
+    index: u64,
+    trust: &Trust,
+    findings: &mut Findings,
+) -> Result<(Receipt, Vec<Hash>), Finding> {
+    // Names that no archive has are the business of `ledger`; here they cannot mislead.
+    let inventory = Inventory::take(evidence, &mut Findings::default()).map_err(|error| {
+        Finding::new(Kind::UnreadableFile, format!("the archive cannot be listed: {error}"))
+    })?;
+    let note = newest_note(evidence, trust, &inventory, findings)?;
+    let checkpoint = Checkpoint::verify(&note, trust.origin(), trust.checkpoint_keys())
+        .map_err(|error| Finding::new(Kind::CheckpointInvalid, error.to_string()))?;
+    let size = checkpoint.head().size;
+    if !size.covers(LeafIndex(index)) {
+        let message = format!("the last checkpoint covers {size} entries, the first of which is 0");
+        return Err(Finding::entry(Kind::MissingFile, index, message));
+    }
+    let nodes = ArchiveNodes::new(evidence, &inventory);
+    let leaf = nodes.entry(index)?;
+    let proof = merkle::inclusion_proof(&nodes, LeafIndex(index), size)
+        .map_err(|error: NodeError| error.into_finding(Kind::InclusionInvalid))?;
+    Ok((Receipt::new(leaf, LeafIndex(index), proof.clone(), &checkpoint, Rung::Archived), proof))
+}
+
+/// The newest checkpoint that verifies; those after it are told.
+fn newest_note(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    inventory: &Inventory,
+    findings: &mut Findings,
+) -> Result<String, Finding> {
+    for epoch in inventory.checkpoints.iter().rev().take(LISTED_MAX) {
+        let name = checkpoint_name(*epoch);
+        let bytes = evidence.open(&name, NOTE_BYTES_MAX).map_err(|error| unread(&name, &error));
+        let note = bytes.and_then(|bytes| {
+            verify_head(trust, &bytes)?;
+            String::from_utf8(bytes).map_err(|_| Finding::new(Kind::CheckpointInvalid, "not UTF-8"))
+        });
+        match note {
+            Ok(note) => return Ok(note),
+            Err(finding) => findings.push(finding.in_file(name)),
+        }
+    }
+    Err(Finding::new(Kind::NoCheckpoint, "no checkpoint that can be trusted: nothing to explain"))
+}
+
+/// One step of the path.
+struct Step {
+    /// Whether the sibling stands left of the node.
+    is_left: bool,
+    sibling: Hash,
+    /// Entries under the sibling, and under both together: from, and until.
+    beside: (u64, u64),
+    under: (u64, u64),
+    result: Hash,
+}
+
+/// Every step from the leaf to the root; the proof was verified, so it has as many hashes as there are steps.
+fn steps(index: u64, size: TreeSize, leaf: Hash, proof: &[Hash]) -> Vec<Step> {
+    let (mut from, mut to) = (0, size.0);
+    let mut splits = Vec::with_capacity(proof.len());
+    while to - from > 1 {
+        let half = (to - from).next_power_of_two() / 2;
+        let split = from + half;
+        let under = (from, to);
+        if index < split {
+            splits.push((false, (split, to), under));
+            to = split;
+        } else {
+            splits.push((true, (from, split), under));
+            from = split;
+        }
+    }
+    let mut node = leaf;
+    let step = |((is_left, beside, under), sibling): ((bool, (u64, u64), (u64, u64)), &Hash)| {
+        let (left, right) = if is_left { (sibling, &node) } else { (&node, sibling) };
+        node = merkle::node_hash(left, right);
+        Step { is_left, sibling: *sibling, beside, under, result: node }
+    };
+    splits.into_iter().rev().zip(proof).map(step).collect()
+}
+
+fn explain(receipt: &Receipt, proof: &[Hash], trust: &Trust) -> Result<(Value, String), Finding> {
+    let index = receipt.index().0;
+    let verified = receipt.verify(trust.registry()).map_err(|error| finding(Some(index), &error))?;
+    check_ledger_key(&verified.event, index, trust)?;
+    let note = verified.checkpoint.note();
+    verify_head(trust, note.as_bytes())?;
+    let leaf = merkle::leaf_hash(receipt.leaf());
+    let steps = steps(index, verified.checkpoint.head().size, leaf, proof);
+    let signers = signers(note, trust);
+    let text = text(&verified, leaf, &steps, &signers);
+    Ok((to_json(&verified, receipt.leaf(), leaf, &steps, &signers), text))
+}
+
+/// Who signed the checkpoint: the key's name in the registry, if it has one, and its id.
+fn signers(note: &str, trust: &Trust) -> Vec<String> {
+    let Ok(parsed) = Note::parse(note) else { return Vec::new() };
+    let keys = parsed.verify(trust.checkpoint_keys()).unwrap_or_default();
+    let name = |key: &chancery_format::note::NoteVerifier| {
+        let signer = trust.signer_of_key(key).map(|id| trust.signer(id).name().to_owned());
+        let id: String = key.key_id().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{} (key id {id})", signer.as_deref().unwrap_or("a key of the registry"))
+    };
+    keys.into_iter().map(name).collect()
+}
+
+fn to_json(
+    verified: &VerifiedReceipt<'_>,
+    entry: &[u8],
+    leaf: Hash,
+    steps: &[Step],
+    signers: &[String],
+) -> Value {
+    let head = verified.checkpoint.head();
+    let path = steps.iter().map(|step| {
+        json!({
+            "side": if step.is_left { "left" } else { "right" },
+            "sibling": step.sibling.to_hex(),
+            "siblingEntries": { "from": step.beside.0, "until": step.beside.1 },
+            "result": step.result.to_hex(),
+            "resultEntries": { "from": step.under.0, "until": step.under.1 },
+        })
+    });
+    json!({
+        "index": verified.index.0,
+        "event": serde_json::from_slice::<Value>(entry).unwrap_or_default(),
+        "leafHash": leaf.to_hex(),
+        "path": path.collect::<Vec<_>>(),
+        "treeSize": head.size.0,
+        "root": head.root.to_hex(),
+        "checkpoint": verified.checkpoint.note(),
+        "checkpointSigners": signers,
+        "signatures": verified.verified_signers,
+    })
+}
+
+fn text(verified: &VerifiedReceipt<'_>, leaf: Hash, steps: &[Step], signers: &[String]) -> String {
+    let (event, head) = (&verified.event, verified.checkpoint.head());
+    let mut out = String::new();
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        let _ = writeln!(out, "{name:<9}{value}"); // writing to a String cannot fail
+    };
+    line("entry", &verified.index);
+    line("type", &event.event_type);
+    line("id", &event.id);
+    line("actor", &event.actor);
+    line("time", &event.ts);
+    line("stream", &format!("{}, number {}", event.stream, event.seq));
+    line("hash", &event.hash);
+    match event.prev_hash {
+        Some(hash) => line("after", &hash),
+        None => line("after", &"nothing: the first of its stream"),
+    }
+    if let Some(link) = &event.chain {
+        line("chain", &format!("{} {}", link.dialect.as_str(), link.hash));
+    }
+    line("payload", &indented(event.payload));
+    if let Some(metadata) = event.metadata {
+        line("metadata", &indented(metadata));
+    }
+    out.push_str("\nfrom the entry to the signed root\n");
+    draw(&mut out, verified.index.0, leaf, steps);
+    let _ = writeln!(out, "\ncheckpoint of {} entries, root {}", head.size, head.root);
+    for signer in signers {
+        let _ = writeln!(out, "signed by {signer}");
+    }
+    out.push_str(&signature_text(verified));
+    out
+}
+
+/// The path: what is added on which side, and what comes out.
+fn draw(out: &mut String, index: u64, leaf: Hash, steps: &[Step]) {
+    let entries = |(from, until): (u64, u64)| match until - from {
+        1 => format!("{from}"),
+        _ => format!("{from}…{}", until - 1),
+    };
+    let width = steps.last().map_or(0, |step| entries(step.under).chars().count()).max(5);
+    let _ = writeln!(out, "  leaf    {:<width$}  {leaf}", entries((index, index + 1)));
+    for step in steps {
+        let side = if step.is_left { "left " } else { "right" };
+        let _ = writeln!(out, "  + {side} {:<width$}  {}", entries(step.beside), step.sibling);
+        let _ = writeln!(out, "  =       {:<width$}  {}", entries(step.under), step.result);
+    }
+    let _ = writeln!(out, "  root");
+}
+
+/// JSON over several lines, as it may be shown at a terminal: without control characters.
+fn indented(json: &str) -> String {
+    let pretty = serde_json::from_str::<Value>(json).ok();
+    let pretty = pretty.and_then(|value| serde_json::to_string_pretty(&value).ok());
+    let pretty = pretty.unwrap_or_else(|| json.to_owned());
+    let mut text = String::with_capacity(pretty.len());
+    for char in pretty.chars() {
+        match char {
+            '\n' => text.push_str("\n         "),
+            char if char.is_control() => {
+                let _ = write!(text, "\\u{:04x}", u32::from(char));
+            }
+            char => text.push(char),
+        }
+    }
+    text
+}
