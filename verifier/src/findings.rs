@@ -72,6 +72,8 @@ kinds! {
     CheckpointInvalid "checkpoint-invalid" Bad,
     /// An archived note carries a signature line by a key the registry does not know.
     UnknownSignature "unknown-signature" Bad,
+    /// Too few of the policy's witnesses cosigned the checkpoint.
+    NotWitnessed "not-witnessed" Bad,
     /// Sizes of checkpoints do not grow from epoch to epoch.
     CheckpointOrder "checkpoint-order" Bad,
     /// The ledger key of a checkpoint was not active where it stands.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use chancery_format::Timestamp;
+use chancery_format::policy::{POLICY_BYTES_MAX, Policy};
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
 use chancery_format::registry::REGISTRY_BYTES_MAX;
 use chancery_verify::consistency::{self, ProofFrom};
@@ -67,7 +68,9 @@ Checks one receipt offline: checkpoint signature, inclusion proof, event hash, a
 Examples:
   chancery-verify receipt receipt.json --signers signers.json
   A signature over a message itself (AWS KMS RAW, Vault, kernel manifests, with Ed25519 or ML-DSA):
-    chancery-verify receipt receipt.json --message manifest.txt --signers signers.json";
+    chancery-verify receipt receipt.json --message manifest.txt --signers signers.json
+  Only if enough witnesses cosigned its checkpoint, by a C2SP tlog-policy:
+    chancery-verify receipt receipt.json --policy witnesses.policy --signers signers.json";
 
 const CONSISTENCY_HELP: &str = "\
 Checks that NEW continues OLD: same ledger, nothing below OLD's size changed. The proof is derived from an
@@ -207,6 +210,9 @@ enum Command {
         /// What was signed: it must be the message whose digest the receipt holds
         #[arg(long, value_name = "FILE")]
         message: Option<PathBuf>,
+        /// Who must have cosigned its checkpoint: a C2SP tlog-policy
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
         #[command(flatten)]
         common: Common,
     },
@@ -317,10 +323,12 @@ fn run(command: Command) -> Result<Verdict, Stop> {
         Command::Snapshot { signed } => {
             Ok(documents::verify(&signed.files, &Documents::Snapshots, &keys(&signed.signers)?))
         }
-        Command::Receipt { file, message, common } => {
+        Command::Receipt { file, message, policy, common } => {
             let trust = trust(&common)?;
             let message = message.map(|path| read(&path, MESSAGE_BYTES_MAX)).transpose()?;
-            Ok(receipt::verify(&read(&file, RECEIPT_BYTES_MAX)?, message.as_deref(), &trust))
+            let policy = policy.map(|path| witnesses(&path)).transpose()?;
+            let receipt = read(&file, RECEIPT_BYTES_MAX)?;
+            Ok(receipt::verify(&receipt, message.as_deref(), policy.as_ref(), &trust))
         }
         Command::Consistency { old, new, common, archive, proof } => {
             let trust = trust(&common)?;
@@ -423,6 +431,12 @@ fn evidence(archive: &str) -> Result<Box<dyn Evidence>, Stop> {
         Ok(folder) => Ok(Box::new(folder)),
         Err(error) => Err(unreadable(Path::new(archive), &error)),
     }
+}
+
+/// Who must have cosigned.
+fn witnesses(path: &Path) -> Result<Policy, Stop> {
+    let policy = Policy::parse(&read(path, POLICY_BYTES_MAX)?);
+    policy.map_err(|error| Stop::Usage(format!("{}: {error}", path.display())))
 }
 
 fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Stop> {

@@ -7,6 +7,7 @@
 
 use chancery_format::committed::IssuedPayload;
 use chancery_format::entry::Operation;
+use chancery_format::policy::{Policy, PolicyRefusal};
 use chancery_format::receipt::{ReceiptError, VerifiedReceipt};
 use chancery_format::{AuditEvent, Receipt};
 use serde_json::{Value, json};
@@ -17,10 +18,10 @@ use crate::report::{Report, head_json};
 use crate::trust::Trust;
 
 /// Verifies a receipt's JSON form. `message` is what was signed, if it is at hand: a signature over a message itself
-/// can be verified with it alone.
-pub fn verify(json: &[u8], message: Option<&[u8]>, trust: &Trust) -> Report {
+/// can be verified with it alone. `policy`, if given, says which witnesses must have cosigned the checkpoint.
+pub fn verify(json: &[u8], message: Option<&[u8]>, policy: Option<&Policy>, trust: &Trust) -> Report {
     let mut findings = Findings::default();
-    let (checked, text) = match check(json, message, trust) {
+    let (checked, text) = match check(json, message, policy, trust) {
         Ok(told) => told,
         Err(finding) => {
             findings.push(finding);
@@ -30,7 +31,12 @@ pub fn verify(json: &[u8], message: Option<&[u8]>, trust: &Trust) -> Report {
     Report::of(findings, checked, text)
 }
 
-fn check(json: &[u8], message: Option<&[u8]>, trust: &Trust) -> Result<(Value, String), Finding> {
+fn check(
+    json: &[u8],
+    message: Option<&[u8]>,
+    policy: Option<&Policy>,
+    trust: &Trust,
+) -> Result<(Value, String), Finding> {
     let receipt = Receipt::parse(json).map_err(|error| finding(None, &error))?;
     let index = receipt.index().0;
     let verified =
@@ -47,8 +53,19 @@ fn check(json: &[u8], message: Option<&[u8]>, trust: &Trust) -> Result<(Value, S
     if let Some(anchored) = &verified.anchors {
         checked["anchored"] = anchored.digest.into();
     }
+    let mut cosigned = String::new();
+    if let Some(policy) = policy {
+        let refused = |error: PolicyRefusal| Finding::entry(Kind::NotWitnessed, index, error.to_string());
+        let judged = policy.judge(verified.checkpoint.clone(), None).map_err(refused)?;
+        for (name, cosignature) in judged.counted() {
+            let seconds = cosignature.timestamp.seconds();
+            cosigned += &format!("cosigned by {name}, at {seconds} s of Unix time\n");
+        }
+        checked["cosignatures"] = judged.counted().len().into();
+        judged.into_accepted().map_err(refused)?;
+    }
     let text = format!(
-        "entry {index}, {} {}, by {} at {}\nis under the checkpoint of {} entries, root {}\n{}",
+        "entry {index}, {} {}, by {} at {}\nis under the checkpoint of {} entries, root {}\n{cosigned}{}",
         event.event_type,
         event.id,
         event.actor,

@@ -23,7 +23,7 @@ fn every_receipt_of_a_small_ledger_verifies_and_no_flipped_bit_of_one() {
     let trust = Trust::parse(&writer.registry_json()).unwrap();
     for index in 0..writer.next_index() {
         let json = writer.receipt(index).to_json().unwrap();
-        let report = receipt::verify(json.as_bytes(), None, &trust);
+        let report = receipt::verify(json.as_bytes(), None, None, &trust);
         assert_eq!(report.exit_code(), 0, "{index}: {}", report.to_text());
         assert_eq!(report.checked()["index"], index);
     }
@@ -32,7 +32,7 @@ fn every_receipt_of_a_small_ledger_verifies_and_no_flipped_bit_of_one() {
         for bit in 0..8 {
             let mut bytes = json.clone();
             bytes[at] ^= 1 << bit;
-            let report = receipt::verify(&bytes, None, &trust);
+            let report = receipt::verify(&bytes, None, None, &trust);
             assert_eq!(report.exit_code(), 1, "byte {at} bit {bit}: {}", report.to_text());
         }
     }
@@ -42,7 +42,7 @@ fn every_receipt_of_a_small_ledger_verifies_and_no_flipped_bit_of_one() {
 fn receipts_are_refused_by_name() {
     let writer = small();
     let trust = Trust::parse(&writer.registry_json()).unwrap();
-    let check = |json: &str| receipt::verify(json.as_bytes(), None, &trust);
+    let check = |json: &str| receipt::verify(json.as_bytes(), None, None, &trust);
     let good = writer.receipt(5).to_json().unwrap();
     let other = writer.receipt(6).to_json().unwrap();
     assert_eq!(only_kind(&check("{}")), Kind::ReceiptInvalid);
@@ -54,7 +54,7 @@ fn receipts_are_refused_by_name() {
         let mut writer = small();
         change(&mut writer);
         let trust = Trust::parse(&writer.registry_json()).unwrap();
-        receipt::verify(good.as_bytes(), None, &trust)
+        receipt::verify(good.as_bytes(), None, None, &trust)
     };
     let removed = without(&|w| w.records.retain(|record| record.signer_kid.as_str() != "orders-v1"));
     assert_eq!(only_kind(&removed), Kind::SignerUnknown);

@@ -210,11 +210,18 @@ fn check_place(event: &AuditEvent<'_>, index: LeafIndex, origin: &Origin) -> Res
     let named = event.id.parse::<EventId>().ok().and_then(|id| id.index([a, b, c, d, e, f]));
     let own_id = named.map_or(!is_appliances_type(event.event_type), |named| named == index);
     let opens = (event.event_type == event_type::OPENED) == (index.0 == 0);
-    if event.is_in_place() && own_id && opens { Ok(()) } else { Err(ReceiptError::Place(event.event_type.to_owned())) }
+    if event.is_in_place() && own_id && opens {
+        Ok(())
+    } else {
+        Err(ReceiptError::Place(event.event_type.to_owned()))
+    }
 }
 
 /// A digest is anchored in the name of a key that the registry knows.
-fn read_anchored<'a>(payload: &'a str, registry: &SignersRegistry) -> Result<AnchoredPayload<'a>, ReceiptError> {
+fn read_anchored<'a>(
+    payload: &'a str,
+    registry: &SignersRegistry,
+) -> Result<AnchoredPayload<'a>, ReceiptError> {
     let bad = || ReceiptError::Shape("payload of signing.signature.anchored".into());
     let payload = AnchoredPayload::parse(payload).ok_or_else(bad)?;
     Digest::parse(payload.digest_algorithm, payload.digest).map_err(|_| bad())?;

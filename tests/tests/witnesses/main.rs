@@ -137,6 +137,15 @@ fn two_parties_witness_each_other_with_nothing_else() {
         let index = reply["receipt"]["index"].as_u64().unwrap();
         let again = party.ask(&Ask::get(&format!("/v1/receipts/{index}"))).json();
         assert_eq!(again["checkpoint"], reply["receipt"]["checkpoint"]);
+        let file = party.world.path("receipt.json");
+        std::fs::write(&file, reply["receipt"].to_string()).unwrap();
+        let other = if party.name == a.name { &b } else { &a };
+        for (whose, code) in [(party, 0), (other, 1)] {
+            let policy = whose.world.path("witnesses.policy");
+            let arguments = ["receipt", file.to_str().unwrap(), "--policy", policy.to_str().unwrap()];
+            let checked = party.world.verify(&arguments);
+            assert_eq!(checked.status.code(), Some(code), "{}", String::from_utf8_lossy(&checked.stdout));
+        }
         assert!(daemon.metric("chancery_witnessed_entries") > index);
         assert!(party.sign("ed", 9).status == 200, "others wait for nobody");
     }

@@ -53,7 +53,8 @@ fn known_signers(trust: &Trust, note: &str) -> Result<Vec<Option<SignerId>>, Fin
 
 /// In an archive nothing is written that nobody can check, so a line by an unknown key was put there by somebody else.
 fn nobody_else(note: &[u8], known: usize) -> Result<(), Finding> {
-    let lines = std::str::from_utf8(note).ok().and_then(|note| Some(Note::parse(note).ok()?.signatures.len()));
+    let lines =
+        std::str::from_utf8(note).ok().and_then(|note| Some(Note::parse(note).ok()?.signatures.len()));
     if lines == Some(known) {
         return Ok(());
     }
