@@ -142,7 +142,7 @@ struct Named(usize);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Member {
-    Witness(PolicyWitness),
+    Witness(Box<PolicyWitness>),
     Group { name: PolicyName, threshold: usize, members: Vec<Named> },
 }
 
@@ -260,7 +260,7 @@ impl Policy {
     /// The witnesses, in the file's order.
     pub fn witnesses(&self) -> impl Iterator<Item = &PolicyWitness> {
         self.named.iter().filter_map(|member| match member {
-            Member::Witness(witness) => Some(witness),
+            Member::Witness(witness) => Some(witness.as_ref()),
             Member::Group { .. } => None,
         })
     }

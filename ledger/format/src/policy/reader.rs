@@ -83,7 +83,7 @@ impl Reader {
         if self.named.iter().any(same) {
             return Err(PolicyFlaw::DuplicateKey);
         }
-        self.add(Member::Witness(PolicyWitness { name, key, url: url.map(<[u8]>::to_vec) }));
+        self.add(Member::Witness(Box::new(PolicyWitness { name, key, url: url.map(<[u8]>::to_vec) })));
         Ok(())
     }
 
