@@ -122,6 +122,9 @@ struct Step {
     result: Hash,
 }
 
+/// A place where the tree parts: whether the sibling is left, what is under it, and what under both.
+type Split = (bool, (u64, u64), (u64, u64));
+
 /// Every step from the leaf to the root; the proof was verified, so it has as many hashes as there are steps.
 fn steps(index: u64, size: TreeSize, leaf: Hash, proof: &[Hash]) -> Vec<Step> {
     let (mut from, mut to) = (0, size.0);
@@ -139,7 +142,8 @@ fn steps(index: u64, size: TreeSize, leaf: Hash, proof: &[Hash]) -> Vec<Step> {
         }
     }
     let mut node = leaf;
-    let step = |((is_left, beside, under), sibling): ((bool, (u64, u64), (u64, u64)), &Hash)| {
+    let step = |(split, sibling): (Split, &Hash)| {
+        let (is_left, beside, under) = split;
         let (left, right) = if is_left { (sibling, &node) } else { (&node, sibling) };
         node = merkle::node_hash(left, right);
         Step { is_left, sibling: *sibling, beside, under, result: node }

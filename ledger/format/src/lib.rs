@@ -25,6 +25,7 @@
 //! | `policy.rs` | C2SP tlog-policy: which logs and which quorum of witnesses a verifier trusts |
 //! | `public_key.rs` | verification of every algorithm, and the one-key Ed25519 batch equation |
 //! | `committed.rs` | `Committed<T>`: the only way a signature can be read |
+//! | `tlog_proof.rs` | C2SP tlog-proof: the proof of one entry in a file of its own |
 //! | `registry.rs` | `signers.json`: which key was valid at which index |
 //! | `registry_shape.rs` | the registry in the shapes that existing verifiers read |
 //! | `receipt.rs` | the proof a client keeps |
@@ -58,6 +59,7 @@ pub mod registry;
 pub mod registry_shape;
 pub mod tile;
 pub mod timestamp;
+pub mod tlog_proof;
 pub mod witness;
 
 pub use algorithm::{KeyFamily, SignatureAlgorithm};

@@ -15,6 +15,7 @@ use crate::hash::{Hash, LeafIndex, TreeSize};
 use crate::merkle::{self, ProofError};
 use crate::names::{EventId, Origin};
 use crate::registry::{RegistryError, SignerRecord, SignersRegistry};
+use crate::tlog_proof::TlogProof;
 
 /// Largest receipt read, in bytes: a full leaf, 63 hashes and a checkpoint fit many times.
 pub const RECEIPT_BYTES_MAX: usize = 1024 * 1024;
@@ -153,9 +154,7 @@ impl Receipt {
 
     /// The C2SP `tlog-proof` form: index, proof and checkpoint; the entry travels separately.
     pub fn to_tlog_proof(&self) -> String {
-        let hashes: String =
-            self.proof.iter().map(|hash| crate::entry::encode_base64(&hash.0) + "\n").collect();
-        format!("c2sp.org/tlog-proof@v1\nindex {}\n{hashes}\n{}", self.index, self.checkpoint)
+        TlogProof::unchecked(self.index, self.proof.clone(), self.checkpoint.clone()).to_string()
     }
 
     /// The leaf's bytes.

@@ -14,6 +14,7 @@ use crate::trust::{SignerId, Trust};
 
 /// What the serial stage needs to know of one entry.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every entry is an event: boxing it saves nothing")]
 pub(crate) enum EntryFacts {
     /// Not an event; its stream is not known.
     Unreadable,

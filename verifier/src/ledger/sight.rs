@@ -68,6 +68,14 @@ impl Class {
     pub(crate) const ALL: [Self; 6] =
         [Self::Finding, Self::Key, Self::Governance, Self::Refusal, Self::Failure, Self::Other];
 
+    /// Entries of this class that have a section: 1.5 KB each, and on paper four to a page.
+    pub(crate) const fn noted_max(self) -> usize {
+        match self {
+            Self::Finding | Self::Key | Self::Governance => 250,
+            Self::Refusal | Self::Failure | Self::Other => 50,
+        }
+    }
+
     fn of(event_type: &str) -> Option<Self> {
         match event_type {
             event_type::ACTIVATED | event_type::RETIRED | event_type::SURPLUS => Some(Self::Key),

@@ -37,8 +37,6 @@ const WORDS_MAX: usize = 500;
 const ROWS_MAX: usize = 256;
 /// Halts, rotations and compromises each that are drawn.
 const MARKS_MAX: usize = 2_000;
-/// Entries with a section of their own, of each class: 1.5 KB each.
-const NOTED_MAX: usize = 250;
 /// Rows of a ranking.
 const RANKED_MAX: usize = 40;
 
@@ -153,7 +151,7 @@ impl Collector {
             taken_back: 0,
             clock: None,
             rows: HashSet::new(),
-            noted: Class::ALL.map(|class| (class, Ends::up_to(NOTED_MAX))).into(),
+            noted: Class::ALL.map(|class| (class, Ends::up_to(class.noted_max()))).into(),
             halts: Ends::up_to(MARKS_MAX),
             rotations: Ends::up_to(MARKS_MAX),
             compromises: Ends::up_to(MARKS_MAX),

@@ -267,7 +267,10 @@ fn a_checkpoint_needs_the_ed25519_signature_and_no_bad_one() {
 proptest! {
     #[test]
     fn reading_a_key_never_panics_and_takes_only_what_is_written(
-        name in "[a-z+ ]{0,4}", id in "[0-9a-f]{8}", kind in 0u8..8, key in proptest::collection::vec(any::<u8>(), 30..34)
+        name in "[a-z+ ]{0,4}",
+        id in "[0-9a-f]{8}",
+        kind in 0u8..8,
+        key in proptest::collection::vec(any::<u8>(), 30..34),
     ) {
         for vkey in [write_vkey(&name, kind, &key), format!("{name}+{id}+{}", crate::entry::encode_base64(&key))] {
             if let Ok(parsed) = CosignerKey::parse(&vkey) {

@@ -242,7 +242,10 @@ fn thirty_two_of_each_and_more_are_read_up_to_the_limit() {
 proptest! {
     #[test]
     fn reading_never_panics_and_what_is_written_reads_back(
-        lines in proptest::collection::vec((0usize..9, "[abcg12]", "(any|all|[0-3])", "[abcg12]( [abcg12]){0,2}"), 0..12)
+        lines in proptest::collection::vec(
+            (0usize..9, "[abcg12]", "(any|all|[0-3])", "[abcg12]( [abcg12]){0,2}"),
+            0..12,
+        )
     ) {
         let keys = [0x61u8, 0x63, 0x65].map(|seed| TestCosigner::ed25519("w", seed).key.vkey());
         let mut file = String::new();
