@@ -19,6 +19,7 @@
 //! | `receipt.rs` | checks a receipt and that it belongs to the reply |
 //! | `sidecar.rs`, `provenance.rs`, `checksums.rs` | signed artifacts: what is kept beside them, where they came from, lists of them |
 //! | `replay.rs`, `replay/` | an outbox, each row appended once |
+//! | `mirror.rs`, `mirror/` | a verified copy of a transparency log, ours or others', and the copy served again |
 //! | `ops.rs` | asks the ops listener whether the service is ready |
 //! | `problem.rs`, `error.rs` | what can go wrong, whose fault it is, whether to retry |
 //! | `login.rs`, `login/` | logs a person in, keeps the token, gives it to whoever calls the service |
@@ -49,6 +50,7 @@ mod entropy;
 mod error;
 pub mod limits;
 pub mod login;
+pub mod mirror;
 mod ops;
 mod options;
 pub mod people;

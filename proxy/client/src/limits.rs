@@ -82,3 +82,28 @@ pub const REPLAY_REFUSED_LISTED: usize = 1_000;
 pub const REPLAY_PAUSE_FIRST_MS: u64 = 200;
 /// See [`REPLAY_PAUSE_FIRST_MS`].
 pub const REPLAY_PAUSE_MAX_MS: u64 = 10_000;
+
+/// Resources of a log that a mirror fetches at once: a log of others is asked politely.
+pub const MIRROR_FETCHES_MAX: usize = 8;
+
+/// Largest hash tile of a log, in bytes: 256 hashes.
+pub const MIRROR_TILE_BYTES_MAX: usize = 256 * 32;
+
+/// Largest entry bundle of a log, in bytes: 256 entries of 65,535 bytes, each with its length.
+pub const MIRROR_BUNDLE_BYTES_MAX: usize = 256 * (2 + 65_535);
+
+/// Longest pause between two tries for one resource of a log, in milliseconds, whatever the log asks for.
+pub const MIRROR_PAUSE_MAX_MS: u64 = 10_000;
+
+/// Connections a served mirror holds at once; more wait.
+pub const MIRROR_CONNECTIONS_MAX: usize = 256;
+
+/// How long a connection to a served mirror may take for the head of its next request, in milliseconds.
+pub const MIRROR_IDLE_MS: u64 = 15_000;
+
+/// How long one connection to a served mirror is kept at all, in milliseconds: whoever reads slowly holds no slot for
+/// ever. Clients dial again.
+pub const MIRROR_CONNECTION_MS: u64 = 300_000;
+
+/// Findings of a check that are listed; the rest is counted.
+pub const MIRROR_FINDINGS_LISTED: usize = 1_000;

@@ -125,11 +125,16 @@ fn host_and_port(url: &str, default_port: u16) -> Result<(String, u16), OptionsE
 
 /// TLS 1.3 only, no resumption: each connection shows its certificate.
 fn tls_config(options: &Options) -> Result<ClientConfig, OptionsError> {
+    tls_of(options, false)
+}
+
+/// The same; where `machine` says so, the machine's own authorities may vouch, and no file is read.
+pub(crate) fn tls_of(options: &Options, machine: bool) -> Result<ClientConfig, OptionsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| OptionsError::Identity(error.to_string()))?
-        .with_root_certificates(roots(&options.ca)?);
+        .with_root_certificates(if machine { machine_roots() } else { roots(&options.ca)? });
     let mut config = match &options.identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => builder
@@ -150,6 +155,13 @@ fn roots(path: &Path) -> Result<RootCertStore, OptionsError> {
         roots.add(certificate).map_err(|error| file_error(path, &error))?;
     }
     Ok(roots)
+}
+
+/// Certificates of the machine that cannot be read are passed over, as every other program does.
+fn machine_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, OptionsError> {

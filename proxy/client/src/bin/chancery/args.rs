@@ -3,6 +3,7 @@
 pub(crate) mod artifacts;
 pub(crate) mod export;
 pub(crate) mod keys;
+pub(crate) mod mirror;
 pub(crate) mod people;
 pub(crate) mod policy;
 pub(crate) mod registry;
@@ -136,6 +137,9 @@ Example:
   counts.json: {\"operations\":{\"orders-p256-v1\":10412}}"
     )]
     Reconcile(Reconcile),
+    /// Follow a transparency log, keep a verified copy, serve it again
+    #[command(subcommand)]
+    Mirror(mirror::Mirror),
     /// Log in as a person, at the company's identity provider
     #[command(
         after_help = "Prints a page and a code on standard error, and waits until the code is confirmed there. The token is kept in

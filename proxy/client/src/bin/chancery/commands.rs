@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
-use crate::{agent, approvals, artifacts, export, input, keys, login, people, policy, registry, replay};
+use crate::{
+    agent, approvals, artifacts, export, input, keys, login, mirror, people, policy, registry, replay,
+};
 
 /// Runs the command typed.
 pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
@@ -45,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
         Command::Admin(args::people::Admin::Status) => people::status(&admin()?).await,
         Command::Admin(args::people::Admin::Keys) => keys::list(&admin()?).await,
         Command::Audit(asked) => people::audit(&admin()?, asked, connection.json).await,
+        Command::Mirror(asked) => mirror::run(asked, connection).await,
         Command::Policy(asked) => policy::run(asked, connection).await,
     }
 }

@@ -18,6 +18,7 @@
 //! | `registry.rs` | the registry in other shapes |
 //! | `people.rs`, `approvals.rs`, `keys.rs` | acts of people |
 //! | `policy.rs` | policies, offline and in force |
+//! | `mirror.rs` | a log is followed, its copy served and checked |
 //! | `login.rs` | `login` and `logout`, which need no service |
 //! | `input.rs` | files, digests and JSON given on the command line |
 //! | `output.rs` | what is printed, and the exit code |
@@ -31,6 +32,7 @@ mod export;
 mod input;
 mod keys;
 mod login;
+mod mirror;
 mod output;
 mod people;
 mod policy;

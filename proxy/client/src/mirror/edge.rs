@@ -1,0 +1,118 @@
+//! The tiles of a remote log, each believed only once the signed root vouches for it.
+
+use std::sync::Arc;
+
+use chancery_format::merkle::consistency_proof;
+use chancery_format::tile::{TilePath, WIDTH, decode_tile, full_tiles, tile_root};
+use chancery_format::{Hash, TreeHead};
+
+use super::error::MirrorError;
+use super::source::{Found, Source};
+use super::tree::{Lack, Tiles, partial_levels, root_at, width_of};
+use crate::limits;
+
+/// A log at one size. Its tiles are verified: `known` holds none that does not lead to the root.
+pub(super) struct Remote {
+    pub(super) source: Arc<Source>,
+    pub(super) head: TreeHead,
+    pub(super) known: Tiles,
+}
+
+impl Remote {
+    /// Fetches the partial tiles at the right edge, from which alone the root follows.
+    pub(super) async fn open(source: &Arc<Source>, head: TreeHead) -> Result<Self, MirrorError> {
+        let size = head.size.0;
+        let mut known = Tiles::default();
+        for level in partial_levels(size) {
+            let index = full_tiles(level, size);
+            let hashes = fetch_tile(source, level, index, width_of(level, index, size)).await?;
+            known.put(level, index, hashes);
+        }
+        match root_at(&known, size) {
+            Ok(root) if root == head.root => Ok(Self { source: Arc::clone(source), head, known }),
+            _ => Err(MirrorError::bad(
+                "tile",
+                format!("the tiles of size {size} do not lead to the signed root"),
+            )),
+        }
+    }
+
+    /// The root the log had at a smaller size, by its own tiles, and the proof that it did.
+    pub(super) async fn beginning(&mut self, smaller: u64) -> Result<(Hash, Vec<Hash>), MirrorError> {
+        let size = chancery_format::TreeSize(smaller);
+        loop {
+            let root = root_at(&self.known, smaller);
+            let both =
+                root.and_then(|root| Ok((root, consistency_proof(&self.known, size, self.head.size)?)));
+            match both {
+                Ok(both) => return Ok(both),
+                Err(Lack::Tile(level, index)) => self.learn(level, index).await?,
+                Err(Lack::Never) => {
+                    return Err(MirrorError::bad("tile", format!("no tree of {smaller} is in these tiles")));
+                }
+            }
+        }
+    }
+
+    /// Fetches a full tile, and those above it that vouch for it.
+    async fn learn(&mut self, level: u8, index: u64) -> Result<(), MirrorError> {
+        let mut chain = vec![(level, index)];
+        while let Some((level, index)) = chain.last().copied() {
+            if width_of(level, index, self.head.size.0) != WIDTH as usize {
+                return Err(MirrorError::bad(TilePath::tile(level, index), "there is no such full tile"));
+            }
+            let Some(root) = self.known.root_of(level, index) else {
+                chain.push((level + 1, index / WIDTH));
+                continue;
+            };
+            let hashes = fetch_full(&self.source, level, index, &root).await?;
+            self.known.put(level, index, hashes);
+            chain.pop();
+        }
+        Ok(())
+    }
+}
+
+/// A full tile whose root is this.
+pub(super) async fn fetch_full(
+    source: &Source,
+    level: u8,
+    index: u64,
+    root: &Hash,
+) -> Result<Vec<Hash>, MirrorError> {
+    let hashes = fetch_tile(source, level, index, WIDTH as usize).await?;
+    if tile_root(&hashes) == Some(*root) {
+        Ok(hashes)
+    } else {
+        Err(MirrorError::bad(TilePath::tile(level, index), "its hashes do not lead to the signed root"))
+    }
+}
+
+/// The first `width` hashes of a tile, unverified: from the partial tile, or from a wider one if the log keeps that no
+/// more.
+async fn fetch_tile(source: &Source, level: u8, index: u64, width: usize) -> Result<Vec<Hash>, MirrorError> {
+    let path = TilePath { level: Some(level), index, width: u8::try_from(width).ok() };
+    let bytes = fetch_or_wider(source, path, limits::MIRROR_TILE_BYTES_MAX).await?;
+    let hashes = decode_tile(&bytes).filter(|hashes| hashes.len() >= width);
+    let mut hashes = hashes.ok_or_else(|| MirrorError::bad(path, "it is not a tile of this width"))?;
+    hashes.truncate(width);
+    Ok(hashes)
+}
+
+/// A tile or bundle; where a partial one is gone, the full one.
+pub(super) async fn fetch_or_wider(
+    source: &Source,
+    path: TilePath,
+    bytes_max: usize,
+) -> Result<Vec<u8>, MirrorError> {
+    if let Found::Bytes(bytes) = source.get(&path.to_string(), bytes_max).await? {
+        return Ok(bytes);
+    }
+    if path.width.is_some() {
+        let full = TilePath { width: None, ..path };
+        if let Found::Bytes(bytes) = source.get(&full.to_string(), bytes_max).await? {
+            return Ok(bytes);
+        }
+    }
+    Err(MirrorError::Missing(path.to_string()))
+}

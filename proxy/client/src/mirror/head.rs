@@ -1,0 +1,176 @@
+//! Checkpoints of logs, ours and others'.
+//!
+//! [`chancery_format::Checkpoint`] reads what we write, in its one spelling. Other logs may put extension lines after
+//! the root, and have origins with spaces; both are accepted here. The signature is checked over the whole text.
+
+use chancery_format::entry::decode_base64;
+use chancery_format::merkle::{TREE_SIZE_MAX, empty_root};
+use chancery_format::note::{Note, NoteError, NoteVerifier};
+use chancery_format::{Hash, TreeHead, TreeSize};
+
+/// Why a checkpoint or a key was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// The note around it.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// A key that was given. The caller is at fault.
+    #[error("{0:?} is not an Ed25519 verifier key; write NAME+HASH+KEY")]
+    Key(String),
+    /// The keys have several names, so the log's cannot be told from them.
+    #[error("the keys have different names; say with --origin which log it is")]
+    Origin,
+    /// Not origin, size and root.
+    #[error("not a checkpoint")]
+    Malformed,
+    /// It speaks of another log.
+    #[error("checkpoint is of {found:?}, not of {wanted:?}")]
+    OtherLog {
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        wanted: String,
+    },
+}
+
+/// Which log, and the keys it may sign with.
+#[derive(Debug, Clone)]
+pub struct LogKeys {
+    origin: String,
+    keys: Vec<NoteVerifier>,
+}
+
+impl LogKeys {
+    /// From verifier keys; the log is called as its keys are, unless `origin` says otherwise.
+    pub fn parse(vkeys: &[String], origin: Option<String>) -> Result<Self, HeadError> {
+        let read = |vkey: &String| {
+            NoteVerifier::parse(vkey.trim()).map_err(|_| HeadError::Key(vkey.trim().to_owned()))
+        };
+        let keys = vkeys.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let origin = match (origin, keys.split_first()) {
+            (Some(origin), Some(_)) => origin,
+            (None, Some((first, rest))) if rest.iter().all(|key| key.name() == first.name()) => {
+                first.name().to_owned()
+            }
+            _ => return Err(HeadError::Origin),
+        };
+        Ok(Self { origin, keys })
+    }
+
+    /// The log's name for itself.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Reads a checkpoint and checks its signature: one of the keys signed, none of them wrongly.
+    pub fn verify(&self, note: &str) -> Result<SignedHead, HeadError> {
+        let parsed = Note::parse(note)?;
+        let (origin, head) = read(parsed.text).ok_or(HeadError::Malformed)?;
+        if origin != self.origin {
+            return Err(HeadError::OtherLog { found: origin.to_owned(), wanted: self.origin.clone() });
+        }
+        parsed.verify(&self.keys)?;
+        Ok(SignedHead { head, note: note.to_owned() })
+    }
+}
+
+/// What a checkpoint says, whoever signed it. Whatever stands behind the root is an extension.
+pub(super) fn read(text: &str) -> Option<(&str, TreeHead)> {
+    let mut lines = text.split('\n');
+    let origin = lines.next().filter(|origin| !origin.is_empty())?;
+    let digits = lines.next()?;
+    let size: u64 = digits.parse().ok()?;
+    let root = Hash(decode_base64(lines.next()?)?.try_into().ok()?);
+    let sane = size.to_string() == digits && size <= TREE_SIZE_MAX && (size != 0 || root == empty_root());
+    sane.then_some((origin, TreeHead { size: TreeSize(size), root }))
+}
+
+/// A tree head that the log signed; [`LogKeys::verify`] is the only way to one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedHead {
+    head: TreeHead,
+    note: String,
+}
+
+impl SignedHead {
+    /// Size and root.
+    pub const fn head(&self) -> TreeHead {
+        self.head
+    }
+
+    /// Number of entries.
+    pub const fn size(&self) -> u64 {
+        self.head.size.0
+    }
+
+    /// The note, byte for byte.
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    use super::*;
+    use chancery_format::note::assemble;
+    use ed25519_dalek::{Signer as _, SigningKey};
+
+    const ROOT: &str = "sgbG5Jjy2NPw+6xDsP5UZIjKceiOnsIxHH2iJbNfFYo=";
+
+    fn signed(name: &str, text: &str) -> (String, String) {
+        let signer = SigningKey::from_bytes(&[7; 32]);
+        let key = NoteVerifier::new(name, signer.verifying_key().as_bytes()).unwrap();
+        (assemble(text, &key, &signer.sign(text.as_bytes()).to_bytes()).unwrap(), key.vkey())
+    }
+
+    #[test]
+    fn extension_lines_and_origins_of_others_are_read() {
+        for (origin, text) in [
+            ("log.example", format!("log.example\n3\n{ROOT}\n")),
+            ("log.example", format!("log.example\n3\n{ROOT}\nTimestamp: 17\nmore\n")),
+            ("go.sum database tree", format!("go.sum database tree\n3\n{ROOT}\n")),
+        ] {
+            let (note, vkey) = signed("log.example", &text);
+            let keys = LogKeys::parse(&[vkey], Some(origin.to_owned())).unwrap();
+            assert_eq!(keys.verify(&note).unwrap().size(), 3, "{text}");
+            assert!(
+                keys.verify(&note.replace("\n3\n", "\n4\n")).is_err(),
+                "what is signed is the whole text"
+            );
+            if let Some(altered) = note.contains("17").then(|| note.replace("17", "18")) {
+                assert_eq!(keys.verify(&altered), Err(HeadError::Note(NoteError::BadSignature)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_refused() {
+        for text in [
+            format!("log.example\n03\n{ROOT}\n"),
+            format!("log.example\n+3\n{ROOT}\n"),
+            format!("log.example\n9223372036854775808\n{ROOT}\n"),
+            format!("log.example\n0\n{ROOT}\n"),
+            "log.example\n3\nAAAA\n".to_owned(),
+            "log.example\n3\n".to_owned(),
+            format!("\n3\n{ROOT}\n"),
+        ] {
+            let (note, vkey) = signed("log.example", &text);
+            let keys = LogKeys::parse(&[vkey], None).unwrap();
+            assert_eq!(keys.verify(&note), Err(HeadError::Malformed), "{text}");
+        }
+        let (note, vkey) = signed("log.example", &format!("other.example\n3\n{ROOT}\n"));
+        let other = LogKeys::parse(&[vkey], None).unwrap().verify(&note);
+        assert!(matches!(other, Err(HeadError::OtherLog { .. })));
+    }
+
+    #[test]
+    fn keys_name_the_log() {
+        let (_, one) = signed("one.example", "x\n");
+        let (_, two) = signed("two.example", "x\n");
+        assert_eq!(LogKeys::parse(std::slice::from_ref(&one), None).unwrap().origin(), "one.example");
+        assert_eq!(LogKeys::parse(&[one, two], None).err(), Some(HeadError::Origin));
+        assert_eq!(LogKeys::parse(&[], None).err(), Some(HeadError::Origin));
+        assert_eq!(LogKeys::parse(&["x".into()], None).err(), Some(HeadError::Key("x".into())));
+    }
+}

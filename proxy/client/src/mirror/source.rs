@@ -1,0 +1,132 @@
+//! Where a log is read from: an HTTP address, or a folder that holds a copy of a bucket.
+//!
+//! Each resource has a bound and a deadline that all its tries share. Tried again is what may pass: no connection, a
+//! broken one, 429 and 5xx. What the log says for certain, that it has no such thing or will not show it, is not.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::MirrorError;
+use super::http::{Http, HttpError};
+use crate::entropy::jittered;
+use crate::limits;
+
+/// How to read a log.
+#[derive(Debug, Clone)]
+pub struct SourceOptions {
+    /// `https://HOST/PREFIX`, `http://…`, `file:///FOLDER`, or a folder.
+    pub address: String,
+    /// PEM file of the authorities that may vouch for the log; the machine's own if there is none.
+    pub ca: Option<PathBuf>,
+    /// PEM files of our certificate and its key, for logs that ask for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Time for one resource with all its tries, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// A log to read from.
+pub struct Source {
+    kind: Kind,
+    timeout: Duration,
+}
+
+enum Kind {
+    Http(Box<Http>),
+    Folder(PathBuf),
+}
+
+/// What came of asking.
+pub(super) enum Found {
+    /// This is it.
+    Bytes(Vec<u8>),
+    /// There is no such thing.
+    Nothing,
+}
+
+impl Source {
+    /// Reads the files named; asks nobody yet.
+    pub fn open(options: &SourceOptions) -> Result<Self, MirrorError> {
+        let address = options.address.as_str();
+        let kind = match address.split_once("://") {
+            Some(("http" | "https", _)) => Kind::Http(Box::new(Http::new(options)?)),
+            Some(("file", folder)) if folder.starts_with('/') => Kind::Folder(folder.into()),
+            None if Path::new(address).is_dir() => Kind::Folder(address.into()),
+            None => return Err(MirrorError::Usage(format!("{address}: no such folder"))),
+            Some(_) => {
+                let why =
+                    "is not the address of a log; write https://HOST/PREFIX, http://…, file:///… or a folder";
+                return Err(MirrorError::Usage(format!("{address:?} {why}")));
+            }
+        };
+        Ok(Self { kind, timeout: Duration::from_millis(options.timeout_ms) })
+    }
+
+    /// One resource, of at most so many bytes.
+    pub(super) async fn get(&self, path: &str, bytes_max: usize) -> Result<Found, MirrorError> {
+        match &self.kind {
+            Kind::Folder(folder) => read_file(folder, path, bytes_max),
+            Kind::Http(http) => {
+                let deadline = Instant::now() + self.timeout;
+                let tries = self.tries(http, path, bytes_max, deadline);
+                let late =
+                    || format!("{}: no whole answer within {} ms", http.url(path), self.timeout.as_millis());
+                let got = tokio::time::timeout_at(deadline, tries).await;
+                got.unwrap_or_else(|_| Err(MirrorError::Unavailable(late())))
+            }
+        }
+    }
+
+    async fn tries(
+        &self,
+        http: &Http,
+        path: &str,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Found, MirrorError> {
+        let mut backoff = Duration::from_millis(limits::BACKOFF_FIRST_MS);
+        for left in (0..limits::ATTEMPTS_MAX).rev() {
+            let (why, said) = match http.get(path, bytes_max).await {
+                Ok(answer) if answer.status == 200 => return Ok(Found::Bytes(answer.body)),
+                Ok(answer) if matches!(answer.status, 404 | 410) => return Ok(Found::Nothing),
+                Ok(answer) if matches!(answer.status, 408 | 429 | 500..) => {
+                    (format!("{}: status {}", http.url(path), answer.status), answer.retry_after)
+                }
+                Ok(answer) => {
+                    return Err(MirrorError::Refused { path: path.to_owned(), status: answer.status });
+                }
+                Err(HttpError::Passing(why)) => (format!("{}: {why}", http.url(path)), None),
+                Err(HttpError::Certain(why)) => return Err(MirrorError::bad(http.url(path), why)),
+            };
+            let pause = said.unwrap_or(Duration::ZERO).max(jittered(backoff));
+            let pause = pause.min(Duration::from_millis(limits::MIRROR_PAUSE_MAX_MS));
+            if left == 0 || Instant::now() + pause >= deadline {
+                return Err(MirrorError::Unavailable(why));
+            }
+            tokio::time::sleep(pause).await;
+            backoff = (backoff * 2).min(Duration::from_millis(limits::BACKOFF_MAX_MS));
+        }
+        Err(MirrorError::Unavailable("no attempt was allowed".to_owned()))
+    }
+}
+
+fn read_file(folder: &Path, path: &str, bytes_max: usize) -> Result<Found, MirrorError> {
+    let at = folder.join(path);
+    let read = || {
+        let mut bytes = Vec::new();
+        std::fs::File::open(&at)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) if bytes.len() > bytes_max => Err(MirrorError::bad(at.display(), too_large(bytes_max))),
+        Ok(bytes) => Ok(Found::Bytes(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) => Err(MirrorError::Unavailable(format!("{}: {error}", at.display()))),
+    }
+}
+
+pub(super) fn too_large(bytes_max: usize) -> String {
+    format!("larger than {bytes_max} bytes")
+}

@@ -1,0 +1,127 @@
+//! Logs, witnesses and monitors that we did not write, beside ours: each reads what the other writes.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use chancery_tests::rig::{binary, wait_for};
+use chancery_tests::servers::{NoteKey, Omniwitness, TesseraLog, fsck};
+use serde_json::Value;
+
+const ORIGIN: &str = "tessera.example/log";
+
+fn log_key() -> NoteKey {
+    NoteKey::new(ORIGIN, [0x42; 32])
+}
+
+/// The status and the body of a plain HTTP request.
+fn http(url: &str, method: &str, path: &str, body: &[u8]) -> (u16, String) {
+    let authority = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(authority).unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Adds entries, many at a time, and waits until the log has published them.
+fn add(log: &TesseraLog, from: u64, to: u64) -> String {
+    let numbers: Vec<u64> = (from..to).collect();
+    for several in numbers.chunks(64) {
+        std::thread::scope(|scope| {
+            for n in several {
+                scope.spawn(move || {
+                    assert_eq!(http(&log.url(), "POST", "/add", format!("entry {n}").as_bytes()).0, 200)
+                });
+            }
+        });
+    }
+    wait_for("the log publishes", || {
+        let (_, note) = http(&log.url(), "GET", "/checkpoint", b"");
+        note.starts_with(&format!("{ORIGIN}\n{to}\n")).then_some(note)
+    })
+}
+
+fn mirror(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary("chancery"));
+    command.arg("mirror").args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn follow(log: &str, copy: &Path) -> Value {
+    let vkey = log_key().vkey;
+    let copy = copy.to_str().unwrap();
+    let output =
+        mirror(&["follow", log, "--vkey", &vkey, "--to", copy, "--once", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn serve(copy: &Path) -> (Running, String) {
+    let mut command = mirror(&["serve", copy.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    let mut child = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(child.0.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    (child, line.trim().strip_prefix("listening on ").unwrap().to_owned())
+}
+
+#[test]
+fn our_mirror_follows_a_tessera_log_and_tessera_s_checker_reads_the_mirror() {
+    let log = TesseraLog::start(&log_key()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, second) = (folder.path().join("copy"), folder.path().join("second"));
+    assert_eq!(follow(&log.url(), &copy)["size"], 0);
+    for (from, to) in [(0, 5), (5, 300), (300, 700)] {
+        let note = add(&log, from, to);
+        assert_eq!(follow(&log.url(), &copy)["size"], to);
+        assert_eq!(std::fs::read_to_string(copy.join("checkpoint")).unwrap(), note);
+        let (_child, url) = serve(&copy);
+        let told = fsck(&format!("{url}/"), &log_key().vkey).unwrap();
+        assert!(told.contains("OK"), "{told}");
+    }
+    // The log's folder is what a bucket would hold; both ways lead to the same copy.
+    follow(log.folder().to_str().unwrap(), &second);
+    let path = "tile/entries/001";
+    assert_eq!(std::fs::read(copy.join(path)).unwrap(), std::fs::read(second.join(path)).unwrap());
+    // The checker is one that finds something.
+    std::fs::write(copy.join(path), b"\0\x01x").unwrap();
+    let (_child, url) = serve(&copy);
+    fsck(&format!("{url}/"), &log_key().vkey).unwrap_err();
+}
+
+#[test]
+fn a_witness_cosigns_what_is_consistent() {
+    let key = log_key();
+    let log = TesseraLog::start(&key).unwrap();
+    let witness =
+        Omniwitness::start(&NoteKey::new("witness.example/w1", [0x43; 32]), &[(ORIGIN, &key.vkey)]).unwrap();
+    let show = |old: u64, note: &str| {
+        http(&witness.url(), "POST", "/add-checkpoint", format!("old {old}\n\n{note}").as_bytes())
+    };
+    let first = add(&log, 0, 5);
+    let (status, lines) = show(0, &first);
+    assert_eq!(status, 200, "{lines}");
+    assert!(lines.starts_with("\u{2014} witness.example/w1 IA+xq"), "{lines}");
+    assert_eq!(show(0, &first), (409, "5\n".to_owned()), "it says what it has");
+    assert_eq!(show(5, &first).0, 200);
+    let second = add(&log, 5, 8);
+    assert_eq!(show(5, &second).0, 422, "without the proof it does not sign");
+    assert_eq!(show(5, &second.replace("\n8\n", "\n9\n")).0, 403, "nor what the log did not");
+}
