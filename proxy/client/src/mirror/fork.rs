@@ -39,7 +39,10 @@ impl Fork {
 
     /// The evidence, as it is kept.
     pub fn to_json(&self) -> String {
-        let note = |head: &SignedHead| json!({ "size": head.size(), "root": head.head().root.to_hex(), "note": head.note() });
+        let note = |head: &SignedHead| {
+            let root = head.head().root.to_hex();
+            json!({ "size": head.size(), "root": root, "note": head.note() })
+        };
         let mut json = json!({
             "version": 1, "kind": "fork", "held": note(&self.held), "shown": note(&self.shown),
         });

@@ -100,7 +100,7 @@ async fn answer(replica: Arc<Replica>, request: Request<hyper::body::Incoming>) 
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    let path = request.uri().path().trim_start_matches('/').to_owned();
+    let path = request.uri().path().strip_prefix('/').unwrap_or_default().to_owned();
     let read = tokio::task::spawn_blocking(move || find(&replica, &path)).await;
     match read {
         Ok(Ok(Some(Resource { bytes, media_type, caching }))) => {

@@ -290,9 +290,10 @@ fn what_is_missing_late_or_forbidden_is_told_apart() {
     world.server.honest();
     world.expect(0);
     drop(world.server);
-    let gone = chancery(&["follow", "http://127.0.0.1:1", "--vkey", &vkey(), "--to", "/tmp/never", "--once"]);
-    let mut gone = gone;
-    gone.args(["--timeout-ms", "500"]).current_dir(world.folder.path());
+    let (vkey, copy) = (vkey(), world.folder.path().join("gone"));
+    let mut gone =
+        chancery(&["follow", "http://127.0.0.1:1", "--vkey", &vkey, "--once", "--timeout-ms", "500"]);
+    gone.arg("--to").arg(copy);
     assert_eq!(gone.output().unwrap().status.code(), Some(4));
 }
 
@@ -319,7 +320,7 @@ fn a_mirror_that_is_killed_goes_on_where_it_stood() {
     let world = World::new(log(&all[..700]));
     world.expect(0);
     world.server.show(log(&all));
-    world.server.pause(Duration::from_millis(15));
+    world.server.pause(Duration::from_millis(60));
     for more in [20, 60, 100] {
         let mut child = world.command(&["--once"]).stdout(Stdio::null()).spawn().unwrap();
         wait_for(|| full_tiles_there(&world.copy()) >= more);
@@ -343,7 +344,7 @@ fn a_mirror_that_is_killed_goes_on_where_it_stood() {
 #[test]
 fn a_checkpoint_that_was_seen_and_not_finished_is_remembered() {
     let world = World::new(log(&entries(1, 40_000)));
-    world.server.pause(Duration::from_millis(15));
+    world.server.pause(Duration::from_millis(40));
     let mut child = world.command(&["--once"]).stdout(Stdio::null()).spawn().unwrap();
     wait_for(|| full_tiles_there(&world.copy()) >= 5);
     child.kill().unwrap();
@@ -365,7 +366,7 @@ fn a_checkpoint_that_was_seen_and_not_finished_is_remembered() {
 #[test]
 fn one_folder_has_one_follower() {
     let world = World::new(log(&entries(1, 700)));
-    world.server.pause(Duration::from_millis(300));
+    world.server.pause(Duration::from_millis(1_000));
     let mut child = world.command(&["--once"]).stdout(Stdio::null()).spawn().unwrap();
     wait_for(|| world.copy().join("tile").exists());
     assert!(world.message(2).contains("another mirror"));
@@ -435,6 +436,7 @@ fn a_copy_is_served_as_the_log_itself() {
         "/tile/0/../../checkpoint",
         "/tile/0/%2e%2e/000",
         "/checkpoint/",
+        "//checkpoint",
         "/tile/2/000.p/1",
     ] {
         assert!(ask(&url, "GET", path).starts_with("HTTP/1.1 404"), "{path}");
@@ -526,11 +528,9 @@ fn a_log_is_followed_until_it_forks() {
     world.server.show(log(&all[..700]));
     // At rest nothing is told; what is grown is.
     let grown = next();
-    let grown = if grown["event"] == "unchanged" { next() } else { grown };
     assert_eq!((&grown["size"], &grown["before"]), (&700.into(), &300.into()));
     world.server.act("checkpoint", Act::Says(b"maintenance".to_vec()));
     let told = next();
-    let told = if told["event"] == "unchanged" { next() } else { told };
     assert_eq!(told["event"], "refused", "it goes on: {told}");
     world.server.honest();
     world.server.show(log(&entries(2, 800)));

@@ -69,15 +69,16 @@ async fn rounds(
     loop {
         let done = mirror::round(source, replica, keys, bar).await;
         bar.clear();
-        let (text, document) = match done {
-            Ok(done) => (told(&done, replica), as_json(&done, replica)),
+        // A log at rest, or one that is away, is told of once.
+        let (news, text, document) = match done {
+            Ok(done) => (done.head.head().root.to_hex(), told(&done, replica), as_json(&done, replica)),
             Err(error) if error.passes() => {
-                (format!("goes on: {error}"), json!({ "event": "refused", "message": error.to_string() }))
+                let message = error.to_string();
+                let document = json!({ "event": "refused", "message": message });
+                (message.clone(), format!("goes on: {message}"), document)
             }
             Err(error) => return Err(kept(error, replica)),
         };
-        // A log at rest, or one that is away, is told of once.
-        let news = text.split_once("\nfetched").map_or(text.as_str(), |(first, _)| first).to_owned();
         if news != told_last {
             let line = if json { document.to_string() } else { plain(&text) };
             let mut stdout = std::io::stdout().lock();
@@ -230,9 +231,11 @@ fn verdict(checked: &Checked, origin: &str) -> Report {
         ("wrong", &wrong),
         ("missing", &missing),
     ]));
+    let counts = json!({
+        "size": checked.head.size(), "entries": checked.entries, "tiles": checked.tiles, "bytes": checked.bytes,
+    });
     let json = json!({
-        "valid": checked.wrong == 0 && checked.missing == 0,
-        "checked": { "size": checked.head.size(), "entries": checked.entries, "tiles": checked.tiles, "bytes": checked.bytes },
+        "valid": checked.wrong == 0 && checked.missing == 0, "checked": counts,
         "wrong": checked.wrong, "missing": checked.missing,
         "findings": checked.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
     });

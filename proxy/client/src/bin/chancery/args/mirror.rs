@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 
 pub(crate) const FOLLOW_EXAMPLE: &str = "\
 The log is read at <LOG>/checkpoint and <LOG>/tile/… (C2SP tlog-tiles). Nothing is written before it was verified: the
-checkpoint by --vkey, tiles by the signed root, entries by their tiles. The copy's checkpoint is replaced last, so DIR is
-a whole log at each moment, and a mirror that was stopped, or killed, goes on where it stood. Whoever runs our own log
+checkpoint by --vkey, tiles by the signed root, entries by their tiles. The copy's checkpoint is replaced last, so DIR
+is a whole log at each moment, and a mirror that was stopped, or killed, goes on where it stood. Whoever runs our own log
 lets a principal with read_payloads mirror it, by --ca, --cert and --key; without --ca the machine's authorities vouch.
 
 Exit codes: 0 the copy is the log; 1 the log shows what it did not sign, went back, or forked: then both checkpoints are
@@ -17,7 +17,7 @@ Without --once it goes on until it is stopped, over everything that may pass, an
 a line for each round that brought or told something new.
 
 Example:
-  chancery mirror follow https://log.example/2026 --vkey log.example/2026+530d903a+AekyeRrm56hA… --to /srv/mirror --once
+  chancery mirror follow https://log.example/26 --vkey log.example/26+530d903a+AekyeRrm5… --to /srv/mirror --once
   chancery mirror follow https://sign.example:8443/log --vkey \"$VKEY\" --to /srv/mirror --interval 10 --json \\
     --ca ca.crt --cert mirror.crt --key mirror.key
   chancery mirror follow file:///mnt/bucket --vkey @log.vkey --to /srv/mirror --once";
@@ -76,7 +76,8 @@ pub(crate) struct Follow {
     #[arg(long)]
     pub(crate) once: bool,
     /// Pause between two looks at the log, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400), conflicts_with = "once")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, conflicts_with = "once")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) interval: u32,
 }
 
