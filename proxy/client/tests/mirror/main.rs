@@ -282,7 +282,7 @@ fn what_is_missing_late_or_forbidden_is_told_apart() {
         assert!(!world.copy().join("checkpoint").exists(), "{path} {act:?}");
         world.server.honest();
     }
-    world.server.act("tile/0/000", Act::Stalls);
+    world.server.act("tile/0/002.p/188", Act::Stalls);
     let begun = Instant::now();
     let late = world.command(&["--once", "--timeout-ms", "700"]).output().unwrap();
     assert_eq!(late.status.code(), Some(4), "{late:?}");
@@ -357,8 +357,8 @@ fn a_checkpoint_that_was_seen_and_not_finished_is_remembered() {
     verify(&world.evidence()[0]);
     // What an interrupted round left is believed only if it is the log's.
     world.server.show(log(&entries(1, 40_000)));
-    std::fs::write(world.copy().join("tile/0/000"), [7; 8192]).unwrap();
-    std::fs::write(world.copy().join("tile/entries/001"), b"nonsense").unwrap();
+    let nonsense = [("tile/0/000", vec![7; 8192]), ("tile/entries/001", b"nonsense".to_vec())];
+    write(&world.copy(), &nonsense.map(|(path, bytes)| (path.to_owned(), bytes)).into());
     world.expect(0);
     assert_eq!(differing(&log(&entries(1, 40_000)), &read(&world.copy())), Vec::<String>::new());
 }

@@ -204,9 +204,8 @@ async fn serve(asked: Serve) -> Result<Report, Failure> {
 
 fn check(asked: &Check) -> Result<Report, Failure> {
     let keys = keys(&asked.keys)?;
-    let replica = Replica::open(&asked.folder)?;
     let mut bar = Bar::on_stderr();
-    let checked = mirror::check(&replica, &keys, &mut bar);
+    let checked = Replica::open(&asked.folder).and_then(|replica| mirror::check(&replica, &keys, &mut bar));
     bar.clear();
     let checked = checked.map_err(|error| match error {
         MirrorError::Stranger { .. } => Failure::invalid(&error),
