@@ -13,8 +13,8 @@ lets a principal with read_payloads mirror it, by --ca, --cert and --key; withou
 
 Exit codes: 0 the copy is the log; 1 the log shows what it did not sign, went back, or forked: then both checkpoints are
 told, and kept in DIR/evidence; 2 usage, or DIR cannot be written; 3 the log lacks what it signed; 4 it does not answer.
-Without --once it goes on until it is stopped, over everything that may pass, and ends at a fork. With --json it prints
-a line for each round that brought or told something new.
+Each resource has --timeout-ms. Without --once it goes on until it is stopped, over everything that may pass, and ends
+at a fork; with --json it prints a line for each round that brought or told something new.
 
 Example:
   chancery mirror follow https://log.example/26 --vkey log.example/26+530d903a+AekyeRrm5… --to /srv/mirror --once
