@@ -7,10 +7,13 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use chancery_format::PublicKey;
+use chancery_format::cosignature::CosignerKey;
 use chancery_format::merkle::{NodeSource, ProofError, consistency_proof, leaf_hash};
 use chancery_format::tile::{decode_bundle, perfect_root};
 use chancery_format::{Hash, TreeSize};
-use chancery_tests::rig::{binary, wait_for};
+use chancery_tests::rig::wire::{Ask, call};
+use chancery_tests::rig::{Daemon, World, WorldOptions, binary, wait_for};
 use chancery_tests::servers::{NoteKey, Omniwitness, TesseraLog, fsck};
 use serde_json::Value;
 
@@ -135,6 +138,56 @@ fn a_witness_cosigns_what_is_consistent() {
     // 403 by the specification; this one says 500.
     let forged = show(8, &[], &second.replace("\n8\n", "\n9\n"));
     assert!(matches!(forged.0, 403 | 500), "{forged:?}");
+}
+
+/// Our daemon, cosigned by a witness that knows nothing of us but our name and key; and its log, mirrored and read by a
+/// monitor that knows nothing of us either.
+#[test]
+fn our_daemon_is_cosigned_by_omniwitness_and_read_by_tessera_s_checker() {
+    let witnessing = "[witnessing]\npolicy_file = \"{dir}/witnesses.policy\"\ninterval_ms = 200\n\n\
+                      [[keys]]\nkid = \"seen\"\nsigner_kid = \"seen-v1\"\nbackend = \"software\"\n\
+                      algorithm = \"ed25519\"\npurpose = \"test\"\nrelease = \"witnessed\"\n";
+    let options = WorldOptions {
+        origin: "chancery.example/log",
+        kids: &["seen"],
+        more: witnessing.into(),
+        ..WorldOptions::default()
+    };
+    let world = World::new(&options);
+    let vkey = world.registry().ledger.vkeys.first().unwrap().clone();
+    let key = NoteKey::new("witness.example/w1", [0x43; 32]);
+    let witness = Omniwitness::start(&key, &[(options.origin, &vkey)]).unwrap();
+    let raw = chancery_format::note::NoteVerifier::parse(&key.vkey).unwrap().public_key();
+    let cosigner =
+        CosignerKey::new("witness.example/w1", PublicKey::from_ed25519_raw(&raw).unwrap()).unwrap();
+    let policy = format!("log {vkey}\nwitness w1 {} {}\nquorum w1\n", cosigner.vkey(), witness.url());
+    std::fs::write(world.path("witnesses.policy"), &policy).unwrap();
+
+    let daemon = Daemon::start(&world);
+    let events = (0..300).map(|n| serde_json::json!({ "eventType": "a.b", "payload": { "number": n } }));
+    let body = serde_json::json!({ "items": events.collect::<Vec<_>>() }).to_string();
+    assert_eq!(call(&world, Some(&world.orders), &Ask::post("/v1/events/batch", &body)).unwrap().status, 201);
+    let body = serde_json::json!({ "kid": "seen", "digest": "07".repeat(32), "digestAlgorithm": "sha256" })
+        .to_string();
+    let reply = call(&world, Some(&world.orders), &Ask::post("/v1/sign", &body));
+    let reply = reply.unwrap_or_else(|error| panic!("{error}: {}", daemon.log_tail()));
+    assert_eq!((reply.status, reply.json()["rung"].as_str()), (200, Some("witnessed")), "{}", reply.body);
+    let note = reply.json()["receipt"]["checkpoint"].as_str().unwrap().to_owned();
+    assert!(note.contains("\n\u{2014} witness.example/w1 "), "{note}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let log = format!("{}/log", world.url());
+    let mut follow = mirror(&["follow", &log, "--vkey", &vkey, "--once", "--json", "--to"]);
+    follow.arg(&copy).arg("--ca").arg(world.path("ca.crt"));
+    let followed =
+        follow.arg("--cert").arg(&world.orders.certificate).arg("--key").arg(&world.orders.key).output();
+    let followed = followed.unwrap();
+    assert!(followed.status.success(), "{followed:?}");
+    let (_child, url) = serve(&copy);
+    let told = fsck(&format!("{url}/"), &vkey).unwrap();
+    assert!(told.contains("OK"), "{told}");
+    assert!(daemon.stop().success());
 }
 
 /// The leaf hashes of a log's first bundle.

@@ -37,6 +37,7 @@ mod postgres;
 mod process;
 mod python;
 mod store;
+mod transparency;
 mod wrong_signer;
 
 pub use clients::{go_client, node_client, page_tests, python_client, schemathesis};
@@ -49,4 +50,5 @@ pub use policy_service::{Answer, PolicyServiceDouble};
 pub use postgres::Postgres;
 pub use process::{Server, free_port};
 pub use store::{ObjectStore, python_with_cryptography};
+pub use transparency::{NoteKey, Omniwitness, TesseraLog, fsck};
 pub use wrong_signer::wrong_signer;
