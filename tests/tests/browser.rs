@@ -1,6 +1,6 @@
 //! The verifying page in a real Chromium: from disk, and as the daemon serves it, with what the daemon gave out.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,7 +40,7 @@ fn from_the_daemon_with_the_daemons_own_receipts() {
     for (number, kid) in ["ed", "p256", "p384", "k1", "rsa", "pss", "dual"].into_iter().enumerate() {
         let body = json!({ "kid": kid, "digest": "ab".repeat(if kid == "p384" { 48 } else { 32 }),
                            "digestAlgorithm": if kid == "p384" { "sha384" } else { "sha256" } });
-        let reply = call(&world, Some(&world.orders), &Ask::post("/v1/sign", &body.to_string())).unwrap();
+        let reply = call(&world, Some(&world.orders), &Ask::post("/v1/sign", body.to_string())).unwrap();
         assert_eq!(reply.status, 200, "{}", reply.body);
         let index = reply.json()["receipt"]["index"].as_u64().unwrap();
         let receipt = call(&world, Some(&world.orders), &Ask::get(&format!("/v1/receipts/{index}"))).unwrap();

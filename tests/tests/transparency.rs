@@ -1,6 +1,6 @@
 //! Logs, witnesses and monitors that we did not write, beside ours: each reads what the other writes.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -246,7 +246,8 @@ fn draw(out: &mut String, index: u64, leaf: Hash, steps: &[Step]) {
         1 => format!("{from}"),
         _ => format!("{from}…{}", until - 1),
     };
-    let width = steps.last().map_or(0, |step| entries(step.under).chars().count()).max(5);
+    let spans = steps.iter().flat_map(|step| [step.beside, step.under]);
+    let width = spans.map(|span| entries(span).chars().count()).max().unwrap_or(0).max(8);
     let _ = writeln!(out, "  leaf    {:<width$}  {leaf}", entries((index, index + 1)));
     for step in steps {
         let side = if step.is_left { "left " } else { "right" };

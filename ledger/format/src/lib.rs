@@ -26,6 +26,7 @@
 //! | `public_key.rs` | verification of every algorithm, and the one-key Ed25519 batch equation |
 //! | `committed.rs` | `Committed<T>`: the only way a signature can be read |
 //! | `tlog_proof.rs` | C2SP tlog-proof: the proof of one entry in a file of its own |
+//! | `cose.rs` | COSE receipts (RFC 9942): the same proofs in CBOR |
 //! | `registry.rs` | `signers.json`: which key was valid at which index |
 //! | `registry_shape.rs` | the registry in the shapes that existing verifiers read |
 //! | `receipt.rs` | the proof a client keeps |
@@ -41,6 +42,7 @@ pub mod canonical;
 pub mod chain;
 pub mod checkpoint;
 pub mod committed;
+pub mod cose;
 pub mod cosignature;
 pub mod digest;
 pub mod entry;

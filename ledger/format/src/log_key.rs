@@ -6,6 +6,7 @@
 
 use crate::cosignature::CosignerKey;
 use crate::note::{NoteError, NoteVerifier};
+use crate::public_key::PublicKey;
 
 /// A key that may sign a log's checkpoints; its name is the log's origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +45,11 @@ impl LogKey {
         }
     }
 
-    /// The raw public key, which no second name should have.
-    pub fn raw(&self) -> Vec<u8> {
+    /// The public key itself, which no second name should have. It is there: it was checked when it was read.
+    pub fn public_key(&self) -> Option<PublicKey> {
         match self {
-            Self::Ed25519(key) => key.public_key().to_vec(),
-            Self::MlDsa44(key) => key.public_key().ml_dsa_44_raw().unwrap_or_default(),
+            Self::Ed25519(key) => PublicKey::from_ed25519_raw(&key.public_key()).ok(),
+            Self::MlDsa44(key) => Some(key.public_key().clone()),
         }
     }
 

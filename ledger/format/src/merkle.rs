@@ -14,7 +14,10 @@ mod proofs;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use proofs::{NodeSource, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
+pub use proofs::{
+    NodeSource, consistency_proof, consistency_root, inclusion_proof, inclusion_root, verify_consistency,
+    verify_inclusion,
+};
 
 /// Largest tree: sizes fit a signed 64-bit integer, as other implementations of the format read them.
 pub const TREE_SIZE_MAX: u64 = i64::MAX as u64;

@@ -260,7 +260,7 @@ impl Policy {
     /// The witnesses, in the file's order.
     pub fn witnesses(&self) -> impl Iterator<Item = &PolicyWitness> {
         self.named.iter().filter_map(|member| match member {
-            Member::Witness(witness) => Some(witness.as_ref()),
+            Member::Witness(witness) => Some(&**witness),
             Member::Group { .. } => None,
         })
     }

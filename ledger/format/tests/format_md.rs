@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test's failure")]
 
+use chancery_format::cose::CoseReceipt;
+use chancery_format::cosignature::{CosignerKey, cosignatures};
+use chancery_format::log_key::LogKey;
 use chancery_format::merkle::{Frontier, leaf_hash};
 use chancery_format::note::{Note, NoteVerifier};
-use chancery_format::{AuditEvent, EventId, Hash, LeafIndex};
+use chancery_format::policy::Policy;
+use chancery_format::{AuditEvent, Checkpoint, EventId, Hash, LeafIndex};
 
 const FORMAT: &str = include_str!("../FORMAT.md");
 
@@ -47,6 +51,33 @@ fn note(block: &str) {
     assert_eq!(Note::parse(&note).unwrap().verify(&keys).unwrap().len(), 1);
 }
 
+fn cosignature(block: &str) {
+    let (vkey, rest) = block.split_once('\n').unwrap();
+    let (time, note) = rest.split_once('\n').unwrap();
+    let keys = [CosignerKey::parse(word(vkey, "vkey")).unwrap()];
+    let note = format!("{note}\n");
+    let note = Note::parse(&note).unwrap();
+    let found = cosignatures(&note, &Checkpoint::parse(note.text).unwrap(), &keys).unwrap();
+    let times: Vec<u64> = found.iter().map(|(_, found)| found.timestamp.seconds()).collect();
+    assert_eq!(times, [word(time, "time").parse::<u64>().unwrap()]);
+}
+
+fn policy(block: &str) {
+    let file = format!("{block}\n").into_bytes();
+    assert_eq!(Policy::parse(&file).unwrap().to_bytes(), file);
+}
+
+fn cose(block: &str) {
+    let lines: Vec<&str> = block.lines().collect();
+    let [vkey, leaf, index, receipt] = lines.as_slice() else { panic!("{block}") };
+    let keys = [LogKey::parse(word(vkey, "vkey")).unwrap()];
+    let leaf = leaf_hash(&hex::decode(word(leaf, "leaf")).unwrap());
+    let receipt = CoseReceipt::parse(&hex::decode(word(receipt, "receipt")).unwrap()).unwrap();
+    let origin = keys.first().unwrap().name().parse().unwrap();
+    let (found, _) = receipt.verify_inclusion(&leaf, &origin, &keys).unwrap();
+    assert_eq!(found, LeafIndex(word(index, "index").parse().unwrap()));
+}
+
 #[test]
 fn every_example_of_the_format_is_true() {
     let mut kinds = Vec::new();
@@ -58,11 +89,14 @@ fn every_example_of_the_format_is_true() {
             }
             "tree" => tree(block),
             "note" => note(block),
+            "cosignature" => cosignature(block),
+            "policy" => policy(block),
+            "cose" => cose(block),
             other => panic!("no check for vectors of kind {other}"),
         }
         kinds.push(kind);
     }
-    assert_eq!(kinds, ["id", "leaf", "leaf", "tree", "note"]);
+    assert_eq!(kinds, ["id", "leaf", "leaf", "tree", "note", "cosignature", "policy", "cose"]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Party {
     fn sign(&self, kid: &str, digest: u8) -> Reply {
         let body =
             json!({ "kid": kid, "digest": format!("{digest:02x}").repeat(32), "digestAlgorithm": "sha256" });
-        self.ask(&Ask::post("/v1/sign", &body.to_string()))
+        self.ask(&Ask::post("/v1/sign", body.to_string()))
     }
 }
 

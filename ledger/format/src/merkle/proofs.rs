@@ -136,10 +136,22 @@ pub fn verify_inclusion(
     proof: &[Hash],
     head: &TreeHead,
 ) -> Result<(), ProofError> {
-    if !head.size.covers(index) {
+    let root = inclusion_root(leaf, index, proof, head.size)?;
+    if root == head.root { Ok(()) } else { Err(ProofError::RootMismatch) }
+}
+
+/// The root to which a proof leads from `leaf` at `index` of a tree of `size`: for envelopes that sign a root
+/// and do not carry it. It proves nothing until that signature is checked.
+pub fn inclusion_root(
+    leaf: &Hash,
+    index: LeafIndex,
+    proof: &[Hash],
+    size: TreeSize,
+) -> Result<Hash, ProofError> {
+    if !size.covers(index) {
         return Err(ProofError::OutOfRange);
     }
-    let mut climb = Climb { position: index.0, last: head.size.0 - 1 };
+    let mut climb = Climb { position: index.0, last: size.0 - 1 };
     let mut node = *leaf;
     for sibling in proof {
         node = match climb.step()? {
@@ -148,7 +160,7 @@ pub fn verify_inclusion(
         };
     }
     climb.end()?;
-    if node == head.root { Ok(()) } else { Err(ProofError::RootMismatch) }
+    Ok(node)
 }
 
 /// Checks that the tree of `new` begins with the tree of `old` (RFC 9162 §2.1.4.2).
@@ -161,7 +173,20 @@ pub fn verify_consistency(old: &TreeHead, new: &TreeHead, proof: &[Hash]) -> Res
     if old.size.0 == 0 || old.size == new.size {
         return verify_trivial(old, new, proof);
     }
-    let mut climb = Climb { position: old.size.0 - 1, last: new.size.0 - 1 };
+    let root = consistency_root(old, new.size, proof)?;
+    if root == new.root { Ok(()) } else { Err(ProofError::RootMismatch) }
+}
+
+/// The root to which a proof leads from `old`, of at least one leaf, to a tree of `new_size`: see
+/// [`inclusion_root`].
+pub fn consistency_root(old: &TreeHead, new_size: TreeSize, proof: &[Hash]) -> Result<Hash, ProofError> {
+    if old.size.0 == 0 || old.size > new_size {
+        return Err(ProofError::OutOfRange);
+    }
+    if old.size == new_size {
+        return if proof.is_empty() { Ok(old.root) } else { Err(ProofError::WrongLength) };
+    }
+    let mut climb = Climb { position: old.size.0 - 1, last: new_size.0 - 1 };
     climb.up(climb.position.trailing_ones());
     let mut hashes = proof.iter();
     // The largest complete subtree that ends the old tree; if it is all of it, the proof leaves it out.
@@ -181,7 +206,7 @@ pub fn verify_consistency(old: &TreeHead, new: &TreeHead, proof: &[Hash]) -> Res
         }
     }
     climb.end()?;
-    if from_old == old.root && from_new == new.root { Ok(()) } else { Err(ProofError::RootMismatch) }
+    if from_old == old.root { Ok(from_new) } else { Err(ProofError::RootMismatch) }
 }
 
 fn verify_trivial(old: &TreeHead, new: &TreeHead, proof: &[Hash]) -> Result<(), ProofError> {

@@ -66,7 +66,7 @@ impl Reader {
         if self.logs.len() == DEFINITIONS_MAX {
             return Err(PolicyFlaw::TooLarge);
         }
-        if self.logs.iter().any(|log| log.key.raw() == key.raw()) {
+        if self.logs.iter().any(|log| log.key.public_key() == key.public_key()) {
             return Err(PolicyFlaw::DuplicateKey);
         }
         self.logs.push(PolicyLog { key, url: url.map(<[u8]>::to_vec) });
@@ -83,7 +83,8 @@ impl Reader {
         if self.named.iter().any(same) {
             return Err(PolicyFlaw::DuplicateKey);
         }
-        self.add(Member::Witness(Box::new(PolicyWitness { name, key, url: url.map(<[u8]>::to_vec) })));
+        let url = url.map(<[u8]>::to_vec);
+        self.add(Member::Witness(Box::new(PolicyWitness { name, key, url })));
         Ok(())
     }
 
