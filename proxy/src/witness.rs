@@ -12,7 +12,7 @@ mod memory;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chancery_format::canonical::CanonicalJson;
@@ -226,8 +226,7 @@ impl Witness {
 
     /// One line by each key.
     async fn cosign(&self, peer: &Peer, checkpoint: &VerifiedCheckpoint) -> Result<String, Problem> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Problem::internal)?;
-        let at = CosignedAt::new(since.as_secs()).ok_or_else(|| Problem::internal("a time beyond all"))?;
+        let at = CosignedAt::from(self.chancery.now());
         let lines = self.keys.iter().map(|(kid, key)| self.line(peer, checkpoint, (kid, key), at));
         Ok(try_join_all(lines).await?.concat())
     }

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use chancery_format::checkpoint::{CheckpointError, VerifiedCheckpoint};
 use chancery_format::cosignature::{CosignedAt, CosignerKey};
@@ -249,11 +249,17 @@ impl Witnessing {
         let cosigned = Checkpoint::verify(&note, chancery.roll.origin(), &keys)?;
         let refused =
             |refusal| RoundError::Policy { refusal, cosigned: lines.len(), asked: self.remotes.len() };
-        let judged = self.policy.judge(cosigned, now()).map_err(refused)?;
+        let judged = self.policy.judge(cosigned, self.now()).map_err(refused)?;
         let accepted: VerifiedCheckpoint = judged.into_accepted().map_err(refused)?;
         chancery.roll.record_witnessed(accepted).await?;
         chancery.progress.witnessed(newest.size);
         Ok(newest.size)
+    }
+
+    /// Cosignatures of later times do not count; a witness' clock may be ahead of ours by this much.
+    fn now(&self) -> Option<CosignedAt> {
+        const SKEW_S: u64 = 300;
+        CosignedAt::new(CosignedAt::from(self.chancery.now()).seconds().saturating_add(SKEW_S))
     }
 
     /// The lines of one witness, if it gives any.
@@ -312,13 +318,6 @@ impl Witnessing {
         }
         Err(Failure::Restless)
     }
-}
-
-fn now() -> Option<CosignedAt> {
-    // A clock may be behind a witness' by this much; later ones do not count.
-    const SKEW: Duration = Duration::from_secs(300);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    CosignedAt::new((since + SKEW).as_secs())
 }
 
 /// The policy file, within its bound.

@@ -81,7 +81,7 @@ fn facts(out: &mut String, audit: &Audit<'_>) {
         fact("Root", format!("<code>{}</code>", esc(root)));
     }
     if let Some(checkpoint) = &audit.told.survey.checkpoint {
-        fact("Checkpoint", format!("<code>{}</code>", esc(&checkpoint.name)));
+        fact("Verified up to", format!("<code>{}</code>", esc(&checkpoint.name)));
     }
     let sha256 = audit.trust.sha256();
     fact("Registry", format!("<code>{}</code>, SHA-256 <code>{sha256}</code>", esc(&setting.signers)));
