@@ -119,7 +119,7 @@ export function evidenceCases(tab, world, mlDsaKnown) {
     await tab.give({ receipt: good.receipt, registry });
     return expectMany(tab, "receipt", [["indented", JSON.stringify(receipt, null, 2)], ["members turned round", text({ event: turned, ...rest })],
       ["escaped", textOf(receipt).replace("é", "\\u00E9").replace("12.5", "1.25e1")], ["in an answer", text({ id: "x", kid: "x", receipt })],
-      ["archived", text({ ...receipt, rung: "archived" })], ["durable", text({ ...receipt, rung: "durable" })]], ["valid"]);
+      ["archived", text({ ...receipt, rung: "archived" })], ["durable", text({ ...receipt, rung: "durable" })], ["witnessed", text({ ...receipt, rung: "witnessed" })]], ["valid"]);
   });
   add("signatures by keys that nobody knows are counted, not believed", async () => {
     const lines = [strangersLine(), strangersLine(ledger.origin)];
