@@ -18,8 +18,9 @@ use bytes::Bytes;
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::checkpoint::VerifiedCheckpoint;
 use chancery_format::cosignature::{CosignedAt, CosignerKey};
+use chancery_format::note::Note;
 use chancery_format::witness::{AddCheckpoint, REQUEST_BYTES_MAX, Refusal, TEXT_CONTENT_TYPE, decide};
-use chancery_format::{EventDraft, Hash, Kid, PrincipalName, StreamName};
+use chancery_format::{Checkpoint, EventDraft, Hash, Kid, PrincipalName, StreamName};
 use futures_util::future::try_join_all;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -271,8 +272,15 @@ impl Witness {
         cosigner.line(at, &signature).map_err(Problem::internal)
     }
 
-    /// Keeps what a log showed that does not continue what it had shown before.
+    /// Keeps what is not shown to continue what the log had shown before. Another root of the same size is proof against
+    /// the log, whoever brought it; a larger tree with a proof that fails may be somebody else's mischief with the log's
+    /// own checkpoint.
     async fn tell_conflict(&self, log: &mut Log, request: &AddCheckpoint) {
+        let known = log.known().latest;
+        let shown = Note::parse(request.note()).ok().and_then(|note| Checkpoint::parse(note.text));
+        let Some(shown) = shown.map(|shown| shown.head()).filter(|shown| known != Some(*shown)) else {
+            return;
+        };
         tracing::error!(
             origin = log.origin(),
             "a log gave a checkpoint that is not proven to continue the last one"
@@ -280,8 +288,8 @@ impl Witness {
         if !log.counts_conflict(CONFLICTS_MAX) {
             return;
         }
-        let known = log.known().latest;
         let payload = json!({
+            "certain": known.is_some_and(|known| known.size == shown.size),
             "note": request.note(),
             "noteSha256": Hash::of(&[request.note().as_bytes()]).to_hex(),
             "old": request.old().0,

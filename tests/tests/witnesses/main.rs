@@ -250,4 +250,5 @@ fn a_second_history_is_refused_by_the_witness_and_by_the_archive() {
     let conflicts: Vec<Value> = leaves.filter(|leaf| leaf["eventType"] == "witness.conflict").collect();
     assert!(!conflicts.is_empty());
     assert_eq!(conflicts[0]["payload"]["origin"], "a.example/log");
+    assert!(conflicts.len() <= 16, "{}", conflicts.len());
 }
