@@ -576,7 +576,7 @@ mod tests {
             (
                 "release = \"checkpointed\"",
                 "release = \"soon\"",
-                "not one of durable, checkpointed, archived",
+                "not one of durable, checkpointed, witnessed, archived",
             ),
         ] {
             let text = TEXT.replace(from, to);
