@@ -275,12 +275,16 @@ fn sign(
     let message = STANDARD.decode(asked["Message"].as_str().unwrap_or_default()).unwrap();
     // Which kind goes with which algorithm is what AWS's table says.
     let wanted = if algorithm.takes_messages() { "RAW" } else { "DIGEST" };
-    if asked["MessageType"] != wanted || !(1..=4096).contains(&message.len()) {
+    let mu = <[u8; 64]>::try_from(message.as_slice()).ok().map(Digest::Mu);
+    let mu = mu.filter(|mu| asked["MessageType"] == "EXTERNAL_MU" && algorithm.takes(mu));
+    if mu.is_none() && (asked["MessageType"] != wanted || !(1..=4096).contains(&message.len())) {
         return refusal("ValidationException", format!("{name} takes MessageType {wanted}"));
     }
     let key = shared.keys.open_key(label, algorithm).unwrap();
     let digest;
-    let input = if wanted == "RAW" {
+    let input = if let Some(mu) = &mu {
+        SealInput::Digest(mu)
+    } else if wanted == "RAW" {
         SealInput::Message(&message)
     } else {
         shared.signed.lock().unwrap().push(SignedDigest { algorithm, bytes: message.len() });
