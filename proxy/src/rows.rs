@@ -6,9 +6,8 @@
 //! Refuses: a `ts` of the author's own, because rows are ordered by it; an actor beside the one whose chain it is, where
 //! the dialect has a chain for each.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use chancery_format::canonical::CanonicalJson;
 use chancery_format::chain::{Dialect, RowSignature, Signed};
 use chancery_format::names::IdempotencyKey;
 use chancery_format::{AuditEvent, Digest, EventDraft, StreamName};
@@ -20,11 +19,10 @@ use crate::admission::policy::Grants;
 use crate::admission::{check_payloads, check_stream};
 use crate::chancery::Chancery;
 use crate::config::ChainConfig;
-use crate::dialects::Dialect as Language;
 use crate::problem::{Code, Problem};
 use crate::response::Reply;
 use crate::routes::Caller;
-use crate::signing::{Content, Wanted, make, may};
+use crate::signing::{Content, OwnUse, make_in_own_right, may};
 use crate::strict_json::Fields;
 
 /// Fields of `POST /v1/rows`.
@@ -61,24 +59,16 @@ pub(crate) async fn row(
         Signed::Digest(hash) => Content::Digest(Digest::Sha256(hash.0)),
         Signed::Message(text) => Content::Message(text.into_bytes()),
     };
-    let about = json!({ "event": event.id, "stream": event.stream }).to_string();
-    let about = CanonicalJson::parse(about.as_bytes()).map_err(Problem::internal)?;
-    let wanted = Wanted { metadata: Some(about), in_own_right: true, ..Wanted::of(key, content) };
-    let grants = Grants::of_chain(chain, caller.grants.policy()).map_err(Problem::internal)?;
-    let kid = OnceLock::new();
-    let signer = Caller {
-        grants: Arc::new(grants),
+    let own = OwnUse {
+        grants: Grants::of_chain(chain, caller.grants.policy()).map_err(Problem::internal)?,
         request_id: caller.request_id.clone(),
         idempotency_key: Some(once_for(event.id)?),
         slot: caller.slot.clone(),
         source: caller.source,
-        simulate: false,
-        kid: &kid,
-        dialect: Language::Native,
-        peer_uid: None,
     };
-    let made = make(chancery, &signer, &wanted).await.map_err(|problem| unsigned(problem, event.id))?;
-    let made = made.ok_or_else(|| Problem::internal("a row was only tried"))?;
+    let about = json!({ "event": event.id, "stream": event.stream });
+    let made = make_in_own_right(chancery, own, key, content, &about).await;
+    let made = made.map_err(|problem| unsigned(problem, event.id))?;
     let signature = RowSignature { signer_kid: &made.signer_kid, signature: &made.signature };
     Ok(Some(link.dialect.row(&event, &link, signature)))
 }

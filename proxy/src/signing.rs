@@ -25,7 +25,7 @@ use chancery_ledger::{Enrolled, RollError};
 pub use self::batch::sign_batch;
 pub(crate) use self::calls::not_halted;
 pub use self::calls::{mac, sign};
-pub(crate) use self::dialect::{Content, Made, Wanted, make, passes};
+pub(crate) use self::dialect::{Content, Made, OwnUse, Wanted, make, make_in_own_right, passes};
 pub(crate) use self::policy::{may, may_with_key};
 use crate::admission::allowance::Taken;
 use crate::admission::{KeyUseRequest, Permit};

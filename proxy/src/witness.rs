@@ -11,7 +11,7 @@
 mod memory;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -34,12 +34,10 @@ use crate::admission::policy::Grants;
 use crate::authenticate::Peer;
 use crate::chancery::Chancery;
 use crate::config::WitnessConfig;
-use crate::dialects::Dialect;
 use crate::listener::Handler;
 use crate::problem::{Code, Problem};
 use crate::request::read_any;
-use crate::routes::Caller;
-use crate::signing::{Content, Wanted, make};
+use crate::signing::{Content, OwnUse, make_in_own_right};
 use memory::{Log, MemoryError};
 
 /// How long the same checkpoint is answered with the same lines.
@@ -244,29 +242,16 @@ impl Witness {
         let message = cosigner.message(checkpoint.checkpoint(), at);
         let head = checkpoint.head();
         let about = json!({ "origin": checkpoint.origin(), "root": head.root.to_hex(), "size": head.size.0 });
-        let about = CanonicalJson::parse(about.to_string().as_bytes()).map_err(Problem::internal)?;
-        let wanted = Wanted {
-            metadata: Some(about),
-            in_own_right: true,
-            ..Wanted::of(key, Content::Message(message))
-        };
         let policy = chancery.admission.policy().sha256();
         let rule = format!("witness {}", self.name);
-        let grants = Grants::of_one_act(self.name.clone(), kid, rule, policy).map_err(Problem::internal)?;
-        let used = OnceLock::new();
-        let caller = Caller {
-            grants: Arc::new(grants),
+        let own = OwnUse {
+            grants: Grants::of_one_act(self.name.clone(), kid, rule, policy).map_err(Problem::internal)?,
             request_id: chancery.new_request_id(),
             idempotency_key: None,
             slot: chancery.slot().ok_or_else(|| Problem::plain(Code::Overloaded))?,
             source: peer.remote().ip(),
-            simulate: false,
-            kid: &used,
-            dialect: Dialect::Native,
-            peer_uid: None,
         };
-        let made = make(chancery, &caller, &wanted).await?;
-        let made = made.ok_or_else(|| Problem::internal("a cosignature was only tried"))?;
+        let made = make_in_own_right(chancery, own, key, Content::Message(message), &about).await?;
         let signature = chancery_format::entry::decode_base64(&made.signature);
         let signature = signature.ok_or_else(|| Problem::internal("a signature that is no base64"))?;
         cosigner.line(at, &signature).map_err(Problem::internal)

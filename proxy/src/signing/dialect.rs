@@ -4,20 +4,24 @@
 //! here, up to `dialect_patience_ms`; each attempt that reached a device has its own entry. With an idempotency key no
 //! second signature is made where there is one.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::{Asked, Operation, ReplayKey};
-use chancery_format::names::{DialectName, Purpose};
-use chancery_format::{Digest, Hash, HashAlgorithm, LeafIndex, Rung, SignatureAlgorithm, Timestamp};
+use chancery_format::names::{DialectName, IdempotencyKey, Purpose};
+use chancery_format::{
+    Digest, Hash, HashAlgorithm, LeafIndex, RequestId, Rung, SignatureAlgorithm, Timestamp,
+};
 use chancery_policy::Act;
 
 use super::calls::{ready, ready_for_us};
 use super::policy::{self, Looked};
 use super::{KeyUse, detached};
+use crate::admission::policy::Grants;
 use crate::admission::{KeyUseRequest, Permit};
-use crate::chancery::{Chancery, KeyEntry};
+use crate::chancery::{Chancery, KeyEntry, Slot};
 use crate::dialects::Dialect;
 use crate::problem::{Code, Problem};
 use crate::reading;
@@ -117,6 +121,47 @@ pub(crate) struct Made {
     pub(crate) ts: Timestamp,
     /// The receipt, or the pointer to it, as JSON.
     pub(crate) receipt: String,
+}
+
+/// On whose behalf the appliance uses a key in its own right.
+#[derive(Debug)]
+pub(crate) struct OwnUse {
+    /// What its configuration allows: this key, once.
+    pub(crate) grants: Grants,
+    /// Correlates the entry with the request that led to it.
+    pub(crate) request_id: RequestId,
+    /// Ties retries together.
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
+    /// A place among the requests under way.
+    pub(crate) slot: Slot,
+    /// Where the request came from.
+    pub(crate) source: IpAddr,
+}
+
+/// Uses a key that is nobody's, because the configuration says what for; `about` stands in the entry.
+pub(crate) async fn make_in_own_right(
+    chancery: &Arc<Chancery>,
+    own: OwnUse,
+    key: Arc<KeyEntry>,
+    content: Content,
+    about: &serde_json::Value,
+) -> Result<Made, Problem> {
+    let about = CanonicalJson::parse(about.to_string().as_bytes()).map_err(Problem::internal)?;
+    let wanted = Wanted { metadata: Some(about), in_own_right: true, ..Wanted::of(key, content) };
+    let used = OnceLock::new();
+    let caller = Caller {
+        grants: Arc::new(own.grants),
+        request_id: own.request_id,
+        idempotency_key: own.idempotency_key,
+        slot: own.slot,
+        source: own.source,
+        simulate: false,
+        kid: &used,
+        dialect: Dialect::Native,
+        peer_uid: None,
+    };
+    let made = make(chancery, &caller, &wanted).await?;
+    made.ok_or_else(|| Problem::internal("a key use of our own was only tried"))
 }
 
 /// Uses the key and waits until the result may leave. `None` for a dry run that would succeed.
