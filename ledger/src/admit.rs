@@ -151,6 +151,7 @@ impl Sequencer {
                 Some(planned) if planned == *size => Verdict::Done,
                 Some(_) => Verdict::Refuse(RollError::EpochConflict),
             },
+            Record::KeyUses(_) | Record::Heads(_) => Verdict::Write,
         };
         match verdict {
             Verdict::Write => admission.batch.records.push(item),

@@ -12,11 +12,15 @@
 //! | `checkpoints` | tree size:8 | the signed note |
 //! | `registry` | version:8 | length of the file:4 ‖ the file ‖ the signed note over it |
 //! | `archive` | epoch:8 | tree size the epoch closes with:8 |
+//! | `heads` | a chain's name | count:8 ‖ hash:32 ‖ last index:8 |
+//! | `key_uses` | a key's name, NUL, how many came before:8 | index:8 |
 //! | `meta` | `format`, `origin`, `head` | 1:8 · text · size:8 ‖ root:32 ‖ streams so far:8 |
+//! | | `heads` | size:8, and the index of the leaf that enrols its heads:8, once it is there |
 //!
 //! `stream_index` holds one row per stream and batch, not per entry: a run of consecutive seqs.
 
 use chancery_format::chain::{Dialect, Link};
+use chancery_format::heads::{Head, HeadName};
 use chancery_format::{Hash, LeafIndex, Timestamp, TreeHead, TreeSize};
 
 use crate::replay::{Answer, ReplayRecord};
@@ -38,11 +42,13 @@ pub(crate) enum Family {
     Witnessed,
     Registry,
     Archive,
+    Heads,
+    KeyUses,
     Meta,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Entries,
         Self::Tiles,
         Self::Streams,
@@ -54,8 +60,13 @@ impl Family {
         Self::Witnessed,
         Self::Registry,
         Self::Archive,
+        Self::Heads,
+        Self::KeyUses,
         Self::Meta,
     ];
+
+    /// Those that ledgers of earlier versions lack; they are made when such a ledger is opened.
+    pub(crate) const ADDED: [Self; 3] = [Self::Witnessed, Self::Heads, Self::KeyUses];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -70,6 +81,8 @@ impl Family {
             Self::Witnessed => "witnessed",
             Self::Registry => "registry",
             Self::Archive => "archive",
+            Self::Heads => "heads",
+            Self::KeyUses => "key_uses",
             Self::Meta => "meta",
         }
     }
@@ -82,6 +95,7 @@ pub(crate) struct BadShape(pub(crate) Family);
 pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const META_ORIGIN: &[u8] = b"origin";
 pub(crate) const META_HEAD: &[u8] = b"head";
+pub(crate) const META_HEADS: &[u8] = b"heads";
 
 /// Where a stream stands after its last event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +196,36 @@ pub(crate) fn tile_key(level: u8, number: u64) -> [u8; 9] {
 
 pub(crate) fn u64_of(value: &[u8], family: Family) -> Result<u64, BadShape> {
     value.try_into().map(u64::from_be_bytes).map_err(|_| BadShape(family))
+}
+
+pub(crate) fn key_use_key(name: &HeadName, number: u64) -> Vec<u8> {
+    [name.as_str().as_bytes(), &[0], &number.to_be_bytes()].concat()
+}
+
+pub(crate) fn encode_chain_head(head: &Head) -> Vec<u8> {
+    [&head.count.to_be_bytes(), head.hash.0.as_slice(), &head.last.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn decode_chain_head(value: &[u8]) -> Result<Head, BadShape> {
+    let read = |mut fields: Fields<'_>| {
+        let head = Head { count: fields.u64()?, hash: fields.hash()?, last: LeafIndex(fields.u64()?) };
+        fields.end(head)
+    };
+    read(Fields(value)).ok_or(BadShape(Family::Heads))
+}
+
+pub(crate) fn encode_heads_at(size: TreeSize, index: Option<LeafIndex>) -> Vec<u8> {
+    let index = index.map(|index| index.0.to_be_bytes());
+    [size.0.to_be_bytes().as_slice(), index.as_ref().map_or(&[], <[u8; 8]>::as_slice)].concat()
+}
+
+pub(crate) fn decode_heads_at(value: &[u8]) -> Result<(u64, Option<LeafIndex>), BadShape> {
+    let read = |mut fields: Fields<'_>| {
+        let size = fields.u64()?;
+        let index = if fields.0.is_empty() { None } else { Some(LeafIndex(fields.u64()?)) };
+        fields.end((size, index))
+    };
+    read(Fields(value)).ok_or(BadShape(Family::Meta))
 }
 
 pub(crate) fn encode_head(head: TreeHead, streams: u64) -> Vec<u8> {
@@ -341,6 +385,13 @@ mod tests {
             decode_registry(&encode_registry(b"{}", "note")).unwrap(),
             (b"{}".to_vec(), "note".into())
         );
+        let chain = Head { count: 3, hash: Hash([4; 32]), last: LeafIndex(9) };
+        assert_eq!(decode_chain_head(&encode_chain_head(&chain)).unwrap(), chain);
+        assert!(decode_chain_head(&[0; 49]).is_err());
+        for index in [None, Some(LeafIndex(8))] {
+            assert_eq!(decode_heads_at(&encode_heads_at(TreeSize(7), index)).unwrap(), (7, index));
+        }
+        assert!(decode_heads_at(&[0; 12]).is_err());
         assert!(decode_head(&[0; 47]).is_err() && ReplayRecord::decode(&[9; 41]).is_err());
         assert_eq!(pair_of_key(&pair_key(1, u64::MAX)).unwrap(), (1, u64::MAX));
     }

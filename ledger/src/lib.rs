@@ -19,6 +19,7 @@
 //! | `options.rs`, `disk.rs`, `shared.rs` | bounds, clock and disk from outside; what threads share |
 //! | `archive.rs`, `directory_archive.rs` | write-once objects, and a directory of them |
 //! | `second_opinion.rs` | reads back and computes anew what the ledger key is about to sign |
+//! | `heads.rs` | how many entries each stream and each key has: kept, enrolled, proven |
 //! | `shipper.rs`, `epochs.rs` | copies the roll to the archive, epoch by epoch; compares the two at start |
 //!
 //! Follow a signature: `Roll::enrol_intent` → `Sequencer::commit_batch` → the key, elsewhere →
@@ -29,6 +30,7 @@ pub mod archive;
 mod directory_archive;
 mod disk;
 mod epochs;
+mod heads;
 mod high_water;
 mod intents;
 mod layout;
@@ -48,6 +50,7 @@ mod tile_trees;
 pub use archive::{Archive, ArchiveError, Put};
 pub use directory_archive::DirectoryArchive;
 pub use disk::{Disk, DiskError, RealDisk};
+pub use heads::{EnrolledAt, Heads, HeadsOutcome, ProvenHead};
 pub use layout::StreamHead;
 pub use options::{Clock, OnFatal, RollLimits, RollOptions, SyncMode};
 pub use recovery::{OpenError, Recovered};

@@ -62,6 +62,8 @@ pub struct RollLimits {
     /// Tiles whose inner nodes are kept in memory for proofs, 16 KiB each: those of the last few thousand
     /// entries, and of the edge above them. 64.
     pub tile_trees_max: usize,
+    /// Streams and keys whose heads are kept in memory, about 250 bytes each. Beyond it none are enrolled. 500,000.
+    pub heads_names_max: usize,
     /// Bytes of all write buffers together. Small enough to be reached within the first hundred thousand
     /// entries, so that memory does not grow afterwards. 32 MiB.
     pub write_buffer_bytes: usize,
@@ -86,6 +88,7 @@ impl Default for RollLimits {
             reads_max: 32,
             page_entries_max: 1000,
             tile_trees_max: 64,
+            heads_names_max: 500_000,
             write_buffer_bytes: 32 << 20,
             block_cache_bytes: 4 << 20,
             open_files_max: 256,

@@ -27,7 +27,8 @@ use crate::read::Reader;
 use crate::recovery::{self, OpenError, Recovered};
 use crate::replay::Replay;
 use crate::sequencer::{
-    Call, EventItem, Fatal, IntentItem, IntentReply, Item, OutcomeItem, Record, RecordItem, Reply,
+    Call, EventItem, Fatal, HeadsRecord, IntentItem, IntentReply, Item, OutcomeItem, Record, RecordItem,
+    Reply,
 };
 use crate::shared::Shared;
 
@@ -36,6 +37,8 @@ use crate::shared::Shared;
 const OUTCOME_BYTES_EXTRA: usize = 8 * 1024;
 /// Bytes a leaf needs beyond payload and metadata, for bounding queues and batches.
 const ENVELOPE_BYTES: usize = 512;
+/// Bytes of a row beside the tree: a name and some numbers.
+const ROW_BYTES: usize = 512;
 /// Patience with the writer between its commit and the head it shows; microseconds are usual.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -336,7 +339,7 @@ impl Roll {
         self.record(Record::Registry { version, json, note }).await
     }
 
-    async fn record(&self, record: Record) -> Result<(), RollError> {
+    pub(crate) async fn record(&self, record: Record) -> Result<(), RollError> {
         let answer = self.send_record(record)?;
         self.answer(answer).await
     }
@@ -352,6 +355,8 @@ impl Roll {
         let bytes = match &record {
             Record::Registry { json, .. } => json.len(),
             Record::Witnessed(checkpoint) => checkpoint.note().len(),
+            Record::KeyUses(uses) => uses.len() * ROW_BYTES,
+            Record::Heads(HeadsRecord::Changed(heads)) => heads.len() * ROW_BYTES,
             _ => ENVELOPE_BYTES,
         };
         self.send(vec![Item::Record(Box::new(RecordItem { record, reply }))], bytes, false)?;

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 
 use chancery_format::committed::{CommitError, EventKind, OutcomeKind};
 use chancery_format::event::Placement;
+use chancery_format::heads::{Head, HeadName};
 use chancery_format::merkle::{BatchTree, Frontier, ProofError};
 use chancery_format::tile::TileTail;
 use chancery_format::{
@@ -125,6 +126,18 @@ pub(crate) enum Record {
     Registry { version: u64, json: Vec<u8>, note: String },
     /// The size an archive epoch will close with.
     Epoch { epoch: u64, size: TreeSize },
+    /// Entries that tell of keys: whose, the how many-eth, where.
+    KeyUses(Vec<(HeadName, u64, LeafIndex)>),
+    /// Where chains stand.
+    Heads(HeadsRecord),
+}
+
+/// A part of the map of heads.
+pub(crate) enum HeadsRecord {
+    /// Heads that changed.
+    Changed(Vec<(HeadName, Head)>),
+    /// All heads of this size are stored, and their root is enrolled there.
+    Stored { size: TreeSize, index: Option<LeafIndex> },
 }
 
 /// A record that wants to be durable.
@@ -461,6 +474,13 @@ impl Record {
             Self::Witnessed(checkpoint) => writes.witnessed(checkpoint.head().size, checkpoint.note()),
             Self::Registry { version, json, note } => writes.registry(*version, json, note),
             Self::Epoch { epoch, size } => writes.epoch(*epoch, *size),
+            Self::KeyUses(uses) => {
+                uses.iter().try_for_each(|(name, number, index)| writes.key_use(name, *number, *index))
+            }
+            Self::Heads(HeadsRecord::Changed(heads)) => {
+                heads.iter().try_for_each(|(name, head)| writes.chain_head(name, head))
+            }
+            Self::Heads(HeadsRecord::Stored { size, index }) => writes.heads_at(*size, *index),
         }
     }
 }

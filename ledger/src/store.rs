@@ -11,6 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use chancery_format::heads::{Head, HeadName};
 use chancery_format::tile::FullTile;
 use chancery_format::{Hash, LeafIndex, StreamName, TreeHead, TreeSize};
 use rocksdb::{
@@ -71,7 +72,7 @@ impl Store {
         let families = Family::ALL
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, limits, &cache)));
         let mut options = database_options(create, limits);
-        if !create && lacks_witnessed(&options, dir)? {
+        if !create && lacks_added(&options, dir)? {
             options.create_missing_column_families(true);
         }
         let db = DB::open_cf_descriptors(&options, dir, families)?;
@@ -250,6 +251,34 @@ impl Store {
         row.map(|(key, _)| Ok(layout::u64_of(&key, Family::Registry)?)).transpose()
     }
 
+    /// The size whose heads were stored last, and the leaf that enrols them.
+    pub(crate) fn heads_at(&self) -> Result<Option<(u64, Option<LeafIndex>)>, StoreError> {
+        let value = self.get(Family::Meta, layout::META_HEADS)?;
+        value.map(|value| Ok(layout::decode_heads_at(&value)?)).transpose()
+    }
+
+    /// The stored head of every chain.
+    pub(crate) fn heads(&self) -> Result<Vec<(HeadName, Head)>, StoreError> {
+        let rows = self.rows_from(Family::Heads, &[], usize::MAX)?;
+        let read = |(name, head): Row| {
+            let name = std::str::from_utf8(&name).ok().and_then(|name| name.parse().ok());
+            Ok((name.ok_or(BadShape(Family::Heads))?, layout::decode_chain_head(&head)?))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Where the entries of a key are, after the first `skip`, at most `limit`.
+    pub(crate) fn key_uses(
+        &self,
+        name: &HeadName,
+        skip: u64,
+        limit: usize,
+    ) -> Result<Vec<LeafIndex>, StoreError> {
+        let rows = self.rows_from(Family::KeyUses, &layout::key_use_key(name, skip), limit)?;
+        let own = (skip..).zip(rows).take_while(|(at, (key, _))| **key == layout::key_use_key(name, *at));
+        own.map(|(_, (_, value))| Ok(LeafIndex(layout::u64_of(&value, Family::KeyUses)?))).collect()
+    }
+
     /// Tree size that archive epoch `epoch` closes with, once planned.
     pub(crate) fn epoch(&self, epoch: u64) -> Result<Option<TreeSize>, StoreError> {
         let value = self.get(Family::Archive, &epoch.to_be_bytes())?;
@@ -263,11 +292,12 @@ impl Store {
     }
 }
 
-/// Whether a database lacks the one family that its makers did not have yet, and no other.
-fn lacks_witnessed(options: &Options, dir: &Path) -> Result<bool, StoreError> {
+/// Whether a database lacks families that its makers did not have yet, and no other.
+fn lacks_added(options: &Options, dir: &Path) -> Result<bool, StoreError> {
     let there = DB::list_cf(options, dir)?;
     let lacks = |family: &Family| !there.iter().any(|name| name == family.name());
-    Ok(Family::ALL.into_iter().filter(lacks).map(Family::name).eq([Family::Witnessed.name()]))
+    let mut lacking = Family::ALL.into_iter().filter(lacks).peekable();
+    Ok(lacking.peek().is_some() && lacking.all(|family| Family::ADDED.contains(&family)))
 }
 
 type Row = (Box<[u8]>, Box<[u8]>);
@@ -347,6 +377,23 @@ impl Writes<'_> {
 
     pub(crate) fn registry(&mut self, version: u64, json: &[u8], note: &str) -> Result<(), StoreError> {
         self.put(Family::Registry, &version.to_be_bytes(), &layout::encode_registry(json, note))
+    }
+
+    pub(crate) fn chain_head(&mut self, name: &HeadName, head: &Head) -> Result<(), StoreError> {
+        self.put(Family::Heads, name.as_str().as_bytes(), &layout::encode_chain_head(head))
+    }
+
+    pub(crate) fn heads_at(&mut self, size: TreeSize, index: Option<LeafIndex>) -> Result<(), StoreError> {
+        self.put(Family::Meta, layout::META_HEADS, &layout::encode_heads_at(size, index))
+    }
+
+    pub(crate) fn key_use(
+        &mut self,
+        name: &HeadName,
+        number: u64,
+        index: LeafIndex,
+    ) -> Result<(), StoreError> {
+        self.put(Family::KeyUses, &layout::key_use_key(name, number), &index.0.to_be_bytes())
     }
 
     pub(crate) fn epoch(&mut self, epoch: u64, size: TreeSize) -> Result<(), StoreError> {

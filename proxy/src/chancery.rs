@@ -23,7 +23,7 @@ use chancery_format::{
 };
 use chancery_hsm::{KeyInfo, Keyring};
 use chancery_identity::PolicyHook;
-use chancery_ledger::{Clock, Roll};
+use chancery_ledger::{Clock, Heads, Roll};
 use chancery_policy::KeyFacts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -205,6 +205,8 @@ pub struct Chancery {
     pub allowances: Allowances,
     /// What is halted.
     pub halts: Arc<Halts>,
+    /// How many entries each stream and each key has.
+    pub heads: Heads,
     /// What people decided.
     pub governance: Governance,
     /// What policies say.
@@ -246,6 +248,7 @@ impl Chancery {
         parts.authority.set_keys(parts.keys.iter().map(|key| facts(key, &parts.keyring)));
         let slots = parts.limits.requests_in_flight_max.min(Semaphore::MAX_PERMITS);
         Self {
+            heads: Heads::new(parts.roll.clone()),
             roll: parts.roll,
             keyring: parts.keyring,
             admission: Admission::new(parts.policy),

@@ -114,6 +114,8 @@ pub struct LedgerConfig {
     pub signing_key: Kid,
     /// Time between checkpoints while there is something new; 100 ms to 60 s, default 1 s.
     pub checkpoint_interval: Duration,
+    /// Time between enrolments of the heads of all streams and keys, at checkpoints; 100 ms to 1 h, default 1 min.
+    pub heads_interval: Duration,
     /// The ledger refuses new entries when the disk has less than this free; default 1 GiB.
     pub reserve_bytes: u64,
     /// Where `signers.json` is published, with `.sig` beside it; default in the ledger's folder.

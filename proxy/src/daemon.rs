@@ -42,7 +42,7 @@ use crate::stop::stopped;
 use crate::telemetry::LogGuard;
 use crate::witness::{Witness, WitnessHandler};
 use crate::witnessing::Witnessing;
-use crate::{listener, refusals};
+use crate::{completeness, listener, refusals};
 use assemble::Assembled;
 pub use assemble::{ledger_options, production_guards};
 pub use failure::Failure;
@@ -234,6 +234,10 @@ impl Daemon {
             &stops.background,
         );
         background.spawn(Arc::clone(&lifecycle).run(stops.background.subscribe()));
+        let heads_interval = config.ledger.heads_interval;
+        let enrolling =
+            completeness::enrol_heads(Arc::clone(&chancery), heads_interval, stops.background.subscribe());
+        background.spawn(enrolling);
         if let Some(witnessing) = witnessing {
             background.spawn(witnessing.run(stops.background.subscribe()));
         }

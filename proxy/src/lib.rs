@@ -24,6 +24,7 @@
 //! | `bin/chanceryd.rs` | `init`, `check`, `run`, `openapi` |
 //! | `config.rs`, `config/`, `limits.rs`, `guards.rs` | what the operator wrote, every bound, what production refuses |
 //! | `daemon.rs` | builds, wires, drains |
+//! | `completeness.rs` | heads of all chains, enrolled and proven |
 //! | `checkpointer.rs`, `registry_publisher.rs`, `archiving.rs`, `witnessing.rs` | what happens on a cadence |
 //! | `witness.rs`, `witness/` | cosigns other logs' checkpoints |
 //! | `admin.rs` | the listener for people |
@@ -37,6 +38,7 @@ pub mod archiving;
 pub mod authenticate;
 pub mod chancery;
 pub mod checkpointer;
+pub mod completeness;
 pub mod config;
 pub mod daemon;
 pub mod dialects;

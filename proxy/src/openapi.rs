@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::problem::{Code, MEDIA_TYPE};
 use crate::request::{BATCH_FIELDS, EVENT_FIELDS, MAC_FIELDS, MAC_VERIFY_FIELDS, SIGN_FIELDS, VERIFY_FIELDS};
-use crate::response::{BYTES, HTML, JSON, PEM, TEXT, TLOG_PROOF};
+use crate::response::{BYTES, HTML, JSON, JSONL, PEM, TEXT, TLOG_PROOF};
 use crate::routes::table::{Access, Call, ROUTES, Route, Takes};
 
 /// The document as indented JSON with a final newline; made once.
@@ -93,6 +93,15 @@ fn parameters(route: &Route) -> Vec<Value> {
         });
         parameters.push(format);
     }
+    if route.call == Call::Completeness {
+        parameters.push(text(
+            "query",
+            "from",
+            false,
+            "Entries after so many, one JSON object a line; without a query, the proof.",
+        ));
+        parameters.push(text("query", "limit", false, "Most entries; bounded by the server."));
+    }
     if route.call == Call::Stream {
         parameters.push(text("query", "from", false, "First seq of the page; default 0."));
         parameters.push(text("query", "limit", false, "Most events of the page; bounded by the server."));
@@ -109,6 +118,12 @@ fn responses(route: &Route) -> Value {
         let proof = json!({ "schema": { "type": "string" } });
         if let Some(content) = responses.get_mut(status).and_then(|response| response.get_mut("content")) {
             content[TLOG_PROOF] = proof;
+        }
+    }
+    if route.call == Call::Completeness {
+        let lines = json!({ "schema": { "type": "string" } });
+        if let Some(content) = responses.get_mut(status).and_then(|response| response.get_mut("content")) {
+            content[JSONL] = lines;
         }
     }
     if route.call == Call::Registry {
@@ -155,6 +170,7 @@ fn good_response(call: Call) -> (&'static str, &'static str, Value) {
         Call::Rows => ("200", JSON, reference("RowsReply")),
         Call::Stream => ("200", JSON, reference("StreamPage")),
         Call::Receipt => ("200", JSON, reference("Receipt")),
+        Call::Completeness => ("200", JSON, json!({ "type": "object" })),
         Call::Pending => ("200", JSON, reference("PendingReply")),
         Call::Keys => ("200", JSON, reference("KeyList")),
         Call::Key => ("200", JSON, reference("Key")),

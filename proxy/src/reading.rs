@@ -85,7 +85,7 @@ fn receipt_json(receipt: &Receipt) -> Result<String, Problem> {
 
 /// Under the first witnessed checkpoint that covers the leaf; without one, under the first that was recorded. Asks for
 /// one if there is none yet.
-async fn build_receipt(
+pub(crate) async fn build_receipt(
     chancery: &Chancery,
     index: LeafIndex,
     leaf: &[u8],
@@ -147,14 +147,14 @@ pub async fn stream(
 
 /// Which part of a stream is asked for.
 #[derive(Debug, PartialEq, Eq)]
-struct Page {
-    from: u64,
-    limit: usize,
+pub(crate) struct Page {
+    pub(crate) from: u64,
+    pub(crate) limit: usize,
 }
 
 impl Page {
     /// Reads `from` and `limit` strictly; a limit above the bound is cut, and `next` leads on.
-    fn read(query: Option<&str>, limit_max: usize) -> Result<Self, RequestError> {
+    pub(crate) fn read(query: Option<&str>, limit_max: usize) -> Result<Self, RequestError> {
         let mut page = Self { from: 0, limit: PAGE_DEFAULT.min(limit_max) };
         let mut seen = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -210,7 +210,7 @@ pub async fn tile(chancery: &Chancery, caller: &Caller<'_>, path: &str) -> Resul
     Ok(Reply::other(BYTES, caching, bytes))
 }
 
-fn read_event(leaf: &[u8]) -> Result<AuditEvent<'_>, Problem> {
+pub(crate) fn read_event(leaf: &[u8]) -> Result<AuditEvent<'_>, Problem> {
     AuditEvent::read(leaf).map_err(Problem::internal)
 }
 
@@ -223,11 +223,11 @@ fn show(grants: &Grants, leaf: &StoredLeaf) -> Result<String, Problem> {
 }
 
 /// Whether the event is the principal's own: it acted, or it is in its own stream.
-fn is_author(grants: &Grants, event: &AuditEvent<'_>) -> bool {
+pub(crate) fn is_author(grants: &Grants, event: &AuditEvent<'_>) -> bool {
     event.actor == grants.principal().as_str() || event.stream == grants.own_stream().as_str()
 }
 
-fn not_found(what: &str) -> Problem {
+pub(crate) fn not_found(what: &str) -> Problem {
     Problem::new(Code::NotFound, format!("there is no such {what}"))
 }
 

@@ -14,6 +14,8 @@ use hyper::StatusCode;
 
 /// Media type of every native reply.
 pub const JSON: &str = "application/json";
+/// Media type of JSON Lines: one value a line.
+pub const JSONL: &str = "application/jsonl";
 /// Media type of a C2SP proof.
 pub const TLOG_PROOF: &str = "application/tlog-proof";
 /// Media type of checkpoints, notes and PEM.

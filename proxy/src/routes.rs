@@ -35,7 +35,7 @@ use crate::request::{idempotency_key, peer_uid, read_json, request_id};
 use crate::response::{Caching, HTML, JSON, Reply};
 use crate::routes::table::{Access, Call, Route, Takes};
 use crate::telemetry::RequestLine;
-use crate::{events, keys, openapi, reading, rows, signing};
+use crate::{completeness, events, keys, openapi, reading, rows, signing};
 
 /// An admitted caller and what its request brought along.
 #[derive(Debug, Clone)]
@@ -204,6 +204,7 @@ async fn read(chancery: &Arc<Chancery>, caller: Caller<'_>, asked: &Asked<'_>) -
             let index = receipt_index(parameter)?;
             reading::receipt(chancery, &caller, index, receipt_form(&parts.headers)).await
         }
+        Call::Completeness => completeness::read(chancery, &caller, parameter, parts.uri.query()).await,
         Call::Checkpoint => reading::checkpoint(chancery).await,
         Call::Tile => reading::tile(chancery, &caller, parameter).await,
         Call::Keys => keys::list(chancery, &caller),

@@ -134,6 +134,14 @@ kinds! {
     RegistryNotPublished "registry-not-published" Warning,
     /// The given registry does not know of a retirement on the ledger.
     RegistryOutdated "registry-outdated" Warning,
+    /// An enrolled map of heads does not sum up the entries below its size.
+    HeadsMismatch "heads-mismatch" Bad,
+    /// A completeness proof is malformed, or of something else.
+    CompletenessInvalid "completeness-invalid" Bad,
+    /// The entries given are not all that the ledger has.
+    NotComplete "not-complete" Bad,
+    /// A canary key signed.
+    CanarySigned "canary-signed" Bad,
     /// A receipt is malformed.
     ReceiptInvalid "receipt-invalid" Bad,
     /// A receipt's inclusion proof does not lead to its checkpoint.

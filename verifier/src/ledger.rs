@@ -8,6 +8,7 @@ mod acts;
 mod bundle;
 mod chains;
 mod event;
+mod heads;
 mod lives;
 mod notes;
 mod pass;

@@ -25,6 +25,7 @@
 //! It refuses to guess: a registry that does not parse as a whole, an archive it cannot list, a file it
 //! cannot read are said, never skipped.
 
+pub mod completeness;
 pub mod consistency;
 pub mod documents;
 pub mod events;

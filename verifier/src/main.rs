@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use chancery_format::Timestamp;
+use chancery_format::heads::HeadName;
 use chancery_format::policy::{POLICY_BYTES_MAX, Policy};
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
 use chancery_format::registry::REGISTRY_BYTES_MAX;
+use chancery_format::{Kid, StreamName, Timestamp};
+use chancery_verify::completeness;
 use chancery_verify::consistency::{self, ProofFrom};
 use chancery_verify::documents::{self, Documents, Form};
 use chancery_verify::events::signers::Signers;
@@ -71,6 +73,14 @@ Examples:
     chancery-verify receipt receipt.json --message manifest.txt --signers signers.json
   Only if enough witnesses cosigned its checkpoint, by a C2SP tlog-policy:
     chancery-verify receipt receipt.json --policy witnesses.policy --signers signers.json";
+
+const COMPLETENESS_HELP: &str = "\
+Checks that the entries given are all that the ledger has of a stream, or of a key pair, below a size: k entries and
+two short proofs, however large the ledger is. `chancery completeness` fetches such a file.
+
+Examples:
+  chancery-verify completeness orders.jsonl --stream orders --signers signers.json
+  chancery-verify completeness key.jsonl --key orders-2026 --signers signers.json --json";
 
 const CONSISTENCY_HELP: &str = "\
 Checks that NEW continues OLD: same ledger, nothing below OLD's size changed. The proof is derived from an
@@ -216,6 +226,20 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Verify that these are all entries of a stream or a key
+    #[command(after_help = COMPLETENESS_HELP, group(clap::ArgGroup::new("whose").required(true)))]
+    Completeness {
+        /// The proof, JSON Lines
+        file: PathBuf,
+        /// The stream it must be about
+        #[arg(long, value_name = "NAME", group = "whose")]
+        stream: Option<StreamName>,
+        /// The key pair it must be about: a signer_kid of the registry
+        #[arg(long, value_name = "SIGNER_KID", group = "whose")]
+        key: Option<Kid>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Show one entry, and its path up to the signed root
     #[command(after_help = EXPLAIN_HELP)]
     Explain {
@@ -269,6 +293,7 @@ fn main() -> ExitCode {
     let json = match &cli.command {
         Command::Ledger { common, .. }
         | Command::Receipt { common, .. }
+        | Command::Completeness { common, .. }
         | Command::Explain { common, .. }
         | Command::Consistency { common, .. } => common.json,
         Command::Events(args) => args.json,
@@ -329,6 +354,16 @@ fn run(command: Command) -> Result<Verdict, Stop> {
             let policy = policy.map(|path| witnesses(&path)).transpose()?;
             let receipt = read(&file, RECEIPT_BYTES_MAX)?;
             Ok(receipt::verify(&receipt, message.as_deref(), policy.as_ref(), &trust))
+        }
+        Command::Completeness { file, stream, key, common } => {
+            let of_key = key.as_ref().map(HeadName::of_key);
+            let name = of_key.or_else(|| stream.as_ref().map(HeadName::of_stream));
+            let name = name.ok_or_else(|| Stop::Usage("whose? Give --stream or --key".into()))?;
+            let trust = trust(&common)?;
+            let opened = std::fs::File::open(&file)
+                .map_err(|error| unreadable(&file, &EvidenceError::Unreadable(error.to_string())))?;
+            let mut input = std::io::BufReader::new(opened);
+            Ok(with_progress(|progress| completeness::verify(&mut input, &name, &trust, progress)))
         }
         Command::Consistency { old, new, common, archive, proof } => {
             let trust = trust(&common)?;
@@ -394,6 +429,14 @@ fn verify_ledger(
     let unwritten = written.map_err(|error| unusable(path, error)).err();
     let report = report.with_survey(told.survey.to_json(&trust));
     Ok(Verdict { report, unwritten })
+}
+
+/// With progress where somebody watches.
+fn with_progress<T>(work: impl FnOnce(&mut dyn Progress) -> T) -> T {
+    match Terminal::on_stderr() {
+        Some(mut terminal) => work(&mut terminal),
+        None => work(&mut Silent),
+    }
 }
 
 /// The time of this machine; a report states when it was made.

@@ -24,6 +24,8 @@ pub struct Checked {
     pub bytes: u64,
     /// Streams whose chains were followed.
     pub streams: u64,
+    /// Enrolled maps of heads that were right.
+    pub heads: u64,
     /// Full bundles read.
     pub bundles: u64,
     /// Tail bundles read.
@@ -57,6 +59,7 @@ impl Checked {
             "entries": self.entries,
             "bytes": self.bytes,
             "streams": self.streams,
+            "headsMaps": self.heads,
             "bundles": self.bundles,
             "tailBundles": self.tail_bundles,
             "tiles": self.tiles,
@@ -99,6 +102,10 @@ impl Checked {
             if self.strict { "one by one" } else { "Ed25519 in batches; --strict: one by one" },
             self.macs,
         );
+        if self.heads > 0 {
+            let _ =
+                writeln!(text, "{} enrolled maps of how many entries each stream and key has", self.heads);
+        }
         if self.over_messages > 0 {
             let _ = writeln!(
                 text,

@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::event::{AuditEvent, EventDraft};
 use crate::governance;
 use crate::hash::Hash;
+use crate::heads::EnrolledHeads;
 use crate::names::{
     DialectName, EventType, FailureCode, IdempotencyKey, Kid, Origin, PrincipalName, Purpose, RequestId,
     StreamName,
@@ -30,6 +31,8 @@ pub mod event_type {
     pub const ANCHORED: &str = "signing.signature.anchored";
     /// First entry of every ledger.
     pub const OPENED: &str = "ledger.opened";
+    /// How many entries each stream and each key has, below a size: the root of a map.
+    pub const HEADS: &str = "ledger.heads";
     /// A key may sign from this index on.
     pub const ACTIVATED: &str = "signer.activated";
     /// A key may no longer sign from this index on.
@@ -598,6 +601,15 @@ fn appliance(event_type: &'static str, payload: CanonicalJson) -> EventDraft {
 pub fn ledger_opened(origin: &Origin) -> EventDraft {
     let payload = ObjectWriter::new().integer("formatVersion", 1).string("origin", origin.as_str());
     appliance(event_type::OPENED, payload.finish())
+}
+
+/// The root of all heads below a checkpoint's size.
+pub fn heads_enrolled(heads: &EnrolledHeads) -> EventDraft {
+    let payload = ObjectWriter::new()
+        .integer("names", heads.names)
+        .string("root", &heads.root.to_hex())
+        .integer("size", heads.size.0);
+    appliance(event_type::HEADS, payload.finish())
 }
 
 /// What is recorded of a key when it is registered.

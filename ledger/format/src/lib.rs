@@ -30,6 +30,8 @@
 //! | `registry.rs` | `signers.json`: which key was valid at which index |
 //! | `registry_shape.rs` | the registry in the shapes that existing verifiers read |
 //! | `receipt.rs` | the proof a client keeps |
+//! | `heads.rs` | how many entries each stream and each key has: a map whose root is enrolled |
+//! | `completeness.rs` | the proof that these entries of a stream or a key are all there are |
 //! | `reconcile.rs` | what the ledger says was done with a key, held against what its device says |
 //! | `archive.rs` | names of archived objects |
 //!
@@ -42,6 +44,7 @@ pub mod canonical;
 pub mod chain;
 pub mod checkpoint;
 pub mod committed;
+pub mod completeness;
 pub mod cose;
 pub mod cosignature;
 pub mod digest;
@@ -49,6 +52,7 @@ pub mod entry;
 pub mod event;
 pub mod governance;
 pub mod hash;
+pub mod heads;
 pub mod log_key;
 pub mod merkle;
 pub mod names;

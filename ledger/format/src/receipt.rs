@@ -204,7 +204,11 @@ impl Receipt {
 
 /// What only a forger with the ledger key could have: an event of the appliance's in somebody else's name or stream, a
 /// signature in the appliance's, an id that is another entry's.
-fn check_place(event: &AuditEvent<'_>, index: LeafIndex, origin: &Origin) -> Result<(), ReceiptError> {
+pub(crate) fn check_place(
+    event: &AuditEvent<'_>,
+    index: LeafIndex,
+    origin: &Origin,
+) -> Result<(), ReceiptError> {
     let [a, b, c, d, e, f, ..] = Hash::of(&[origin.as_str().as_bytes()]).0;
     let named = event.id.parse::<EventId>().ok().and_then(|id| id.index([a, b, c, d, e, f]));
     let own_id = named.map_or(!is_appliances_type(event.event_type), |named| named == index);
@@ -232,7 +236,7 @@ fn read_anchored<'a>(
 }
 
 /// The signers whose signatures verified; none for a MAC, which outsiders cannot verify.
-fn verify_issued<'a>(
+pub(crate) fn verify_issued<'a>(
     payload: &'a str,
     index: LeafIndex,
     registry: &SignersRegistry,

@@ -149,6 +149,7 @@ fn ledger(config: &Config) -> Value {
         ("origin", text(ledger.origin.as_str())),
         ("signing_key", text(ledger.signing_key.as_str())),
         ("checkpoint_interval_ms", number(ledger.checkpoint_interval.as_millis())),
+        ("heads_interval_ms", number(ledger.heads_interval.as_millis())),
         ("reserve_bytes", number(ledger.reserve_bytes)),
         ("signers_file", path(&ledger.signers_file)),
     ])

@@ -84,6 +84,7 @@ pub(super) fn ledger(section: &Section<'_, '_>) -> Option<LedgerConfig> {
     let origin = section.required_parsed("origin", "\"log.example/chancery\"");
     let signing_key = section.required_parsed("signing_key", "\"ledger\"");
     let interval_ms = section.number("checkpoint_interval_ms", 1_000, 100, 60_000);
+    let heads_ms = section.number("heads_interval_ms", 60_000, 100, MS_PER_HOUR);
     let reserve_bytes = section.number("reserve_bytes", GIB, 1 << 20, 1 << 50);
     let signers_file = section.path("signers_file");
     section.finish();
@@ -94,6 +95,7 @@ pub(super) fn ledger(section: &Section<'_, '_>) -> Option<LedgerConfig> {
         origin: origin?,
         signing_key: signing_key?,
         checkpoint_interval: Duration::from_millis(interval_ms?),
+        heads_interval: Duration::from_millis(heads_ms?),
         reserve_bytes: reserve_bytes?,
     })
 }

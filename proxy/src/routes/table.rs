@@ -98,6 +98,7 @@ routes! {
     Stream "/v1/streams/{stream}" "stream" READ, Nothing, "Read a stream, page by page.";
     Pending "/v1/pending/{id}" "pending" READ, Nothing, "A signature that waits for approval, and what became of it.";
     Receipt "/v1/receipts/{index}" "receipt" READ, Nothing, "Fetch the receipt of one entry, as JSON or as C2SP tlog-proof.";
+    Completeness "/v1/completeness/{name}" "completeness" READ, Nothing, "The proof of how many entries a stream or a key has; with a query, the entries.";
     Keys "/v1/keys" "keys" KEYS, Nothing, "List the keys.";
     Key "/v1/keys/{kid}" "key" KEYS, Nothing, "State, algorithm, purpose and validity of one key.";
     KeyPublic "/v1/keys/{kid}/public" "key_public" KEYS, Nothing, "The public half of one key, as PEM.";
@@ -139,6 +140,8 @@ pub fn find(path: &str) -> Option<(&'static Route, Cow<'_, str>)> {
         (Call::Event, rest)
     } else if let Some(rest) = path.strip_prefix("/v1/streams/") {
         (Call::Stream, rest)
+    } else if let Some(rest) = path.strip_prefix("/v1/completeness/") {
+        (Call::Completeness, rest)
     } else if let Some(rest) = path.strip_prefix("/v1/pending/") {
         (Call::Pending, rest)
     } else if let Some(rest) = path.strip_prefix("/v1/receipts/") {
@@ -185,7 +188,11 @@ mod tests {
     fn every_row_is_found_by_its_path_and_by_its_call() {
         for route in ROUTES {
             let path = route.path.replace("{path}", "0/000").replace("{index}", "7");
-            let path = path.replace("{kid}", "orders").replace("{id}", "x").replace("{stream}", "s");
+            let path = path
+                .replace("{kid}", "orders")
+                .replace("{id}", "x")
+                .replace("{stream}", "s")
+                .replace("{name}", "key:k");
             assert_eq!(find(&path).unwrap().0, route, "{path}");
             assert_eq!(route.call.route(), route);
             assert!(route.answers(&route.method()));

@@ -42,6 +42,7 @@ pub struct Metrics {
     checkpoint_failures: IntCounter,
     witnessed_size: IntGauge,
     witnessing_failures: IntCounter,
+    heads_failures: IntCounter,
     witness_answers: IntCounterVec,
     device_operations: IntCounterVec,
     device_surplus: IntCounterVec,
@@ -133,6 +134,7 @@ impl Metrics {
             checkpoint_failures: make.counter("chancery_checkpoint_failures_total", "Checkpoints that could not be signed or recorded."),
             witnessed_size: make.gauge("chancery_witnessed_entries", "Leaves under the latest checkpoint that enough witnesses cosigned; 0 if none did."),
             witnessing_failures: make.counter("chancery_witnessing_failures_total", "Rounds in which too few witnesses cosigned."),
+            heads_failures: make.counter("chancery_heads_failures_total", "Times the heads of streams and keys could not be enrolled."),
             witness_answers: make.counters("chancery_witness_answers_total", "Requests of other logs to cosign, by the status they were answered with.", &["status"]),
             device_operations: make.counters("chancery_device_operations_total", "Key uses that devices themselves recorded.", &["backend"]),
             device_surplus: make.counters("chancery_device_surplus_total", "Key uses by devices that the ledger knows nothing of.", &["backend"]),
@@ -258,6 +260,11 @@ impl Metrics {
     /// Too few witnesses cosigned.
     pub fn witnessing_failed(&self) {
         self.witnessing_failures.inc();
+    }
+
+    /// The heads of streams and keys could not be enrolled.
+    pub fn heads_failed(&self) {
+        self.heads_failures.inc();
     }
 
     /// A log that wanted to be cosigned was answered.

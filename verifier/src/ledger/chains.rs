@@ -103,7 +103,15 @@ mod tests {
 
     fn link(seq: u64, prev: Option<u8>, hash: u8) -> Link {
         let prev_hash = prev.map(|byte| Hash([byte; 32]));
-        Link { stream: "s".into(), seq, prev_hash, hash: Hash([hash; 32]), chain: None, ledger_key: None }
+        Link {
+            stream: "s".into(),
+            seq,
+            prev_hash,
+            hash: Hash([hash; 32]),
+            chain: None,
+            keys: Vec::new(),
+            ledger_key: None,
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use chancery_format::committed::{AnchoredPayload, CheckingPayload, FailedPayload
 use chancery_format::entry::{Operation, decode_base64, event_type, is_appliances_type};
 use chancery_format::event::EventError;
 use chancery_format::governance;
+use chancery_format::heads::{EnrolledHeads, HeadName};
 use chancery_format::{AuditEvent, Digest, Hash, PublicKey, SignatureAlgorithm, Timestamp, chain};
 use serde::Deserialize;
 
@@ -30,6 +31,8 @@ pub(crate) struct Link {
     pub(crate) prev_hash: Option<Hash>,
     pub(crate) hash: Hash,
     pub(crate) chain: Option<(chain::Link, Timestamp)>,
+    /// The keys it tells of.
+    pub(crate) keys: Vec<HeadName>,
     /// `None`: not a ledger key of the registry (told already).
     pub(crate) ledger_key: Option<SignerId>,
 }
@@ -41,6 +44,7 @@ pub(crate) enum Act {
     Activated(SignerId, Born),
     Retired(SignerId),
     Published { version: u64, sha256: Hash },
+    Heads(EnrolledHeads),
     Issued(Vec<Issued>, Asked),
     Anchored,
     Governed(Box<governance::Event>, Timestamp),
@@ -143,6 +147,7 @@ pub(crate) fn read_entry(
         prev_hash: event.prev_hash,
         hash: event.hash,
         chain: event.chain.map(|link| (link, event.ts)),
+        keys: HeadName::keys_of(&event),
         ledger_key,
     };
     EntryFacts::Read(link, act.map(Box::new), seen)
@@ -277,6 +282,10 @@ impl<'a> EventReader<'a> {
                 let payload: Retired<'_> = self.payload()?;
                 self.signer(payload.signer_kid).map(Act::Retired)
             }
+            event_type::HEADS => match EnrolledHeads::parse(self.event.payload) {
+                Some(heads) => Some(Act::Heads(heads)),
+                None => self.bad_payload(),
+            },
             event_type::REGISTRY => {
                 let payload: Published<'_> = self.payload()?;
                 match Hash::from_hex(payload.sha256) {

@@ -13,6 +13,7 @@ use super::acts::{Acts, ActsTold};
 use super::bundle::BundleReport;
 use super::chains::Chains;
 use super::event::{Act, Asked, EntryFacts, Issued, Link};
+use super::heads::Heads;
 use super::lives::{KeyLife, Lives};
 use super::notes::SignedHead;
 use super::plan::Plan;
@@ -88,6 +89,7 @@ pub(crate) struct Pass<'a> {
     at: u64,
     tree: Tree,
     chains: Chains,
+    enrolled_heads: Heads,
     lives: Lives,
     acts: Acts,
     registries: Registries,
@@ -128,6 +130,7 @@ impl<'a> Pass<'a> {
             at: 0,
             tree: Tree::new(),
             chains: Chains::default(),
+            enrolled_heads: Heads::default(),
             lives: Lives::new(trust),
             acts: Acts::new(trust),
             registries: Registries::new(registries),
@@ -178,6 +181,7 @@ impl<'a> Pass<'a> {
             files: checked.files,
             strict: checked.strict,
             streams: self.chains.count(),
+            heads: self.enrolled_heads.checked,
             registry_versions: self.registries.count(),
             macs: self.gathering.macs,
             over_messages: self.gathering.over_messages,
@@ -341,6 +345,7 @@ impl<'a> Pass<'a> {
             survey.stop(self.at);
         }
         self.chains.gap();
+        self.enrolled_heads.gap();
         self.lives.incomplete = true;
         self.acts.incomplete = true;
         self.registries.incomplete = true;
@@ -364,6 +369,9 @@ impl<'a> Pass<'a> {
             Some(Act::Retired(id)) => self.lives.retire(self.trust, id, self.at, &mut self.findings),
             Some(Act::Published { version, sha256 }) => {
                 self.registries.publish(self.trust, self.at, version, sha256, &mut self.findings);
+            }
+            Some(Act::Heads(said)) => {
+                self.findings.extend(self.enrolled_heads.enrolled(self.at, &said).err());
             }
             Some(Act::Governed(event, ts)) => {
                 self.acts.take(&event, (self.at, ts), self.trust, &mut self.findings);
@@ -399,6 +407,7 @@ impl<'a> Pass<'a> {
 
     /// An event's place: its stream, the ledger key over it, and the opening at index 0.
     fn follow(&mut self, link: &Link, act: Option<&Act>) {
+        self.enrolled_heads.follow(self.at, link);
         if let Err(message) = self.chains.follow(link) {
             self.findings.push(Finding::entry(Kind::ChainBroken, self.at, message));
         }

@@ -1,0 +1,261 @@
+//! Heads of all chains: kept beside the roll, enrolled in it, and proven from it.
+//!
+//! A chain is a stream, or what tells of one key ([`chancery_format::heads`]). Leaves are folded in as they come under
+//! a checkpoint, read back from storage; now and then the root over all heads is enrolled. Between two enrolments
+//! proofs speak of the last enrolled map.
+//!
+//! Promises: what is enrolled is the map of exactly the leaves below its size; after a crash the fold goes on from the
+//! last map that was stored, and an entry is never counted twice. Memory: about 250 bytes a name, at most
+//! [`RollLimits::heads_names_max`](crate::RollLimits) of them; beyond that nothing is enrolled.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chancery_format::entry::{event_type, heads_enrolled};
+use chancery_format::heads::{EnrolledHeads, HEADS_LAG_MAX, Head, HeadName, HeadProof, HeadsMap};
+use chancery_format::{AuditEvent, LeafIndex, StreamName, TreeSize};
+
+use crate::roll::{Roll, RollError, StoredLeaf};
+use crate::sequencer::{Fatal, HeadsRecord, Record};
+use crate::shared::Shared;
+use crate::store::{Store, StoreError};
+
+/// Leaves folded in at a time, and rows written at a time.
+const CHUNK: usize = 1_024;
+
+/// The heads of one roll. Cheap to clone; clones share what is known.
+#[derive(Debug, Clone)]
+pub struct Heads {
+    roll: Roll,
+    state: Arc<Mutex<Option<State>>>,
+}
+
+/// What became of an attempt to enrol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadsOutcome {
+    /// The map was enrolled, at this index.
+    Enrolled(LeafIndex),
+    /// Nothing but maps was enrolled since the last one.
+    Nothing,
+    /// The ledger ran too far ahead meanwhile; the next attempt will do.
+    Behind,
+    /// More streams and keys than are kept in memory: completeness can no longer be proven.
+    TooMany(usize),
+}
+
+/// A map that was enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnrolledAt {
+    /// Its root, and what it covers.
+    pub heads: EnrolledHeads,
+    /// The leaf.
+    pub index: LeafIndex,
+}
+
+/// What the last enrolled map says of one chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvenHead {
+    /// Where the chain stands; none if it has no entries.
+    pub head: Option<Head>,
+    /// Of the head, or of its absence.
+    pub proof: HeadProof,
+    /// The map.
+    pub enrolled: EnrolledAt,
+}
+
+/// Everything folded in so far.
+#[derive(Debug)]
+struct State {
+    map: HeadsMap,
+    /// Leaves folded in.
+    size: u64,
+    /// Whether any of them since the last enrolment is something else than a map.
+    has_news: bool,
+    /// The map's settled part is this one.
+    enrolled: Option<EnrolledAt>,
+}
+
+/// What a chunk of leaves says of keys.
+type KeyUses = Vec<(HeadName, u64, LeafIndex)>;
+
+impl Heads {
+    /// Knows nothing yet; the first call reads the stored map.
+    pub fn new(roll: Roll) -> Self {
+        Self { roll, state: Arc::default() }
+    }
+
+    /// Folds in every leaf below `size`, of a size that is on disk. After an error the next call starts from the last
+    /// stored map; retry [`RollError::Unreadable`] and [`RollError::Overloaded`].
+    pub async fn follow(&self, size: TreeSize) -> Result<(), RollError> {
+        let followed = self.fold_until(size).await;
+        if followed.is_err() {
+            *self.state.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        followed
+    }
+
+    async fn fold_until(&self, size: TreeSize) -> Result<(), RollError> {
+        loop {
+            let (uses, done) = self
+                .with_state(move |state, shared| {
+                    let uses = state.fold(&shared.store, size.0)?;
+                    Ok((uses, state.size >= size.0))
+                })
+                .await?;
+            if !uses.is_empty() {
+                self.roll.record(Record::KeyUses(uses)).await?;
+            }
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Enrols the map of everything folded in, unless there is nothing new.
+    pub async fn enrol(&self) -> Result<HeadsOutcome, RollError> {
+        let (names_max, head) = (self.roll.shared().limits.heads_names_max, self.roll.head().head().size);
+        let prepared = self
+            .with_state(move |state, _| {
+                let names = state.map.len();
+                Ok(match () {
+                    () if !state.has_news => Err(HeadsOutcome::Nothing),
+                    () if names > names_max => Err(HeadsOutcome::TooMany(names)),
+                    () if head.0.saturating_sub(state.size) > HEADS_LAG_MAX / 2 => Err(HeadsOutcome::Behind),
+                    () => {
+                        let changed: Vec<_> =
+                            state.map.pending().map(|(name, head)| (name.clone(), *head)).collect();
+                        let (names, root) = state.map.root();
+                        state.enrolled = None;
+                        state.has_news = false;
+                        Ok((changed, EnrolledHeads { names, root, size: TreeSize(state.size) }))
+                    }
+                })
+            })
+            .await?;
+        let (changed, heads) = match prepared {
+            Ok(prepared) => prepared,
+            Err(outcome) => return Ok(outcome),
+        };
+        let stored = self.store_and_enrol(changed, heads).await;
+        self.with_state(move |state, _| {
+            match &stored {
+                Ok(index) => state.enrolled = Some(EnrolledAt { heads, index: *index }),
+                // The next attempt enrols the same leaves, and those that came meanwhile.
+                Err(_) => state.has_news = true,
+            }
+            Ok(stored)
+        })
+        .await?
+        .map(HeadsOutcome::Enrolled)
+    }
+
+    /// The heads first, so that what is enrolled can always be proven; then the leaf; then where it is.
+    async fn store_and_enrol(
+        &self,
+        changed: Vec<(HeadName, Head)>,
+        heads: EnrolledHeads,
+    ) -> Result<LeafIndex, RollError> {
+        for chunk in changed.chunks(CHUNK) {
+            self.roll.record(Record::Heads(HeadsRecord::Changed(chunk.to_vec()))).await?;
+        }
+        self.roll.record(Record::Heads(HeadsRecord::Stored { size: heads.size, index: None })).await?;
+        let index = self.roll.enrol_event(heads_enrolled(&heads), None).await?.index();
+        self.roll.record(Record::Heads(HeadsRecord::Stored { size: heads.size, index: Some(index) })).await?;
+        Ok(index)
+    }
+
+    /// What the last enrolled map says of a chain; `None` while no map is enrolled.
+    pub async fn proven(&self, name: HeadName) -> Result<Option<ProvenHead>, RollError> {
+        self.with_state(move |state, _| {
+            Ok(state.enrolled.map(|enrolled| ProvenHead {
+                head: state.map.settled(&name).copied(),
+                proof: state.map.proof(&name),
+                enrolled,
+            }))
+        })
+        .await
+    }
+
+    /// Entries of a chain in order, after the first `skip`, at most `limit` (and at most the limit of a page). May
+    /// go beyond the last enrolled map.
+    pub async fn entries(
+        &self,
+        name: HeadName,
+        skip: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredLeaf>, RollError> {
+        if let Some(stream) = name.stream().and_then(|stream| stream.parse::<StreamName>().ok()) {
+            return self.roll.stream_page(stream, skip, limit).await;
+        }
+        let limit = limit.min(self.roll.shared().limits.page_entries_max);
+        self.roll
+            .on_blocking_thread(move |shared| {
+                let indices = shared.store.key_uses(&name, skip, limit)?;
+                let leaves = indices.into_iter().map(|index| shared.reader().leaf(index));
+                Ok(leaves.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+            })
+            .await
+    }
+
+    async fn with_state<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State, &Shared) -> Result<T, Fatal> + Send + 'static,
+    ) -> Result<T, RollError> {
+        let state = Arc::clone(&self.state);
+        self.roll
+            .on_blocking_thread(move |shared| {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = match state.take() {
+                    Some(known) => known,
+                    None => State::load(&shared.store)?,
+                };
+                work(state.insert(known), shared)
+            })
+            .await
+    }
+}
+
+impl State {
+    /// As it was last stored. The map is the enrolled one if it has that root.
+    fn load(store: &Store) -> Result<Self, Fatal> {
+        let (size, index) = store.heads_at()?.unwrap_or_default();
+        let mut map = HeadsMap::of(store.heads()?);
+        let (names, root) = map.root();
+        let heads = EnrolledHeads { names, root, size: TreeSize(size) };
+        let said = match index {
+            Some(index) => store.leaf(index)?,
+            None => None,
+        };
+        let said =
+            said.as_deref().and_then(|leaf| EnrolledHeads::parse(AuditEvent::read(leaf).ok()?.payload));
+        let enrolled = index.filter(|_| said == Some(heads)).map(|index| EnrolledAt { heads, index });
+        Ok(Self { map, size, has_news: enrolled.is_none() && size > 0, enrolled })
+    }
+
+    /// Takes in the next leaves below `size`, a chunk at most; gives what they say of keys.
+    fn fold(&mut self, store: &Store, size: u64) -> Result<KeyUses, Fatal> {
+        let count = usize::try_from(size.saturating_sub(self.size)).unwrap_or(CHUNK).min(CHUNK);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut uses = Vec::new();
+        let leaves = store.leaves(self.size, count)?;
+        for (index, leaf) in (self.size..).map(LeafIndex).zip(&leaves) {
+            let event = AuditEvent::read(leaf)
+                .map_err(|error| StoreError::Corrupt(format!("entry {index}: {error}")))?;
+            for name in HeadName::all_of(&event) {
+                let before = self.map.get(&name).copied();
+                // After a crash a part of the stored heads can be newer than the rest.
+                if before.is_some_and(|head| head.last >= index) {
+                    continue;
+                }
+                if name.key().is_some() {
+                    uses.push((name.clone(), before.map_or(0, |head| head.count), index));
+                }
+                self.map.add(vec![name], index, &event.hash);
+            }
+            self.has_news |= event.event_type != event_type::HEADS;
+        }
+        self.size += count as u64;
+        Ok(uses)
+    }
+}
