@@ -25,6 +25,7 @@ use chancery_format::entry::{
 };
 use chancery_format::governance::Scope;
 use chancery_format::names::Purpose;
+use chancery_format::registry::CANARY;
 use chancery_format::{
     Digest, EventDraft, Hash, HashAlgorithm, Intent, Kid, PrincipalName, RequestId, StreamName,
 };
@@ -237,6 +238,14 @@ pub fn check_key(grants: &Grants, kid: &Kid, key: Option<Arc<KeyEntry>>) -> Resu
     Err(Refusal::KidNotGranted { kid: kid.clone(), rule, policy })
 }
 
+/// A canary is used by nobody, whoever grants it.
+pub fn check_no_canary(key: &KeyEntry) -> Result<(), Refusal> {
+    match key.purpose.as_str() {
+        CANARY => Err(Refusal::Canary { kid: key.kid.clone() }),
+        _ => Ok(()),
+    }
+}
+
 /// A key that the appliance uses in its own right is granted to nobody.
 pub fn check_is_somebodys(grants: &Grants, kid: &Kid, is_nobodys: bool) -> Result<(), Refusal> {
     if !is_nobodys {
@@ -306,6 +315,7 @@ impl<'a> Permit<'a> {
         operation: Operation,
         policy: PolicyRef,
     ) -> Result<Self, Refusal> {
+        check_no_canary(&key)?;
         let second = key.co_signer.as_ref();
         if !operation.is_by(key.algorithm) || second.is_some_and(|second| !operation.is_by(second.algorithm))
         {
@@ -497,6 +507,8 @@ mod tests {
             refused("orders", Some(Arc::clone(&orders)), Operation::Mac),
             Refusal::AlgorithmMismatch { .. }
         ));
+        let canary = KeyEntry { purpose: CANARY.parse().unwrap(), ..KeyEntry::clone(&orders) };
+        assert!(matches!(refused("orders", Some(Arc::new(canary)), Operation::Sign), Refusal::Canary { .. }));
         let ledger = KeyEntry { is_ledger_key: true, ..KeyEntry::clone(&orders) };
         assert!(matches!(
             refused("orders", Some(Arc::new(ledger)), Operation::Sign),

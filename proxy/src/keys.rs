@@ -14,7 +14,7 @@ use chancery_hsm::MacMessage;
 use chancery_policy::{Act, What};
 use serde_json::{Map, Value};
 
-use crate::admission::{Refusal, check_key};
+use crate::admission::{Refusal, check_key, check_no_canary};
 use crate::chancery::{Chancery, KeyEntry, Lanes};
 use crate::config::Intents;
 use crate::problem::{Code, Problem};
@@ -137,6 +137,7 @@ pub(crate) async fn mac_holds(
         let (kid, algorithm) = (kid.clone(), key.algorithm);
         return Err(Refusal::AlgorithmMismatch { kid, algorithm, operation: Operation::Mac }.into());
     }
+    check_no_canary(&key)?;
     may_with_key(chancery, caller, Act::Mac, &key.kid, key.algorithm)?;
     let _ = caller.kid.set(key.kid.clone());
     let principal = caller.grants.principal();

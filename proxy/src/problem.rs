@@ -217,6 +217,7 @@ impl From<Refusal> for Problem {
             Refusal::OperationNotGranted { .. } => Code::OperationNotGranted,
             Refusal::UnknownKid { .. } => Code::UnknownKid,
             Refusal::KidNotGranted { .. } => Code::KidNotGranted,
+            Refusal::Canary { .. } => Code::CanaryKey,
             Refusal::DialectNotGranted { .. } => Code::DialectNotGranted,
             Refusal::StreamNotGranted { .. } => Code::StreamNotGranted,
             Refusal::PayloadNotGranted { .. } => Code::PayloadNotGranted,

@@ -232,14 +232,14 @@ fn a_map_may_lag_and_is_not_guessed() {
     for (more, fine) in [(0, true), (1, false)] {
         let (mut writer, _, _) = ledger();
         let (_, heads) = map_of(&writer, writer.leaves.len());
-        (0..lag + more).for_each(|_| drop(writer.event("busy")));
+        (0..lag + more).for_each(|_| _ = writer.event("busy"));
         writer.add(&heads_enrolled(&heads));
         writer.epoch();
         let expected = if fine { vec![] } else { vec![Kind::HeadsMismatch] };
         assert_eq!(kinds(&writer.archive().verify()), expected);
     }
     let (mut writer, _, _) = ledger();
-    (0..600).for_each(|_| drop(writer.event("busy")));
+    (0..600).for_each(|_| _ = writer.event("busy"));
     let (_, heads) = map_of(&writer, writer.leaves.len());
     writer.add(&heads_enrolled(&heads));
     writer.epoch();
@@ -247,4 +247,18 @@ fn a_map_may_lag_and_is_not_guessed() {
     archive.files.remove("tile/entries/001").unwrap();
     let report = archive.verify();
     assert_eq!(report.exit_code(), 3, "{}", report.to_text());
+}
+
+/// Whoever has a canary's signature on the ledger had a key nobody may use.
+#[test]
+fn a_signature_by_a_canary_is_bad() {
+    let mut writer = Writer::open();
+    writer.activate("canary", "canary-v1", SignatureAlgorithm::Ed25519);
+    writer.record("canary-v1").purpose = "canary".into();
+    writer.publish();
+    writer.epoch();
+    assert_eq!(writer.archive().verify().exit_code(), 0);
+    writer.sign("canary-v1", "orders", b"found it");
+    writer.epoch();
+    assert_eq!(kinds(&writer.archive().verify()), [Kind::CanarySigned]);
 }

@@ -230,6 +230,15 @@ pub struct Check<'r> {
     signatures: u64,
 }
 
+/// How far a proof was read: what a later proof of the same chain must continue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Over the entries so far.
+    pub head: Head,
+    /// `hash` of the last of them.
+    pub last_hash: Hash,
+}
+
 /// An entry that is in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedEntry {
@@ -265,6 +274,23 @@ impl Check<'_> {
     /// The size below which they are all there are.
     pub const fn size(&self) -> TreeSize {
         self.enrolled.size
+    }
+
+    /// Goes on behind entries that were checked before; none of them need be given again. That the chain still has
+    /// them is what the last line decides.
+    #[must_use]
+    pub fn after(self, place: Place) -> Self {
+        Self { so_far: Some(place.head), last_hash: Some(place.last_hash), ..self }
+    }
+
+    /// Where it stands; none before the first entry.
+    pub fn place(&self) -> Option<Place> {
+        self.so_far.zip(self.last_hash).map(|(head, last_hash)| Place { head, last_hash })
+    }
+
+    /// The checkpoint under which it is all said.
+    pub const fn checkpoint(&self) -> &VerifiedCheckpoint {
+        &self.checkpoint
     }
 
     /// How many there must be.

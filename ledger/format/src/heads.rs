@@ -144,7 +144,7 @@ pub struct Head {
 
 impl Head {
     /// As it was written down; `None` if the numbers are none that are written.
-    pub(crate) fn checked(count: u64, hash: Hash, last: u64) -> Option<Self> {
+    pub fn checked(count: u64, hash: Hash, last: u64) -> Option<Self> {
         let fits = (1..=COUNT_MAX).contains(&count) && last <= COUNT_MAX;
         fits.then_some(Self { count, hash, last: LeafIndex(last) })
     }

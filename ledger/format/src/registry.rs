@@ -19,6 +19,9 @@ use crate::timestamp::Timestamp;
 #[cfg(test)]
 mod tests;
 
+/// Purpose of a key that must never sign: a signature by it says that somebody uses keys who may not.
+pub const CANARY: &str = "canary";
+
 /// Largest registry read, in bytes: far above 10,000 keys, far below memory.
 pub const REGISTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -1,6 +1,7 @@
 //! [`Client`]: one method per route of the service.
 
 use bytes::Bytes;
+use chancery_format::heads::HeadName;
 use chancery_format::names::{EventId, IdempotencyKey, Kid};
 use chancery_format::{Digest, LeafIndex, StreamName};
 use hyper::header::HeaderValue;
@@ -139,6 +140,17 @@ impl Client {
     /// The same as a C2SP `.tlog-proof` text.
     pub async fn receipt_tlog_proof(&self, index: LeafIndex) -> Result<Bytes, ClientError> {
         self.get(&format!("/v1/receipts/{index}"), "application/tlog-proof").await
+    }
+
+    /// `GET /v1/completeness/{name}`: the first line of a proof. [`crate::completeness`] reads and checks it.
+    pub async fn completeness_opening(&self, name: &HeadName) -> Result<Bytes, ClientError> {
+        self.get(&format!("/v1/completeness/{}", path_segment(name.as_str())), "application/json").await
+    }
+
+    /// The lines of its entries after the first `from`, as many as the service gives at once.
+    pub async fn completeness_entries(&self, name: &HeadName, from: u64) -> Result<Bytes, ClientError> {
+        let path = format!("/v1/completeness/{}?from={from}", path_segment(name.as_str()));
+        self.get(&path, "application/jsonl").await
     }
 
     /// `GET /v1/events/{id}`: the event as JSON, if we may read it.

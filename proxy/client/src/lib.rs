@@ -19,6 +19,7 @@
 //! | `receipt.rs` | checks a receipt and that it belongs to the reply |
 //! | `sidecar.rs`, `provenance.rs`, `checksums.rs` | signed artifacts: what is kept beside them, where they came from, lists of them |
 //! | `replay.rs`, `replay/` | an outbox, each row appended once |
+//! | `completeness.rs` | all entries of a stream or a key, and the proof that there are no others |
 //! | `mirror.rs`, `mirror/` | a verified copy of a transparency log, ours or others', and the copy served again |
 //! | `ops.rs` | asks the ops listener whether the service is ready |
 //! | `problem.rs`, `error.rs` | what can go wrong, whose fault it is, whether to retry |
@@ -45,6 +46,7 @@ pub mod agent;
 mod api;
 pub mod checksums;
 mod client;
+pub mod completeness;
 mod connection;
 mod entropy;
 mod error;

@@ -83,6 +83,12 @@ pub const REPLAY_PAUSE_FIRST_MS: u64 = 200;
 /// See [`REPLAY_PAUSE_FIRST_MS`].
 pub const REPLAY_PAUSE_MAX_MS: u64 = 10_000;
 
+/// New entries that a monitor proves and tells in one round: they are held until the proof is whole.
+pub const MONITOR_ENTRIES_MAX: usize = 100_000;
+
+/// How long the program of a monitor may take for one entry, in milliseconds.
+pub const MONITOR_EXEC_MS: u64 = 60_000;
+
 /// Resources of a log that a mirror fetches at once: a log of others is asked politely.
 pub const MIRROR_FETCHES_MAX: usize = 8;
 

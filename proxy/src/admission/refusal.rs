@@ -72,6 +72,12 @@ pub enum Refusal {
         /// The policy it is part of.
         policy: Hash,
     },
+    /// A canary key: nobody may use it, whatever is granted. Somebody tries keys out.
+    #[error("key {kid} is for nobody's use")]
+    Canary {
+        /// The key asked for.
+        kid: Kid,
+    },
     /// The stream was not granted. Ask the operator.
     #[error("stream {stream} is not granted by {rule} of policy {policy}")]
     StreamNotGranted {

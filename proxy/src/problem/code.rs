@@ -54,6 +54,7 @@ codes! {
     UnknownPrincipal "unknown-principal" 403 "Unknown principal" "The certificate is valid but names nobody who was granted anything. Ask the operator.";
     OperationNotGranted "operation-not-granted" 403 "Operation not granted" "The principal may not do this. Ask the operator.";
     KidNotGranted "kid-not-granted" 403 "Key not granted" "The principal may not use this key. Ask the operator.";
+    CanaryKey "canary-key" 403 "Key not in use" "Nobody may use this key; the attempt was recorded, and somebody was told. Do not retry.";
     DialectNotGranted "dialect-not-granted" 403 "Dialect not granted" "The principal, or the key, is not for this dialect. Ask the operator.";
     StreamNotGranted "stream-not-granted" 403 "Stream not granted" "The principal may not read or write this stream. Ask the operator.";
     PayloadNotGranted "payload-not-granted" 403 "Payload not granted" "The answer would hold payloads of others, which the principal may not read. Ask the operator.";

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chancery_format::LeafIndex;
+use chancery_format::registry::CANARY;
 use serde_json::{Value, json};
 
 use super::event::{Attested, Born};
@@ -179,6 +180,10 @@ impl Lives {
     /// What is wrong with a signature by this key at this index, whatever its bytes.
     pub(crate) fn may_sign(&self, trust: &Trust, id: SignerId, index: u64) -> Result<(), Finding> {
         let signer = trust.signer(id);
+        if signer.record.purpose == CANARY {
+            let message = format!("{} is a canary: nobody may use it", signer.name());
+            return Err(Finding::entry(Kind::CanarySigned, index, message));
+        }
         if !self.life(id).is_active_at(index) {
             let message = format!("{} was not active", signer.name());
             let unknown = self.incomplete && self.life(id).retired.is_none();

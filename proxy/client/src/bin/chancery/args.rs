@@ -1,6 +1,7 @@
 //! What can be typed. Each command's help ends with an example.
 
 pub(crate) mod artifacts;
+pub(crate) mod completeness;
 pub(crate) mod export;
 pub(crate) mod keys;
 pub(crate) mod mirror;
@@ -137,6 +138,12 @@ Example:
   counts.json: {\"operations\":{\"orders-p256-v1\":10412}}"
     )]
     Reconcile(Reconcile),
+    /// Fetch all entries of a stream or a key, and prove that there are no others
+    #[command(after_help = completeness::EXAMPLE)]
+    Completeness(completeness::Completeness),
+    /// Tell of every new entry of a key or a stream, and prove that none is kept back
+    #[command(after_help = completeness::MONITOR_EXAMPLE)]
+    Monitor(completeness::Monitor),
     /// Follow a transparency log, keep a verified copy, serve it again
     #[command(subcommand)]
     Mirror(mirror::Mirror),

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
 use crate::{
-    agent, approvals, artifacts, export, input, keys, login, mirror, people, policy, registry, replay,
+    agent, approvals, artifacts, completeness, export, input, keys, login, mirror, people, policy, registry,
+    replay,
 };
 
 /// Runs the command typed.
@@ -47,6 +48,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
         Command::Admin(args::people::Admin::Status) => people::status(&admin()?).await,
         Command::Admin(args::people::Admin::Keys) => keys::list(&admin()?).await,
         Command::Audit(asked) => people::audit(&admin()?, asked, connection.json).await,
+        Command::Completeness(asked) => completeness::completeness(&service()?, asked).await,
+        Command::Monitor(asked) => completeness::monitor(&service()?, asked, connection.json).await,
         Command::Mirror(asked) => mirror::run(asked, connection).await,
         Command::Policy(asked) => policy::run(asked, connection).await,
     }

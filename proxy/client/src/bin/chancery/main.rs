@@ -14,6 +14,7 @@
 //! | `commands.rs` | which function a command is, and those of services |
 //! | `agent.rs` | `agent`, which serves until it is stopped |
 //! | `artifacts.rs` | digests and files are signed, and verified |
+//! | `completeness.rs` | all entries of a stream or a key are fetched, and watched |
 //! | `replay.rs`, `export.rs` | an outbox is appended; a stream's rows are written |
 //! | `registry.rs` | the registry in other shapes |
 //! | `people.rs`, `approvals.rs`, `keys.rs` | acts of people |
@@ -28,6 +29,7 @@ mod approvals;
 mod args;
 mod artifacts;
 mod commands;
+mod completeness;
 mod export;
 mod input;
 mod keys;

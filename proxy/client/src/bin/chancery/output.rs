@@ -78,6 +78,16 @@ impl Failure {
         Self::new(UNAVAILABLE, message)
     }
 
+    /// For people.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether the same may work later.
+    pub(crate) const fn is_unavailable(&self) -> bool {
+        self.exit == UNAVAILABLE
+    }
+
     /// Names the key to ask again with, where that tells what happened.
     pub(crate) fn with_retry_key(mut self, key: &dyn std::fmt::Display) -> Self {
         if self.exit == UNAVAILABLE {
@@ -199,6 +209,7 @@ impl From<ApproverKeyError> for Failure {
 pub(crate) fn print(result: Result<Report, Failure>, as_json: bool) -> ExitCode {
     let mut stdout = std::io::stdout().lock();
     let (written, exit) = match result {
+        Ok(report) if report.text.is_empty() && report.json.is_empty() => (Ok(()), report.exit),
         Ok(report) if as_json => (
             stdout.write_all(report.json.trim_ascii_end()).and_then(|()| stdout.write_all(b"\n")),
             report.exit,
