@@ -253,12 +253,10 @@ fn a_monitor_tells_of_each_signature_once_and_of_a_lie() {
     };
     let types = |output: &Output| -> Vec<String> {
         let lines = String::from_utf8_lossy(&output.stdout);
-        let event_type =
-            |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"]["eventType"].clone();
+        let read = |line| serde_json::from_str::<Value>(line).unwrap();
         lines
             .lines()
-            .filter(|line| !line.is_empty())
-            .map(|line| event_type(line).as_str().unwrap().to_owned())
+            .filter_map(|line| read(line)["event"]["eventType"].as_str().map(str::to_owned))
             .collect()
     };
     let covered_again = |number| {
@@ -287,7 +285,7 @@ fn a_monitor_tells_of_each_signature_once_and_of_a_lie() {
     assert_eq!(lied.status.code(), Some(1), "{lied:?}");
     std::fs::write(&state, kept).unwrap();
     let used = once(&world.url(), &["--canary"]);
-    assert_eq!((used.status.code(), types(&used).len()), (Some(1), 2), "{used:?}");
+    assert_eq!((used.status.code(), types(&used).len()), (Some(1), 1), "{used:?}");
 }
 
 #[test]
