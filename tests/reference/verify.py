@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """verify.py ARCHIVE --signers signers.json: an independent verifier, written from ledger/format/FORMAT.md alone.
 Exit 0 valid, 1 bad, 2 usage, 3 evidence missing. Needs the package `cryptography` (which has no ML-DSA over µ) and nothing of ours."""
-import base64, contextlib, datetime, decimal, functools, hashlib, json, os, pathlib, re, sys
+import base64, collections, contextlib, datetime, decimal, functools, hashlib, json, os, pathlib, re, sys
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
@@ -92,6 +92,7 @@ class Verifier:
         self.archive, self.origin = archive, registry["ledger"]["origin"]
         self.bad, self.missing, self.claimed = [], [], set()
         self.streams, self.chains, self.life, self.published, self.keys = {}, {}, {}, {}, {}
+        self.waiting, self.map, self.mapped = collections.deque(), {}, -1
         self.tag = "{0:.8}-{1}-8000-".format(tag := sha256(self.origin.encode())[:6].hex(), tag[8:])
         self.signers = {signer["signer_kid"]: signer for signer in registry["signers"]}
         raw = [b64(vkey.split("+", 2)[2])[1:] for vkey in registry["ledger"]["vkeys"]]
@@ -174,6 +175,11 @@ class Verifier:
         need(event["signer_kid"] in self.ledger, "does not stand under a ledger key")
         opening = ("ledger.opened", self.origin, 1)
         need(kind != opening[0] if index else (kind, payload["origin"], payload["formatVersion"]) == opening, "opening")
+        told = [payload, payload.get("coSigner") or {}] if re.match("signing[.]|signer[.]", kind) else []
+        names = {"stream:" + event["stream"], *("key:" + part["signer_kid"] for part in told if "signer_kid" in part)}
+        self.waiting.append((index, names, event["hash"]))
+        if kind == "ledger.heads":
+            self.heads(payload, index)
         if kind == "registry.published":
             need(payload["version"] == len(self.published) + 1, "registry versions count up by one")
             self.published[payload["version"]] = payload["sha256"]
@@ -182,6 +188,19 @@ class Verifier:
                 part and self.use(kind, {**payload, **part}, part["signer_kid"], self.signers[part["signer_kid"]], index)
         elif kind == "signing.signature.anchored":
             need(payload["kid"] in [signer.get("kid") for signer in self.signers.values()], "no such kid")
+    def heads(self, payload, index):  # the head of every chain below a size
+        need(max(self.mapped + 1, index - 65536) <= payload["size"] <= index, "heads out of place")
+        self.mapped, tree = payload["size"], [[] for _ in range(64)]
+        while self.waiting[0][0] < self.mapped:
+            at, names, digest = self.waiting.popleft()
+            for name in names:
+                count, before, _ = self.map.get(name, (0, bytes(32), 0))
+                grown = sha256(b"chancery/head/v1\n", before, at.to_bytes(8, "big"), bytes.fromhex(digest))
+                self.map[name] = (count + 1, grown, at)
+        for name, (count, grown, last) in sorted(self.map.items()):
+            head = canonical({"count": count, "hash": grown.hex(), "last": last, "name": name})
+            push(tree, sha256(b"\0", head.encode()))
+        need((payload["names"], payload["root"]) == (len(self.map), root(tree).hex()), "not the heads of these leaves")
     def use(self, kind, payload, name, signer, index):  # what an event says about a key
         if kind == "signer.activated":
             told = [payload.get("public_key_pem"), payload["algorithm"], payload["kid"], index]
@@ -192,6 +211,7 @@ class Verifier:
             need(self.life[name] is None and signer.get("retiredIndex", index) == index, "not as in the registry")
             self.life[name] = index
         else:
+            need(signer.get("purpose") != "canary", "a canary signed")
             need(self.life[name] is None and index < signer.get("compromisedSince", index + 1), "not active here")
             algorithm, hashed, mac = signer["algorithm"], payload["digestAlgorithm"], signer["algorithm"][:4] == "hmac"
             mu = hashed == "ml-dsa-mu" and algorithm[:6] == "ml-dsa" and kind == "signing.signature.issued"  # the package lacks it

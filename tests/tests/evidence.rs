@@ -16,7 +16,9 @@ const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0
 
 /// A small ledger: every algorithm, several streams and epochs, and enough leaves for full tiles if asked.
 fn ledger(events: u32) -> World {
-    let world = World::new(&WorldOptions::default());
+    let usual = WorldOptions::default();
+    let ledger = usual.ledger.clone() + "heads_interval_ms = 100\n";
+    let world = World::new(&WorldOptions { ledger, ..usual });
     let daemon = Daemon::start(&world);
     let post = |path: &'static str, body: String| {
         let reply = call(&world, Some(&world.orders), &Ask::post(path, body)).unwrap();
@@ -115,6 +117,7 @@ fn both_verifiers_accept_the_good_and_refuse_each_kind_of_damage() {
         assert_eq!(code == 0, good, "{what}, reference: {output}");
     };
     both("untouched", true);
+    assert!(!ours(&archive, &signers).1.contains("\"headsMaps\":0"), "both derive enrolled maps of heads");
     let files = files(&archive);
     for (number, path) in files.iter().enumerate() {
         let name = path.display();

@@ -4,6 +4,7 @@
 
 use chancery_format::cose::CoseReceipt;
 use chancery_format::cosignature::{CosignerKey, cosignatures};
+use chancery_format::heads::HeadsMap;
 use chancery_format::log_key::LogKey;
 use chancery_format::merkle::{Frontier, leaf_hash};
 use chancery_format::note::{Note, NoteVerifier};
@@ -42,6 +43,18 @@ fn tree(block: &str) {
         leaves.iter().take(size.parse().unwrap()).for_each(|leaf| frontier.push(leaf_hash(leaf)));
         assert_eq!(frontier.root().to_hex(), root, "size {size}");
     }
+}
+
+fn heads(block: &str) {
+    let mut map = HeadsMap::default();
+    let (entries, root) = block.rsplit_once('\n').unwrap();
+    for line in entries.lines() {
+        let words: Vec<&str> = word(line, "entry").split(' ').collect();
+        let [index, name, hash] = words.as_slice() else { panic!("{line}") };
+        let index = LeafIndex(index.parse().unwrap());
+        map.add(vec![name.parse().unwrap()], index, &Hash::from_hex(hash).unwrap());
+    }
+    assert_eq!(map.root().1.to_hex(), word(root, "root"));
 }
 
 fn note(block: &str) {
@@ -92,11 +105,12 @@ fn every_example_of_the_format_is_true() {
             "cosignature" => cosignature(block),
             "policy" => policy(block),
             "cose" => cose(block),
+            "heads" => heads(block),
             other => panic!("no check for vectors of kind {other}"),
         }
         kinds.push(kind);
     }
-    assert_eq!(kinds, ["id", "leaf", "leaf", "tree", "note", "cosignature", "policy", "cose"]);
+    assert_eq!(kinds, ["id", "leaf", "leaf", "tree", "note", "cosignature", "heads", "policy", "cose"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! verified ledger (1,000,000), `CHANCERY_BENCH_ROWS` that of the verified chain of another writer (1,000,000),
 //! `CHANCERY_BENCH_GROWTH` that of the ledger whose daemon's memory is watched
 //! (10,000,000; it takes 8 GB of disk for some minutes). Arguments name the parts to run, all without:
-//! `cryptography`, `ledger`, `echo`, `device`, `software`, `anchored`, `backends`, `isolation`, `keys`,
+//! `cryptography`, `ledger`, `echo`, `device`, `software`, `transparency`, `anchored`, `backends`, `isolation`, `keys`,
 //! `verification`, `events`, `memory`; `point` alone is one point at `CHANCERY_BENCH_CALLERS` (128), for a profiler.
 
 #![allow(
@@ -26,18 +26,20 @@ mod load;
 mod policies;
 mod service;
 mod table;
+mod transparency;
 mod verification;
 
 use std::time::Duration;
 
 use table::Table;
 
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "cryptography",
     "ledger",
     "echo",
     "device",
     "software",
+    "transparency",
     "anchored",
     "backends",
     "isolation",
@@ -78,6 +80,7 @@ fn main() {
             "echo" => runtime.block_on(ceilings::echo(&mut table, seconds)),
             "device" => runtime.block_on(ceilings::slow_device(&mut table, seconds)),
             "software" => service::software(&runtime, &mut table, seconds),
+            "transparency" => transparency::cost(&runtime, &mut table, seconds),
             "anchored" => anchored::anchored(&runtime, &mut table, seconds),
             "backends" => custody::backends(&runtime, &mut table, seconds),
             "isolation" => custody::isolation(&runtime, &mut table, seconds),
