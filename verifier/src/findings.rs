@@ -144,6 +144,10 @@ kinds! {
     CanarySigned "canary-signed" Bad,
     /// A receipt is malformed.
     ReceiptInvalid "receipt-invalid" Bad,
+    /// An `.evidence` file is malformed, or a part of it is none.
+    EvidenceInvalid "evidence-invalid" Bad,
+    /// Nothing outside an `.evidence` file vouches for the keys in it.
+    NoTrustAnchor "no-trust-anchor" Missing,
     /// A receipt's inclusion proof does not lead to its checkpoint.
     InclusionInvalid "inclusion-proof-invalid" Bad,
     /// A row of another writer's chain that cannot be read.

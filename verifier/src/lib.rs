@@ -14,6 +14,7 @@
 //! | `trust.rs` | the given registry, ready for look-ups |
 //! | `ledger.rs`, `ledger/` | a whole archive: one pass in order, everything else in parallel |
 //! | `receipt.rs` | one receipt |
+//! | `evidence_file.rs`, `evidence_file/` | one `.evidence` file, part by part |
 //! | `consistency.rs` | two checkpoints |
 //! | `events.rs`, `events/` | chains that other writers made, from their exports or their tables |
 //! | `documents.rs`, `documents/` | manifests, proofs and snapshots that existing services signed |
@@ -30,6 +31,7 @@ pub mod consistency;
 pub mod documents;
 pub mod events;
 pub mod evidence;
+pub mod evidence_file;
 pub mod explain;
 pub mod findings;
 pub mod html;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use chancery_format::evidence::EVIDENCE_BYTES_MAX;
 use chancery_format::heads::HeadName;
 use chancery_format::policy::{POLICY_BYTES_MAX, Policy};
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
@@ -23,7 +24,7 @@ use chancery_verify::html::{self, Setting};
 use chancery_verify::ledger::{self, Options, THREADS_MAX};
 use chancery_verify::progress::{Progress, Silent, Terminal};
 use chancery_verify::save::Destination;
-use chancery_verify::{Report, Trust, explain, receipt};
+use chancery_verify::{Report, Trust, evidence_file, explain, receipt};
 use clap::{Args, Parser, Subcommand};
 
 use self::events_command::EventsArgs;
@@ -38,7 +39,8 @@ Exit codes: 0 valid · 1 checked and found bad · 2 usage or configuration · 3 
 
 Examples:
   chancery-verify ledger ./archive --signers signers.json
-  chancery-verify receipt receipt.json --signers signers.json";
+  chancery-verify receipt receipt.json --signers signers.json
+  chancery-verify evidence invoice-7.evidence --signers signers.json";
 
 const LEDGER_HELP: &str = "\
 Derives every leaf, event hash, stream chain, tile and root again from the archived entries; checks every
@@ -81,6 +83,18 @@ two short proofs, however large the ledger is. `chancery completeness` fetches s
 Examples:
   chancery-verify completeness orders.jsonl --stream orders --signers signers.json
   chancery-verify completeness key.jsonl --key orders-2026 --signers signers.json --json";
+const EVIDENCE_HELP: &str = "\
+Checks an .evidence file offline: the entry under its checkpoint, the COSE receipt, the signature inside, the registry with
+the proof that the ledger published it, each renewal, and that all are of one history. Says of five ways which held.
+
+A file cannot vouch for its own keys. Give --signers (whom you trust), or --policy (which log and witnesses you trust; it
+must accept a checkpoint over the registry in the file), or both. With neither nothing is decided: exit code 3.
+
+Examples:
+  chancery-verify evidence invoice-7.evidence --signers signers.json
+  With nothing but the witnesses of today, who may sign by other algorithms than those of then:
+    chancery-verify evidence invoice-7.evidence --policy witnesses-2036.policy
+  chancery-verify evidence invoice-7.evidence --signers signers.json --policy witnesses.policy --json";
 
 const CONSISTENCY_HELP: &str = "\
 Checks that NEW continues OLD: same ledger, nothing below OLD's size changed. The proof is derived from an
@@ -240,6 +254,24 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Verify an .evidence file: a receipt with all that proves it, and its renewals
+    #[command(after_help = EVIDENCE_HELP)]
+    Evidence {
+        /// The file
+        file: PathBuf,
+        /// The signers registry to trust [default: the one in the file, as far as --policy vouches for it]
+        #[arg(long, value_name = "FILE")]
+        signers: Option<PathBuf>,
+        /// Who must have cosigned its checkpoint, or that of a renewal: a C2SP tlog-policy
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// What was signed: it must be the message whose digest the entry holds
+        #[arg(long, value_name = "FILE")]
+        message: Option<PathBuf>,
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Show one entry, and its path up to the signed root
     #[command(after_help = EXPLAIN_HELP)]
     Explain {
@@ -297,6 +329,7 @@ fn main() -> ExitCode {
         | Command::Explain { common, .. }
         | Command::Consistency { common, .. } => common.json,
         Command::Events(args) => args.json,
+        Command::Evidence { json, .. } => *json,
         Command::Manifest { signed, .. } | Command::Proof { signed, .. } | Command::Snapshot { signed } => {
             signed.json
         }
@@ -364,6 +397,13 @@ fn run(command: Command) -> Result<Verdict, Stop> {
                 .map_err(|error| unreadable(&file, &EvidenceError::Unreadable(error.to_string())))?;
             let mut input = std::io::BufReader::new(opened);
             Ok(with_progress(|progress| completeness::verify(&mut input, &name, &trust, progress)))
+        }
+        Command::Evidence { file, signers, policy, message, .. } => {
+            let trust = signers.map(|path| registry(&path)).transpose()?;
+            let message = message.map(|path| read(&path, MESSAGE_BYTES_MAX)).transpose()?;
+            let policy = policy.map(|path| witnesses(&path)).transpose()?;
+            let file = read(&file, EVIDENCE_BYTES_MAX)?;
+            Ok(evidence_file::verify(&file, message.as_deref(), policy.as_ref(), trust.as_ref()))
         }
         Command::Consistency { old, new, common, archive, proof } => {
             let trust = trust(&common)?;
@@ -458,7 +498,10 @@ fn explain_one(source: &str, index: Option<u64>, trust: &Trust) -> Result<Report
 
 /// The registry is configuration: without one that parses there is nothing to verify against.
 fn trust(common: &Common) -> Result<Trust, Stop> {
-    let path = &common.signers;
+    registry(&common.signers)
+}
+
+fn registry(path: &Path) -> Result<Trust, Stop> {
     let usage = |reason: &dyn std::fmt::Display| Stop::Usage(format!("{}: {reason}", path.display()));
     let json = read_bounded(path, REGISTRY_BYTES_MAX).map_err(|error| usage(&error))?;
     Trust::parse(&json).map_err(|error| usage(&error))

@@ -32,6 +32,7 @@
 //! | `receipt.rs` | the proof a client keeps |
 //! | `heads.rs` | how many entries each stream and each key has: a map whose root is enrolled |
 //! | `completeness.rs` | the proof that these entries of a stream or a key are all there are |
+//! | `evidence.rs`, `evidence/` | `.evidence`: all that proves one entry, and its renewals, in one file |
 //! | `reconcile.rs` | what the ledger says was done with a key, held against what its device says |
 //! | `archive.rs` | names of archived objects |
 //!
@@ -50,6 +51,7 @@ pub mod cosignature;
 pub mod digest;
 pub mod entry;
 pub mod event;
+pub mod evidence;
 pub mod governance;
 pub mod hash;
 pub mod heads;

@@ -189,6 +189,13 @@ impl<'a> Note<'a> {
         Ok(Self { text, signatures: signatures.ok_or(NoteError::Malformed)? })
     }
 
+    /// The note with those of its signature lines that `keep` wants, in their order.
+    pub fn with_lines(&self, keep: impl Fn(&NoteSignature<'a>) -> bool) -> String {
+        let kept = self.signatures.iter().filter(|line| keep(line));
+        let lines: String = kept.map(|line| write_line(line.name, line.key_id, &line.signature)).collect();
+        format!("{}\n{lines}", self.text)
+    }
+
     /// Names of the given keys that signed; at least one must, and none of theirs may fail.
     pub fn verify<'k>(&self, keys: &'k [NoteVerifier]) -> Result<Vec<&'k NoteVerifier>, NoteError> {
         let mut signed = Vec::new();

@@ -14,6 +14,7 @@ use crate::event::{AuditEvent, EventError};
 use crate::hash::{Hash, LeafIndex, TreeSize};
 use crate::merkle::{self, ProofError};
 use crate::names::{EventId, Origin};
+use crate::note::Note;
 use crate::registry::{RegistryError, SignerRecord, SignersRegistry};
 use crate::tlog_proof::TlogProof;
 
@@ -155,6 +156,24 @@ impl Receipt {
     /// The C2SP `tlog-proof` form: index, proof and checkpoint; the entry travels separately.
     pub fn to_tlog_proof(&self) -> String {
         TlogProof::unchecked(self.index, self.proof.clone(), self.checkpoint.clone()).to_string()
+    }
+
+    /// From the C2SP `tlog-proof` form and the leaf, of which no more is said than that a checkpoint covers it.
+    pub fn from_tlog_proof(leaf: Vec<u8>, proof: &TlogProof) -> Result<Self, ReceiptError> {
+        let text = Note::parse(proof.note()).map_err(CheckpointError::from)?.text;
+        let size = Checkpoint::parse(text).ok_or(CheckpointError::Malformed)?.head().size;
+        let (index, path, checkpoint) = (proof.index(), proof.proof().to_vec(), proof.note().to_owned());
+        Ok(Self { leaf, index, proof: path, size, checkpoint, rung: Rung::Checkpointed })
+    }
+
+    /// From the leaf's sibling to the root's child.
+    pub fn proof(&self) -> &[Hash] {
+        &self.proof
+    }
+
+    /// The checkpoint's note.
+    pub fn checkpoint(&self) -> &str {
+        &self.checkpoint
     }
 
     /// The leaf's bytes.

@@ -4,6 +4,7 @@
 
 use chancery_format::cose::CoseReceipt;
 use chancery_format::cosignature::{CosignerKey, cosignatures};
+use chancery_format::evidence::Evidence;
 use chancery_format::heads::HeadsMap;
 use chancery_format::log_key::LogKey;
 use chancery_format::merkle::{Frontier, leaf_hash};
@@ -91,6 +92,18 @@ fn cose(block: &str) {
     assert_eq!(found, LeafIndex(word(index, "index").parse().unwrap()));
 }
 
+fn evidence(block: &str) {
+    let (policy, json) = block.split_once("\n{").unwrap();
+    let (policy, json) = (Policy::parse(format!("{policy}\n").as_bytes()).unwrap(), format!("{{{json}"));
+    let evidence = Evidence::parse(json.as_bytes()).unwrap();
+    assert_eq!(evidence.to_json().unwrap(), json);
+    let verified = evidence.verify(evidence.registry().registry(), None).unwrap();
+    assert!(!verified.renewals.is_empty());
+    for renewal in &verified.renewals {
+        assert!(policy.verify(renewal.note(), None).unwrap().quorum_met());
+    }
+}
+
 #[test]
 fn every_example_of_the_format_is_true() {
     let mut kinds = Vec::new();
@@ -106,11 +119,13 @@ fn every_example_of_the_format_is_true() {
             "policy" => policy(block),
             "cose" => cose(block),
             "heads" => heads(block),
+            "evidence" => evidence(block),
             other => panic!("no check for vectors of kind {other}"),
         }
         kinds.push(kind);
     }
-    assert_eq!(kinds, ["id", "leaf", "leaf", "tree", "note", "cosignature", "heads", "policy", "cose"]);
+    let all = ["id", "leaf", "leaf", "tree", "note", "cosignature", "heads", "policy", "cose", "evidence"];
+    assert_eq!(kinds, all);
 }
 
 #[test]

@@ -21,6 +21,7 @@
 //! | `replay.rs`, `replay/` | an outbox, each row appended once |
 //! | `completeness.rs` | all entries of a stream or a key, and the proof that there are no others |
 //! | `mirror.rs`, `mirror/` | a verified copy of a transparency log, ours or others', and the copy served again |
+//! | `evidence.rs`, `evidence/` | `.evidence` bundles, made of a receipt and renewed from a log or a mirror |
 //! | `ops.rs` | asks the ops listener whether the service is ready |
 //! | `problem.rs`, `error.rs` | what can go wrong, whose fault it is, whether to retry |
 //! | `login.rs`, `login/` | logs a person in, keeps the token, gives it to whoever calls the service |
@@ -50,6 +51,7 @@ pub mod completeness;
 mod connection;
 mod entropy;
 mod error;
+pub mod evidence;
 pub mod limits;
 pub mod login;
 pub mod mirror;

@@ -113,3 +113,7 @@ pub const MIRROR_CONNECTION_MS: u64 = 300_000;
 
 /// Findings of a check that are listed; the rest is counted.
 pub const MIRROR_FINDINGS_LISTED: usize = 1_000;
+
+/// Bundles of entries that are searched for the one that published a registry: a million entries from the last index the
+/// registry names. The ledger publishes at once; who waited longer says where it stands.
+pub const REGISTRY_SEARCH_BUNDLES_MAX: u64 = 4_096;

@@ -22,7 +22,7 @@
 //! | fetch what is missing, from the top of the tree down, each tile checked by the one above it | `take.rs` |
 //! | replace the copy's checkpoint | `replica.rs` |
 //!
-//! `check.rs` verifies a copy without a network, `serve.rs` serves it.
+//! `check.rs` verifies a copy without a network, `serve.rs` serves it, `prover.rs` makes proofs from a log's tiles.
 
 mod check;
 mod edge;
@@ -30,6 +30,7 @@ mod error;
 mod fork;
 mod head;
 mod http;
+mod prover;
 mod replica;
 mod round;
 mod serve;
@@ -41,6 +42,7 @@ pub use self::check::{Checked, Finding, check};
 pub use self::error::MirrorError;
 pub use self::fork::Fork;
 pub use self::head::{HeadError, LogKeys, SignedHead};
+pub use self::prover::Prover;
 pub use self::replica::Replica;
 pub use self::round::{Round, round};
 pub use self::serve::{MirrorServer, ServeError};

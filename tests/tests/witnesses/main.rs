@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
+mod evidence;
+
 use std::path::Path;
 use std::process::Command;
 

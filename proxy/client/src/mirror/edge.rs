@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chancery_format::merkle::consistency_proof;
 use chancery_format::tile::{TilePath, WIDTH, decode_tile, full_tiles, tile_root};
-use chancery_format::{Hash, TreeHead};
+use chancery_format::{Hash, TreeHead, TreeSize};
 
 use super::error::MirrorError;
 use super::source::{Found, Source};
@@ -39,16 +39,22 @@ impl Remote {
 
     /// The root the log had at a smaller size, by its own tiles, and the proof that it did.
     pub(super) async fn beginning(&mut self, smaller: u64) -> Result<(Hash, Vec<Hash>), MirrorError> {
-        let size = chancery_format::TreeSize(smaller);
+        let (size, now) = (TreeSize(smaller), self.head.size);
+        self.work_out(|tiles| Ok((root_at(tiles, smaller)?, consistency_proof(tiles, size, now)?))).await
+    }
+
+    /// What follows from the log's tiles. Those that are lacking are fetched, as many as the tree is high for each.
+    pub(super) async fn work_out<T>(
+        &mut self,
+        what: impl Fn(&Tiles) -> Result<T, Lack>,
+    ) -> Result<T, MirrorError> {
         loop {
-            let root = root_at(&self.known, smaller);
-            let both =
-                root.and_then(|root| Ok((root, consistency_proof(&self.known, size, self.head.size)?)));
-            match both {
-                Ok(both) => return Ok(both),
+            match what(&self.known) {
+                Ok(found) => return Ok(found),
                 Err(Lack::Tile(level, index)) => self.learn(level, index).await?,
                 Err(Lack::Never) => {
-                    return Err(MirrorError::bad("tile", format!("no tree of {smaller} is in these tiles")));
+                    let why = format!("a tree of {} entries does not have that", self.head.size);
+                    return Err(MirrorError::bad("tile", why));
                 }
             }
         }

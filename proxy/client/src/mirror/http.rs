@@ -1,13 +1,13 @@
-//! HTTP/1.1 GETs to one log, over TCP or TLS 1.3, on connections that are kept.
+//! HTTP/1.1 to one log or witness, over TCP or TLS 1.3, on connections that are kept.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderMap};
-use hyper::{Request, Response, Uri, body::Incoming};
+use hyper::{Method, Request, Response, Uri, body::Incoming};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,7 +31,7 @@ pub(super) struct Http {
     scheme: &'static str,
     prefix: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
 /// An answer, whatever its status.
@@ -86,11 +86,28 @@ impl Http {
 
     /// Asks once and reads the answer to its end.
     pub(super) async fn get(&self, path: &str, bytes_max: usize) -> Result<Answer, HttpError> {
-        let request = Request::get(format!("{}/{path}", self.prefix))
+        self.ask(Method::GET, path, Bytes::new(), bytes_max).await
+    }
+
+    /// Says something once and reads the answer to its end.
+    pub(super) async fn post(&self, path: &str, body: Bytes, bytes_max: usize) -> Result<Answer, HttpError> {
+        self.ask(Method::POST, path, body, bytes_max).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        bytes_max: usize,
+    ) -> Result<Answer, HttpError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/{path}", self.prefix))
             .header(header::HOST, &self.authority)
             .header(header::USER_AGENT, concat!("chancery-mirror/", env!("CARGO_PKG_VERSION")))
             .header(header::ACCEPT_ENCODING, "gzip")
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .map_err(|error| HttpError::Certain(error.to_string()))?;
         let (mut sender, response) = self.exchange(request).await?;
         let (parts, body) = response.into_parts();
@@ -117,8 +134,8 @@ impl Http {
     /// On a kept connection if one still carries it, else on a new one.
     async fn exchange(
         &self,
-        request: Request<Empty<Bytes>>,
-    ) -> Result<(SendRequest<Empty<Bytes>>, Response<Incoming>), HttpError> {
+        request: Request<Full<Bytes>>,
+    ) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), HttpError> {
         loop {
             let kept = self.idle().pop();
             let Some(mut sender) = kept else { break };
@@ -137,7 +154,7 @@ impl Http {
         Ok((sender, response))
     }
 
-    async fn dial(&self) -> Result<SendRequest<Empty<Bytes>>, HttpError> {
+    async fn dial(&self) -> Result<SendRequest<Full<Bytes>>, HttpError> {
         let passing = |error: std::io::Error| HttpError::Passing(error.to_string());
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(passing)?;
         tcp.set_nodelay(true).map_err(passing)?;
@@ -155,12 +172,12 @@ impl Http {
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SendRequest<Empty<Bytes>>>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SendRequest<Full<Bytes>>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn start<S>(stream: S) -> Result<SendRequest<Empty<Bytes>>, HttpError>
+async fn start<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, HttpError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use chancery_format::merkle::{NodeSource, ProofError, consistency_proof};
-use chancery_format::note::NOTE_BYTES_MAX;
 use chancery_format::tile::NodePlace;
 use chancery_format::{Hash, TreeSize};
 
@@ -12,7 +11,7 @@ use super::error::MirrorError;
 use super::fork::Fork;
 use super::head::{LogKeys, SignedHead};
 use super::replica::Replica;
-use super::source::{Found, Source};
+use super::source::Source;
 use super::take::take;
 use super::tree::root_at;
 use super::{Progress, Watcher};
@@ -63,11 +62,7 @@ pub async fn round(
 
 /// The log's checkpoint, with its signature checked.
 async fn ask(source: &Source, keys: &LogKeys) -> Result<SignedHead, MirrorError> {
-    let Found::Bytes(bytes) = source.get("checkpoint", NOTE_BYTES_MAX).await? else {
-        return Err(MirrorError::Missing("checkpoint".to_owned()));
-    };
-    let note = String::from_utf8(bytes).map_err(|_| MirrorError::bad("checkpoint", "it is not text"))?;
-    Ok(keys.verify(&note)?)
+    Ok(keys.verify(&source.checkpoint().await?)?)
 }
 
 /// What can be said without asking the log for more: equal sizes have equal roots, and it does not go back. The copy

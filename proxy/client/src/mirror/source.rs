@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chancery_format::note::NOTE_BYTES_MAX;
 use tokio::time::Instant;
 
 use super::error::MirrorError;
@@ -64,6 +65,14 @@ impl Source {
         Ok(Self { kind, timeout: Duration::from_millis(options.timeout_ms) })
     }
 
+    /// The log's checkpoint as it is now, unverified.
+    pub async fn checkpoint(&self) -> Result<String, MirrorError> {
+        let Found::Bytes(bytes) = self.get("checkpoint", NOTE_BYTES_MAX).await? else {
+            return Err(MirrorError::Missing("checkpoint".to_owned()));
+        };
+        String::from_utf8(bytes).map_err(|_| MirrorError::bad("checkpoint", "it is not text"))
+    }
+
     /// One resource, of at most so many bytes.
     pub(super) async fn get(&self, path: &str, bytes_max: usize) -> Result<Found, MirrorError> {
         match &self.kind {
@@ -75,6 +84,28 @@ impl Source {
                     || format!("{}: no whole answer within {} ms", http.url(path), self.timeout.as_millis());
                 let got = tokio::time::timeout_at(deadline, tries).await;
                 got.unwrap_or_else(|_| Err(MirrorError::Unavailable(late())))
+            }
+        }
+    }
+
+    /// Says something to who is there, once: status and body of the answer, of at most so many bytes.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: String,
+        bytes_max: usize,
+    ) -> Result<(u16, Vec<u8>), MirrorError> {
+        let Kind::Http(http) = &self.kind else {
+            return Err(MirrorError::Usage("a folder cannot be asked anything".to_owned()));
+        };
+        let url = http.url(path);
+        match tokio::time::timeout(self.timeout, http.post(path, body.into(), bytes_max)).await {
+            Ok(Ok(answer)) => Ok((answer.status, answer.body)),
+            Ok(Err(HttpError::Passing(why))) => Err(MirrorError::Unavailable(format!("{url}: {why}"))),
+            Ok(Err(HttpError::Certain(why))) => Err(MirrorError::bad(url, why)),
+            Err(_) => {
+                let why = format!("{url}: no whole answer within {} ms", self.timeout.as_millis());
+                Err(MirrorError::Unavailable(why))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod completeness;
+pub(crate) mod evidence;
 pub(crate) mod export;
 pub(crate) mod keys;
 pub(crate) mod mirror;
@@ -93,7 +94,7 @@ pub(crate) enum Command {
     /// The registry of public keys
     #[command(subcommand)]
     Signers(registry::Signers),
-    /// Fetch proofs
+    /// Fetch proofs, and keep them for good
     #[command(subcommand)]
     Receipt(Receipt),
     /// See, rotate, retire and give up keys
@@ -277,6 +278,12 @@ pub(crate) enum Receipt {
     #[command(after_help = "Example:
   chancery receipt get 41 --signers signers.json -o receipt.json")]
     Get(GetReceipt),
+    /// Put a receipt and all that proves it into one .evidence file
+    #[command(after_help = evidence::BUNDLE_EXAMPLE)]
+    Bundle(Box<evidence::Bundle>),
+    /// Renew an .evidence file with a later checkpoint; its issuer is not needed
+    #[command(after_help = evidence::UPGRADE_EXAMPLE)]
+    Upgrade(Box<evidence::Upgrade>),
 }
 
 #[derive(Debug, Args)]

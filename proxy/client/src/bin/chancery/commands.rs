@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
 use crate::{
-    agent, approvals, artifacts, completeness, export, input, keys, login, mirror, people, policy, registry,
-    replay,
+    agent, approvals, artifacts, completeness, evidence, export, input, keys, login, mirror, people, policy,
+    registry, replay,
 };
 
 /// Runs the command typed.
@@ -38,6 +38,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
             registry::export(service, asked, connection.json).await
         }
         Command::Receipt(args::Receipt::Get(asked)) => receipt(&service()?, asked).await,
+        Command::Receipt(args::Receipt::Bundle(asked)) => evidence::bundle(*asked, connection).await,
+        Command::Receipt(args::Receipt::Upgrade(asked)) => evidence::upgrade(*asked, connection).await,
         Command::Keys(args::Keys::List) => list_keys(&service()?).await,
         Command::Keys(asked) => keys::run(&admin()?, asked).await,
         Command::Status(asked) => status(&service()?, asked, connection.timeout_ms).await,
@@ -84,7 +86,7 @@ fn token() -> Result<Report, Failure> {
     Ok(Report::done(token, json))
 }
 
-fn connect(connection: &Connection) -> Result<Client, Failure> {
+pub(crate) fn connect(connection: &Connection) -> Result<Client, Failure> {
     Ok(Client::new(&service_options(connection)?)?)
 }
 

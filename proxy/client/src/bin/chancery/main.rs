@@ -17,6 +17,7 @@
 //! | `completeness.rs` | all entries of a stream or a key are fetched, and watched |
 //! | `replay.rs`, `export.rs` | an outbox is appended; a stream's rows are written |
 //! | `registry.rs` | the registry in other shapes |
+//! | `evidence.rs` | bundles of evidence are made and renewed |
 //! | `people.rs`, `approvals.rs`, `keys.rs` | acts of people |
 //! | `policy.rs` | policies, offline and in force |
 //! | `mirror.rs` | a log is followed, its copy served and checked |
@@ -30,6 +31,7 @@ mod args;
 mod artifacts;
 mod commands;
 mod completeness;
+mod evidence;
 mod export;
 mod input;
 mod keys;

@@ -33,7 +33,7 @@ pub(crate) async fn run(asked: Mirror, connection: &Connection) -> Result<Report
 
 async fn follow(asked: Follow, connection: &Connection) -> Result<Report, Failure> {
     let keys = keys(&asked.keys)?;
-    let source = Arc::new(Source::open(&source_options(&asked, connection)?)?);
+    let source = Arc::new(Source::open(&source_options(&asked.log, connection)?)?);
     let replica = Arc::new(Replica::follow(&asked.to)?);
     let mut bar = Bar::on_stderr();
     if asked.once {
@@ -107,16 +107,17 @@ fn keys(asked: &Keys) -> Result<LogKeys, Failure> {
     LogKeys::parse(&vkeys, asked.origin.clone()).map_err(|error| Failure::usage(&error))
 }
 
-fn source_options(asked: &Follow, connection: &Connection) -> Result<SourceOptions, Failure> {
+/// How a log at this address is read.
+pub(crate) fn source_options(log: &str, connection: &Connection) -> Result<SourceOptions, Failure> {
     let identity = match (&connection.cert, &connection.key) {
         (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
         (None, None) => None,
         _ => return Err(Failure::usage(&"give both --cert and --key, or neither")),
     };
     // Certificates of the environment are for the service; a public log is not shown them in the clear.
-    let secure = asked.log.starts_with("https://");
+    let secure = log.starts_with("https://");
     Ok(SourceOptions {
-        address: asked.log.clone(),
+        address: log.to_owned(),
         ca: connection.ca.clone().filter(|_| secure),
         identity: identity.filter(|_| secure),
         timeout_ms: connection.timeout_ms,
@@ -251,14 +252,14 @@ fn finding(finding: &Finding) -> String {
 }
 
 /// A line for people at a terminal; nothing elsewhere.
-struct Bar {
+pub(crate) struct Bar {
     terminal: Option<std::io::Stderr>,
     begun: Instant,
     drawn: Option<Instant>,
 }
 
 impl Bar {
-    fn on_stderr() -> Self {
+    pub(crate) fn on_stderr() -> Self {
         let terminal = std::io::stderr();
         Self { terminal: terminal.is_terminal().then_some(terminal), begun: Instant::now(), drawn: None }
     }
@@ -270,7 +271,7 @@ impl Bar {
         }
     }
 
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.drawn = None;
         self.draw("");
     }
