@@ -1,16 +1,18 @@
 //! Where archived objects are read from: a folder or a bucket, behind one small trait.
 
+mod counted;
 mod directory;
 mod s3;
 
+pub(crate) use counted::Counted;
 pub use directory::Directory;
 pub use s3::{S3, S3Config, S3ConfigError};
 
 /// One thing a listing shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listed {
-    /// An object that can be opened by this name.
-    Object(String),
+    /// An object that can be opened by this name, and how many bytes it is said to have.
+    Object(String, u64),
     /// Something wrong with this name; where it can be opened too, an [`Listed::Object`] comes as well.
     Odd(String, Oddity),
 }

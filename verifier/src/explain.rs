@@ -5,20 +5,17 @@
 
 use std::fmt::Write as _;
 
-use chancery_format::archive::checkpoint_name;
-use chancery_format::entry::Rung;
 use chancery_format::merkle;
-use chancery_format::note::{NOTE_BYTES_MAX, Note};
 use chancery_format::receipt::VerifiedReceipt;
-use chancery_format::{Checkpoint, Hash, LeafIndex, Receipt, TreeSize};
+use chancery_format::{Hash, LeafIndex, Receipt, TreeSize};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::evidence::Evidence;
-use crate::findings::{Finding, Findings, Kind, LISTED_MAX};
-use crate::inventory::Inventory;
-use crate::ledger::{unread, verify_head};
-use crate::nodes::{ArchiveNodes, NodeError};
+use crate::findings::{Finding, Findings, Kind};
+use crate::ledger::verify_head;
+use crate::newest::{Newest, signer_names};
+use crate::nodes::ArchiveNodes;
 use crate::receipt::{check_ledger_key, finding, signature_text};
 use crate::report::Report;
 use crate::trust::Trust;
@@ -71,44 +68,14 @@ fn find(
     findings: &mut Findings,
 ) -> Result<(Receipt, Vec<Hash>), Finding> {
     // Names that no archive has are the business of `ledger`; here they cannot mislead.
-    let inventory = Inventory::take(evidence, &mut Findings::default()).map_err(|error| {
-        Finding::new(Kind::UnreadableFile, format!("the archive cannot be listed: {error}"))
-    })?;
-    let note = newest_note(evidence, trust, &inventory, findings)?;
-    let checkpoint = Checkpoint::verify(&note, trust.origin(), trust.checkpoint_keys())
-        .map_err(|error| Finding::new(Kind::CheckpointInvalid, error.to_string()))?;
-    let size = checkpoint.head().size;
+    let newest = Newest::open(evidence, trust, &mut Findings::default(), findings)?;
+    let size = newest.head().size;
     if !size.covers(LeafIndex(index)) {
         let message = format!("the last checkpoint covers {size} entries, the first of which is 0");
         return Err(Finding::entry(Kind::MissingFile, index, message));
     }
-    let nodes = ArchiveNodes::new(evidence, &inventory);
-    let leaf = nodes.entry(index)?;
-    let proof = merkle::inclusion_proof(&nodes, LeafIndex(index), size)
-        .map_err(|error: NodeError| error.into_finding(Kind::InclusionInvalid))?;
-    Ok((Receipt::new(leaf, LeafIndex(index), proof.clone(), &checkpoint, Rung::Archived), proof))
-}
-
-/// The newest checkpoint that verifies; those after it are told.
-fn newest_note(
-    evidence: &dyn Evidence,
-    trust: &Trust,
-    inventory: &Inventory,
-    findings: &mut Findings,
-) -> Result<String, Finding> {
-    for epoch in inventory.checkpoints.iter().rev().take(LISTED_MAX) {
-        let name = checkpoint_name(*epoch);
-        let bytes = evidence.open(&name, NOTE_BYTES_MAX).map_err(|error| unread(&name, &error));
-        let note = bytes.and_then(|bytes| {
-            verify_head(trust, &bytes)?;
-            String::from_utf8(bytes).map_err(|_| Finding::new(Kind::CheckpointInvalid, "not UTF-8"))
-        });
-        match note {
-            Ok(note) => return Ok(note),
-            Err(finding) => findings.push(finding.in_file(name)),
-        }
-    }
-    Err(Finding::new(Kind::NoCheckpoint, "no checkpoint that can be trusted: nothing to explain"))
+    let nodes = ArchiveNodes::new(evidence, &newest.inventory);
+    newest.receipt(&nodes, index)
 }
 
 /// One step of the path.
@@ -159,21 +126,9 @@ fn explain(receipt: &Receipt, proof: &[Hash], trust: &Trust) -> Result<(Value, S
     verify_head(trust, note.as_bytes())?;
     let leaf = merkle::leaf_hash(receipt.leaf());
     let steps = steps(index, verified.checkpoint.head().size, leaf, proof);
-    let signers = signers(note, trust);
+    let signers = signer_names(note, trust);
     let text = text(&verified, leaf, &steps, &signers);
     Ok((to_json(&verified, receipt.leaf(), leaf, &steps, &signers), text))
-}
-
-/// Who signed the checkpoint: the key's name in the registry, if it has one, and its id.
-fn signers(note: &str, trust: &Trust) -> Vec<String> {
-    let Ok(parsed) = Note::parse(note) else { return Vec::new() };
-    let keys = parsed.verify(trust.checkpoint_keys()).unwrap_or_default();
-    let name = |key: &chancery_format::note::NoteVerifier| {
-        let signer = trust.signer_of_key(key).map(|id| trust.signer(id).name().to_owned());
-        let id: String = key.key_id().iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{} (key id {id})", signer.as_deref().unwrap_or("a key of the registry"))
-    };
-    keys.into_iter().map(name).collect()
 }
 
 fn to_json(

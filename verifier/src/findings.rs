@@ -154,7 +154,7 @@ kinds! {
     RowInvalid "row-invalid" Bad,
     /// A row's content has another hash than it says.
     HashMismatch "hash-mismatch" Bad,
-    /// A row is followed by several.
+    /// A row is followed by several, or a ledger has two signed histories.
     Fork "fork" Bad,
     /// The row before is not there.
     Gap "gap" Bad,
@@ -299,6 +299,12 @@ impl Findings {
         self.missing += unlisted(Weight::Missing, other.missing);
         self.warnings += unlisted(Weight::Warning, other.warnings);
         self.extend(other.listed);
+    }
+
+    /// As they were when they were written down: those listed, and how many of each weight there were.
+    pub(crate) fn resumed(listed: Vec<Finding>, [bad, missing, warnings]: [u64; 3]) -> Self {
+        let warnings_listed = listed.iter().filter(|finding| finding.weight == Weight::Warning).count();
+        Self { listed, warnings_listed, bad, missing, warnings }
     }
 
     /// Those listed, by weight, entry and file.

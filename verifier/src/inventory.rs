@@ -3,6 +3,7 @@
 //! Names that no archive of this format has become findings here. Whether a well-named file should be
 //! there, and whether one is missing, is decided once the size of the ledger is known.
 
+use chancery_format::Hash;
 use chancery_format::archive::{self, CHECKPOINT_PREFIX, ObjectName};
 use chancery_format::tile::{LEVELS, TilePath, WIDTH, full_tiles};
 
@@ -29,6 +30,8 @@ pub(crate) struct Inventory {
     pub(crate) tiles: Vec<Numbers>,
     /// How many names were shown.
     pub(crate) files: u64,
+    /// How many bytes they are said to have together.
+    pub(crate) bytes: u64,
 }
 
 impl Inventory {
@@ -36,7 +39,10 @@ impl Inventory {
     pub(crate) fn take(evidence: &dyn Evidence, findings: &mut Findings) -> Result<Self, EvidenceError> {
         let mut inventory = Self { tiles: vec![Vec::new(); usize::from(LEVELS)], ..Self::default() };
         evidence.list("", &mut |listed| match listed {
-            Listed::Object(name) => inventory.add(&name, findings),
+            Listed::Object(name, bytes) => {
+                inventory.bytes = inventory.bytes.saturating_add(bytes);
+                inventory.add(&name, findings);
+            }
             Listed::Odd(name, oddity) => findings.push(oddity_finding(name, oddity)),
         })?;
         inventory.sort();
@@ -117,6 +123,22 @@ impl Inventory {
         });
     }
 
+    /// A digest of the names below a size, and of the checkpoints up to an epoch: whether they are still the same.
+    pub(crate) fn digest(&self, size: u64, epoch: Option<u64>) -> Hash {
+        let below = |list: &[u64], limit: u64| {
+            let numbers = list.iter().take_while(|number| **number < limit);
+            let bytes: Vec<u8> = numbers.flat_map(|number| number.to_be_bytes()).collect();
+            Hash::of(&[&bytes]).0
+        };
+        let mut lists = vec![
+            below(&self.checkpoints, epoch.map_or(0, |epoch| epoch.saturating_add(1))),
+            below(&self.bundles, size / WIDTH),
+            below(&self.tails, size),
+        ];
+        lists.extend((0..LEVELS).map(|level| below(self.tiles(level), full_tiles(level, size))));
+        Hash::of(&[lists.as_flattened()])
+    }
+
     /// Names of everything beyond `size`.
     pub(crate) fn beyond(&self, size: u64) -> impl Iterator<Item = (String, u64)> {
         let past = |list: &[u64], limit: u64| list.partition_point(|number| *number < limit);
@@ -149,7 +171,7 @@ pub(crate) fn tail_name(size: u64) -> String {
 pub(crate) fn last_epoch_now(evidence: &dyn Evidence) -> Result<Option<u64>, EvidenceError> {
     let mut last = None;
     evidence.list(CHECKPOINT_PREFIX, &mut |listed| {
-        if let Listed::Object(name) = listed
+        if let Listed::Object(name, _) = listed
             && let Some(ObjectName::Checkpoint(epoch)) = ObjectName::parse(&name)
         {
             last = last.max(Some(epoch));

@@ -2,7 +2,8 @@
 //!
 //! One thread keeps what must be in order: the tree, the chains, the lives of keys. Everything else
 //! (reading, cutting, parsing, hashing, signatures) is done by workers, with a bounded number of jobs
-//! under way, so memory does not grow with the ledger. [`verify`] is the plot.
+//! under way, so memory does not grow with the ledger. [`verify`] is the plot, [`verify_resumable`] one that may be
+//! interrupted.
 
 mod acts;
 mod bundle;
@@ -20,15 +21,19 @@ mod signatures;
 mod survey;
 mod tree;
 
-use chancery_format::TreeHead;
+use std::path::Path;
+
 use chancery_format::archive::checkpoint_name;
 use chancery_format::note::NOTE_BYTES_MAX;
+use chancery_format::{Hash, TreeHead};
 
 pub use self::acts::ActsTold;
 pub(crate) use self::bundle::{BUNDLE_BYTES_MAX, unread};
+pub(crate) use self::event::read_entry;
 pub use self::lives::KeyLife;
 pub(crate) use self::notes::{SignedHead, verify_head};
-use self::pass::Pass;
+pub use self::pass::ResumeError;
+use self::pass::{Keeper, Pass, Resumed, STATE_BYTES_MAX};
 use self::pool::Pool;
 pub(crate) use self::signatures::find_bad;
 pub use self::survey::Survey;
@@ -85,6 +90,23 @@ pub fn verify(
     pass_over(evidence, trust, options, None, progress).0
 }
 
+/// The same, written down to a file on the way and taken up from there if it is there. It is removed with the verdict.
+/// `Ok` has the verdict, and why it could not be written down all the time, if it could not.
+pub fn verify_resumable(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    options: &Options,
+    file: &Path,
+    progress: &mut dyn Progress,
+) -> Result<(Report, Option<String>), ResumeError> {
+    let unusable = |error: std::io::Error| ResumeError::File(error.to_string());
+    let mut keeper = Keeper::new(file).map_err(unusable)?;
+    let state = keeper.read(STATE_BYTES_MAX).map_err(unusable)?;
+    let keep = Keep { keeper: &mut keeper, state };
+    let (report, _) = try_pass_over(evidence, trust, options, None, Some(keep), progress)?;
+    Ok((report, keeper.done().err()))
+}
+
 /// Verifies everything in the archive, and counts for a report on the way.
 pub fn survey(
     evidence: &dyn Evidence,
@@ -102,30 +124,68 @@ fn pass_over(
     survey: Option<Collector>,
     progress: &mut dyn Progress,
 ) -> (Report, Told) {
+    try_pass_over(evidence, trust, options, survey, None, progress).unwrap_or_else(|error| {
+        // Nothing is taken up, so nothing is refused; if it were, nothing would have been decided.
+        let mut findings = Findings::default();
+        findings.push(Finding::new(Kind::UnreadableFile, error.to_string()));
+        (Report::new(findings, Checked::default(), &[]), Told::default())
+    })
+}
+
+/// Where the pass is written down, and what was written down before.
+struct Keep<'a> {
+    keeper: &'a mut Keeper,
+    state: Option<Vec<u8>>,
+}
+
+/// What decides a verdict beside archive and registry.
+fn options_digest(options: &Options) -> Hash {
+    let since = options.since.as_deref().map(|note| Hash::of(&[note]).to_hex()).unwrap_or_default();
+    Hash::of(&[b"strict ", if options.strict { b"1" } else { b"0" }, b" since ", since.as_bytes()])
+}
+
+fn try_pass_over(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    options: &Options,
+    survey: Option<Collector>,
+    keep: Option<Keep<'_>>,
+    progress: &mut dyn Progress,
+) -> Result<(Report, Told), ResumeError> {
     let mut findings = Findings::default();
     let mut checked = Checked { strict: options.strict, ..Checked::default() };
     let inventory = match Inventory::take(evidence, &mut findings) {
         Ok(inventory) => inventory,
-        Err(error) => return (unlisted(&error, findings, checked), Told::default()),
+        Err(error) => return Ok((unlisted(&error, findings, checked), Told::default())),
     };
     checked.files = inventory.files;
     let last = last_good_checkpoint(evidence, trust, &inventory, &mut findings);
-    let since = options.since.as_deref().and_then(|note| read_since(trust, note, last, &mut findings));
-    let Some(last) = last else {
+    let head = last.map(|(_, head)| head);
+    let since = options.since.as_deref().and_then(|note| read_since(trust, note, head, &mut findings));
+    let Some((last_epoch, last)) = last else {
         findings
             .push(Finding::new(Kind::NoCheckpoint, "no checkpoint that can be trusted: nothing to check"));
-        return (Report::new(findings, checked, &[]), Told::default());
+        return Ok((Report::new(findings, checked, &[]), Told::default()));
     };
     inventory.missing(last.size.0, &mut findings);
     tell_beyond(evidence, trust, &inventory, last.size.0, &mut findings);
     progress.begin(last.size.0);
     let registries = notes::read_registries(evidence, trust, &inventory, &mut findings);
     let (keys, acts, counted) = std::thread::scope(|scope| {
-        let pool = Pool::start(scope, threads(evidence, options), evidence, trust, survey.is_some());
+        let pool = Pool::start(scope, threads(evidence, options.threads), evidence, trust, survey.is_some());
         let mut pass = Pass::new(trust, &inventory, (last, since), registries, options.strict, survey, pool);
-        pass.run(progress);
-        pass.finish(&mut findings, &mut checked)
-    });
+        let mut keeper = None;
+        if let Some(Keep { keeper: kept, state }) = keep {
+            let digest = options_digest(options);
+            pass.keep_for(digest, last_epoch);
+            if let Some(state) = state {
+                pass.resume(Resumed::read(&state, trust, &digest, evidence, &inventory, &last)?, evidence)?;
+            }
+            keeper = Some(kept);
+        }
+        pass.run(progress, keeper);
+        Ok(pass.finish(&mut findings, &mut checked))
+    })?;
     progress.end();
     let mut report = Report::new(findings, checked, &keys).with_acts(&acts);
     if options.keys {
@@ -139,7 +199,7 @@ fn pass_over(
     }
     let mut survey = counted.unwrap_or_default();
     survey.checkpoint = last_checkpoint(evidence, trust, &inventory, survey.until);
-    (report, Told { survey, keys, acts: Some(acts) })
+    Ok((report, Told { survey, keys, acts: Some(acts) }))
 }
 
 /// The checkpoint of this size, read and verified once more for its text.
@@ -160,10 +220,11 @@ fn last_checkpoint(
     })
 }
 
-fn threads(evidence: &dyn Evidence, options: &Options) -> usize {
+/// How many workers: as told, or as many as make sense.
+pub(crate) fn threads(evidence: &dyn Evidence, told: Option<usize>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let usual = if evidence.is_remote() { cores * 8 } else { cores };
-    options.threads.unwrap_or(usual).clamp(1, THREADS_MAX)
+    told.unwrap_or(usual).clamp(1, THREADS_MAX)
 }
 
 fn unlisted(error: &EvidenceError, mut findings: Findings, checked: Checked) -> Report {
@@ -178,11 +239,11 @@ fn last_good_checkpoint(
     trust: &Trust,
     inventory: &Inventory,
     findings: &mut Findings,
-) -> Option<TreeHead> {
+) -> Option<(u64, TreeHead)> {
     let mut refused = Vec::new();
     for epoch in inventory.checkpoints.iter().rev() {
         match notes::read_checkpoint(evidence, trust, *epoch) {
-            Ok(signed) => return Some(signed.head),
+            Ok(signed) => return Some((*epoch, signed.head)),
             Err(finding) if refused.len() < crate::findings::LISTED_MAX => refused.push(finding),
             Err(_) => {}
         }
@@ -192,7 +253,7 @@ fn last_good_checkpoint(
 }
 
 /// The head the archive must continue; told if it cannot.
-fn read_since(
+pub(crate) fn read_since(
     trust: &Trust,
     note: &[u8],
     last: Option<TreeHead>,

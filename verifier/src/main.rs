@@ -1,33 +1,32 @@
 //! The command line of `chancery-verify`, and its exit codes: 0 valid, 1 bad, 2 usage or configuration,
 //! 3 evidence missing or unreadable. Everything else is in the library.
 
+mod compare_command;
 mod events_command;
+mod ledger_command;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use chancery_format::evidence::EVIDENCE_BYTES_MAX;
 use chancery_format::heads::HeadName;
 use chancery_format::policy::{POLICY_BYTES_MAX, Policy};
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
 use chancery_format::registry::REGISTRY_BYTES_MAX;
-use chancery_format::{Kid, StreamName, Timestamp};
-use chancery_verify::completeness;
+use chancery_format::{Kid, StreamName};
 use chancery_verify::consistency::{self, ProofFrom};
 use chancery_verify::documents::{self, Documents, Form};
 use chancery_verify::events::signers::Signers;
 use chancery_verify::evidence::{Directory, Evidence, EvidenceError, S3, S3Config};
 use chancery_verify::findings::{Finding, Findings, Kind};
-use chancery_verify::html::{self, Setting};
-use chancery_verify::ledger::{self, Options, THREADS_MAX};
 use chancery_verify::progress::{Progress, Silent, Terminal};
-use chancery_verify::save::Destination;
-use chancery_verify::{Report, Trust, evidence_file, explain, receipt};
+use chancery_verify::{Report, Trust, completeness, evidence_file, explain, receipt};
 use clap::{Args, Parser, Subcommand};
 
+use self::compare_command::CompareArgs;
 use self::events_command::EventsArgs;
+use self::ledger_command::LedgerArgs;
 
 /// Largest checkpoint or proof read from the command line.
 const NOTE_BYTES_MAX: usize = 1024 * 1024;
@@ -40,22 +39,8 @@ Exit codes: 0 valid · 1 checked and found bad · 2 usage or configuration · 3 
 Examples:
   chancery-verify ledger ./archive --signers signers.json
   chancery-verify receipt receipt.json --signers signers.json
-  chancery-verify evidence invoice-7.evidence --signers signers.json";
-
-const LEDGER_HELP: &str = "\
-Derives every leaf, event hash, stream chain, tile and root again from the archived entries; checks every
-checkpoint, registry version and individual signature, and whether each key was active at its index.
-
-Examples:
-  A folder, findings as JSON:
-    chancery-verify ledger ./archive --signers signers.json --json
-  A bucket (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL,
-  AWS_CA_BUNDLE; without keys, unsigned requests):
-    AWS_REGION=eu-central-1 chancery-verify ledger s3://audit-archive/prod --signers signers.json
-  Must continue the checkpoint kept from last year:
-    chancery-verify ledger ./archive --signers signers.json --since checkpoint-2025
-  A report for people, one file to read, mail or print; the exit code stays that of the verification:
-    chancery-verify ledger ./archive --signers signers.json --report report.html";
+  chancery-verify evidence invoice-7.evidence --signers signers.json
+  chancery-verify compare ./archive ./other-archive --signers signers.json";
 
 const EXPLAIN_HELP: &str = "\
 Shows one entry and, step by step, how its hash leads to the signed root: each sibling, its side, what comes out, and
@@ -162,35 +147,10 @@ struct Signed {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Verify a whole archive
-    #[command(after_help = LEDGER_HELP)]
-    Ledger {
-        /// A folder, or s3://bucket/prefix
-        archive: String,
-        #[command(flatten)]
-        common: Common,
-        /// An older checkpoint that the archive must continue
-        #[arg(long, value_name = "FILE")]
-        since: Option<PathBuf>,
-        /// Verify Ed25519 signatures one by one instead of in batches
-        #[arg(long)]
-        strict: bool,
-        /// Also tell of every key: born where, attested by what, since when
-        #[arg(long)]
-        keys: bool,
-        /// Also tell every act of people: who asked, who approved, who halted what and when
-        #[arg(long)]
-        acts: bool,
-        /// Also tell which keys were valid at this index
-        #[arg(long, value_name = "INDEX")]
-        at: Option<u64>,
-        /// Also write a report for people: one HTML file, from what was verified alone
-        #[arg(long, value_name = "FILE.html")]
-        report: Option<PathBuf>,
-        /// Worker threads [default: one per core, eight for s3://]
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
-        threads: Option<u16>,
-    },
+    /// Verify a whole archive, or a sample of it
+    Ledger(Box<LedgerArgs>),
+    /// Compare two archives of one ledger: does one continue the other, and if not, where do they part?
+    Compare(CompareArgs),
     /// Verify audit chains that other writers made, from their exports or their tables
     Events(Box<EventsArgs>),
     /// Verify manifests that a kernel signed
@@ -323,8 +283,9 @@ impl From<Report> for Verdict {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = match &cli.command {
-        Command::Ledger { common, .. }
-        | Command::Receipt { common, .. }
+        Command::Ledger(args) => args.common.json,
+        Command::Compare(args) => args.common.json,
+        Command::Receipt { common, .. }
         | Command::Completeness { common, .. }
         | Command::Explain { common, .. }
         | Command::Consistency { common, .. } => common.json,
@@ -361,12 +322,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Verdict, Stop> {
     let report = match command {
-        Command::Ledger { archive, common, since, strict, keys, acts, at, report, threads } => {
-            let note = since.as_deref().map(|path| read(path, NOTE_BYTES_MAX)).transpose()?;
-            let threads = threads.map(usize::from);
-            let options = Options { strict, keys, acts, at, threads, since: note };
-            return verify_ledger(&archive, &common, &options, since.as_deref(), report.as_deref());
-        }
+        Command::Ledger(args) => return ledger_command::run(&args),
+        Command::Compare(args) => return compare_command::run(&args),
         Command::Explain { source, index, common } => explain_one(&source, index, &trust(&common)?),
         Command::Events(args) => events_command::run(&args),
         Command::Manifest { signed, manifest, form } => {
@@ -434,56 +391,12 @@ fn keys(path: &Path) -> Result<Signers, Stop> {
     Signers::parse(&text).map_err(|error| usage(&error))
 }
 
-fn verify_ledger(
-    archive: &str,
-    common: &Common,
-    options: &Options,
-    since: Option<&Path>,
-    report: Option<&Path>,
-) -> Result<Verdict, Stop> {
-    let trust = trust(common)?;
-    let unusable = |path: &Path, error: std::io::Error| format!("report {}: {error}", path.display());
-    let destination = report.map(|path| Destination::check(path).map_err(|error| unusable(path, error)));
-    let destination = destination.transpose().map_err(Stop::Usage)?;
-    let evidence = evidence(archive)?;
-    let mut terminal = Terminal::on_stderr();
-    let mut silent = Silent;
-    let progress: &mut dyn Progress = match &mut terminal {
-        Some(terminal) => terminal,
-        None => &mut silent,
-    };
-    let Some((destination, path)) = destination.zip(report) else {
-        return Ok(ledger::verify(evidence.as_ref(), &trust, options, progress).into());
-    };
-    let (began, clock) = (now(), Instant::now());
-    let (report, told) = ledger::survey(evidence.as_ref(), &trust, options, progress);
-    let setting = Setting {
-        archive: archive.to_owned(),
-        signers: common.signers.display().to_string(),
-        since: since.map(|path| path.display().to_string()),
-        strict: options.strict,
-        began,
-        took_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
-    };
-    let written = destination.write(&html::render(&report, &told, &trust, &setting));
-    let unwritten = written.map_err(|error| unusable(path, error)).err();
-    let report = report.with_survey(told.survey.to_json(&trust));
-    Ok(Verdict { report, unwritten })
-}
-
 /// With progress where somebody watches.
 fn with_progress<T>(work: impl FnOnce(&mut dyn Progress) -> T) -> T {
     match Terminal::on_stderr() {
         Some(mut terminal) => work(&mut terminal),
         None => work(&mut Silent),
     }
-}
-
-/// The time of this machine; a report states when it was made.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_unix_ms(ms).unwrap_or_else(|_| Timestamp::from_unix_ms(0).expect("0 is a time"))
 }
 
 fn explain_one(source: &str, index: Option<u64>, trust: &Trust) -> Result<Report, Stop> {

@@ -227,6 +227,12 @@ impl HeadsMap {
         (self.settled.len() as u64, root.unwrap_or_else(merkle::empty_root))
     }
 
+    /// Every head as it stands now.
+    pub fn all(&self) -> impl Iterator<Item = (&HeadName, &Head)> {
+        let unchanged = self.settled.iter().filter(|(name, _)| !self.pending.contains_key(name));
+        self.pending.iter().chain(unchanged.map(|(name, head)| (name, head)))
+    }
+
     /// The heads that changed since the last root.
     pub fn pending(&self) -> impl Iterator<Item = (&HeadName, &Head)> {
         self.pending.iter()

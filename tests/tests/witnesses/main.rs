@@ -253,4 +253,41 @@ fn a_second_history_is_refused_by_the_witness_and_by_the_archive() {
     assert!(!conflicts.is_empty());
     assert_eq!(conflicts[0]["payload"]["origin"], "a.example/log");
     assert!(conflicts.len() <= 16, "{}", conflicts.len());
+    the_auditor_names_where_the_two_part(&a, &b);
+}
+
+/// The auditor has both archives and the registry, and needs neither daemon nor witness.
+fn the_auditor_names_where_the_two_part(a: &Party, b: &Party) {
+    let folders = ["archive", "cloned-archive"].map(|name| a.world.path(name));
+    let [ours, copy] = folders.clone().map(|folder| folder.to_str().unwrap().to_owned());
+    let [one, two] = folders.map(|folder| leaves(&folder, &a.world.registry()));
+    let index = one.iter().zip(&two).position(|(one, two)| one != two).unwrap();
+    assert!(index > 3);
+    let proof = a.world.path("fork.json");
+    let proof = proof.to_str().unwrap();
+    let told = |arguments: &[&str], code: i32| -> Value {
+        let output = a.world.verify(arguments);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{report}");
+        report
+    };
+    let report = told(&["compare", &ours, &copy, "--json", "--save", proof], 1);
+    assert_eq!(report["checked"]["relation"], "differ", "{report}");
+    assert_eq!(report["checked"]["firstDifferingIndex"], index, "{report}");
+    let kinds = report["findings"].as_array().unwrap().iter().map(|found| found["kind"].as_str().unwrap());
+    assert_eq!(kinds.collect::<Vec<_>>(), ["fork"], "both archives are whole: {report}");
+    for (which, leaf) in [("first", &one[index]), ("second", &two[index])] {
+        let leaf: Value = serde_json::from_slice(leaf).unwrap();
+        let told = &report["checked"]["entries"][which];
+        for member in ["id", "eventType", "stream", "ts", "actor", "hash"] {
+            assert_eq!(told[member], leaf[member], "{which} {member}");
+        }
+    }
+    // The proof stands by itself; who has another registry learns nothing from it.
+    assert_eq!(told(&["compare", proof, "--json"], 1)["checked"]["relation"], "differ");
+    let stranger = b.world.verify(&["compare", proof, "--json"]);
+    assert!(String::from_utf8_lossy(&stranger.stdout).contains("checkpoint-invalid"));
+    let others = b.world.path("archive");
+    let report = told(&["compare", &ours, others.to_str().unwrap(), "--json"], 1);
+    assert!(report["findings"][0]["message"].as_str().unwrap().contains("no history in common"), "{report}");
 }

@@ -30,7 +30,7 @@ impl RecordedTimes {
     pub fn read(archive: &dyn Evidence) -> Result<Self, EvidenceError> {
         let mut names = Vec::new();
         archive.list("tile/entries/", &mut |listed| {
-            if let Listed::Object(name) = listed {
+            if let Listed::Object(name, _) = listed {
                 names.push(name);
             }
         })?;

@@ -40,7 +40,8 @@ impl Directory {
             if kind.is_dir() && depth < DEPTH_MAX {
                 self.walk(&entry.path(), &format!("{child}/"), depth + 1, each)?;
             } else if kind.is_file() && file_name.to_str().is_some() {
-                each(Listed::Object(child));
+                // A size nobody can tell is told when the file is opened.
+                each(Listed::Object(child, entry.metadata().map_or(0, |known| known.len())));
             } else {
                 each(Listed::Odd(child, Oddity::NotAFile));
             }
@@ -94,7 +95,7 @@ mod tests {
         let mut seen = Vec::new();
         let archive = Directory::open(dir.path()).unwrap();
         archive.list("", &mut |listed| seen.push(listed)).unwrap();
-        let object = |name: &str| Listed::Object(name.to_owned());
+        let object = |name: &str| Listed::Object(name.to_owned(), name.len() as u64);
         let link = Listed::Odd("tile/0/001".into(), Oddity::NotAFile);
         assert_eq!(
             seen,

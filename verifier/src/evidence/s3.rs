@@ -66,7 +66,7 @@ impl S3 {
         } else if repeated {
             each(Listed::Odd(name.to_owned(), Oddity::Repeated));
         }
-        each(Listed::Object(name.to_owned()));
+        each(Listed::Object(name.to_owned(), first.size));
     }
 }
 

@@ -18,6 +18,14 @@ struct Head {
     gaps: u64,
 }
 
+/// The last event of a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last {
+    pub(crate) seq: u64,
+    pub(crate) hash: Hash,
+    pub(crate) chain: Option<(chain::Link, Timestamp)>,
+}
+
 /// All streams.
 #[derive(Debug, Default)]
 pub(crate) struct Chains {
@@ -29,6 +37,19 @@ impl Chains {
     /// Some entries could not be read: any stream may have moved.
     pub(crate) const fn gap(&mut self) {
         self.gaps += 1;
+    }
+
+    /// The last event of every stream, while nothing was missing: its `seq`, its hash, and its row in another's chain.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (&str, Last)> {
+        self.heads
+            .iter()
+            .map(|(stream, head)| (&**stream, Last { seq: head.seq, hash: head.hash, chain: head.chain }))
+    }
+
+    /// Goes on after the last event of a stream.
+    pub(crate) fn resume(&mut self, stream: &str, last: Last) {
+        let Last { seq, hash, chain } = last;
+        self.heads.insert(stream.into(), Head { seq, hash, chain, gaps: self.gaps });
     }
 
     /// How many streams there are.

@@ -11,11 +11,14 @@ use chancery_format::{Hash, LeafIndex};
 use super::event::Link;
 use crate::findings::{Finding, Kind};
 
+/// An entry, the chains it is in, and its hash.
+pub(crate) type Waiting = (LeafIndex, Vec<HeadName>, Hash);
+
 /// The map, and the entries that are not in it yet.
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
     map: HeadsMap,
-    waiting: VecDeque<(LeafIndex, Vec<HeadName>, Hash)>,
+    waiting: VecDeque<Waiting>,
     /// Size of the last map that was enrolled.
     last: Option<u64>,
     incomplete: bool,
@@ -27,6 +30,16 @@ impl Heads {
     /// Some entries could not be read.
     pub(crate) fn gap(&mut self) {
         *self = Self { checked: self.checked, last: self.last, incomplete: true, ..Self::default() };
+    }
+
+    /// Where it stands: the heads of the map, the entries that wait, and the size of the last map.
+    pub(crate) fn parts(&self) -> (&HeadsMap, &VecDeque<Waiting>, Option<u64>) {
+        (&self.map, &self.waiting, self.last)
+    }
+
+    /// Goes on from there.
+    pub(crate) fn resume(map: HeadsMap, waiting: VecDeque<Waiting>, last: Option<u64>, checked: u64) -> Self {
+        Self { map, waiting, last, incomplete: false, checked }
     }
 
     /// The next entry. Names are those of its stream and of the keys it tells of.

@@ -1,11 +1,18 @@
 //! The one pass over the ledger, in order: gives out jobs, takes what is done, and applies it.
 //!
+//! It can stand still between two bundles, once nothing is under way, and be written down (`pass/resume.rs`).
+//!
 //! Bounded everywhere: jobs under way by the pool, bundles read ahead by [`Pass::ahead`], checkpoints read
 //! ahead by [`HEADS_AHEAD_MAX`], signatures waiting by their gathering.
 
-use std::collections::{BTreeMap, VecDeque};
+mod heads;
+mod keeper;
+mod resume;
+mod state;
 
-use chancery_format::archive::checkpoint_name;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
 use chancery_format::tile::WIDTH;
 use chancery_format::{Hash, TreeHead};
 
@@ -21,12 +28,16 @@ use super::pool::{Done, Job, Pool};
 use super::registries::Registries;
 use super::signatures::Gathering;
 use super::survey::{Collector, Survey};
-use super::tree::{Tree, Verdict};
+use super::tree::Tree;
 use crate::findings::{Finding, Findings, Kind};
-use crate::inventory::{Inventory, tail_name};
+use crate::inventory::Inventory;
 use crate::progress::Progress;
 use crate::report::Checked;
-use crate::trust::{SignerId, Trust};
+use crate::trust::Trust;
+
+pub(crate) use self::keeper::{Keeper, STATE_BYTES_MAX};
+pub use self::resume::ResumeError;
+pub(crate) use self::resume::Resumed;
 
 /// Checkpoints read before the entries under them: more than one bundle can have.
 const HEADS_AHEAD_MAX: usize = 1_024;
@@ -97,7 +108,38 @@ pub(crate) struct Pass<'a> {
     /// Counts for a report, if there is to be one.
     survey: Option<Collector>,
     findings: Findings,
+    /// What acts of the ledger itself led to: found again when they are read again.
+    act_findings: Findings,
+    /// Entries that say something about keys, people or registries, and their leaf hashes.
+    acts_at: Vec<(u64, Hash)>,
+    /// Whether entries were missing: from there on nothing is written down.
+    gapped: bool,
+    /// Whether a checkpoint was held since the state was written down.
+    held: bool,
+    /// Whether to stand still until nothing is under way.
+    paused: bool,
+    /// Whether the state is to be written down, and when it last was.
+    keeps: bool,
+    kept: Instant,
+    keep_period: Duration,
+    stood_still: Instant,
+    /// A digest of the options, and the epoch of `last`.
+    bound_to: Option<(Hash, u64)>,
     checked: Checked,
+}
+
+/// How often the state is written down at most.
+const KEEP_PERIOD: Duration = Duration::from_millis(200);
+/// Writing it down, and standing still for it, takes at most one part in so many of the time.
+const KEEP_SHARE: u32 = 20;
+
+/// Whether an entry must be read again when the pass is resumed: what it says is not in the state itself.
+fn is_remembered(at: u64, act: Option<&Act>) -> bool {
+    match act {
+        Some(Act::Activated(..) | Act::Retired(_) | Act::Published { .. } | Act::Governed(..)) => true,
+        Some(Act::Issued(_, asked)) => asked.approval.is_some(),
+        Some(Act::Opened | Act::Anchored) | None => at == 0,
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -137,13 +179,24 @@ impl<'a> Pass<'a> {
             gathering: Gathering::new(trust, strict),
             survey,
             findings: Findings::default(),
+            act_findings: Findings::default(),
+            acts_at: Vec::new(),
+            gapped: false,
+            held: false,
+            paused: false,
+            keeps: false,
+            kept: Instant::now(),
+            keep_period: KEEP_PERIOD,
+            stood_still: Instant::now(),
+            bound_to: None,
             checked: Checked::default(),
         }
     }
 
-    /// The plot: until nothing is left to give out and nothing is under way.
-    pub(crate) fn run(&mut self, progress: &mut dyn Progress) {
+    /// The plot: until nothing is left to give out and nothing is under way. `keeper` writes the state down on the way.
+    pub(crate) fn run(&mut self, progress: &mut dyn Progress, mut keeper: Option<&mut Keeper>) {
         let mut gathered = false;
+        self.keeps = keeper.is_some();
         loop {
             self.give_out();
             if !self.pool.is_idle() {
@@ -151,6 +204,17 @@ impl<'a> Pass<'a> {
                 self.take(done);
                 self.apply_ready();
                 progress.advance(self.at);
+            } else if self.paused {
+                self.urgent.extend(self.gathering.finish().into_iter().map(Job::Signatures));
+                if self.urgent.is_empty() {
+                    if let (Some(keeper), Some(state)) = (keeper.as_deref_mut(), self.state()) {
+                        keeper.keep(&state);
+                    }
+                    (self.paused, self.held) = (false, false);
+                    self.kept = Instant::now();
+                    self.keep_period = KEEP_PERIOD.max(self.stood_still.elapsed() * KEEP_SHARE);
+                    self.apply_ready();
+                }
             } else if !gathered {
                 self.apply_ready();
                 gathered = true;
@@ -188,6 +252,7 @@ impl<'a> Pass<'a> {
             ..self.checked
         };
         findings.merge(self.findings);
+        findings.merge(self.act_findings);
         let survey = self.survey.map(|survey| survey.finish(self.trust));
         (self.lives.told(self.trust), self.acts.finish(), survey)
     }
@@ -202,6 +267,9 @@ impl<'a> Pass<'a> {
     fn next_job(&mut self) -> Option<Job> {
         if let Some(job) = self.urgent.pop_front() {
             return Some(job);
+        }
+        if self.paused {
+            return None;
         }
         let heads_ahead = self.targets.len() as u64 + self.heads.outstanding();
         if heads_ahead < HEADS_AHEAD_MAX as u64
@@ -256,47 +324,12 @@ impl<'a> Pass<'a> {
         let all_heads = self.epochs.len() == 0 && self.heads.outstanding() == 0;
         while let Some(report) = self.bundles.waiting.get(&self.bundles.taken) {
             let end = report.task.first() + WIDTH;
-            if !all_heads && self.heads_until.is_none_or(|until| until <= end) {
+            if self.paused || (!all_heads && self.heads_until.is_none_or(|until| until <= end)) {
                 return;
             }
             if let Some(report) = self.bundles.next() {
                 self.apply(*report);
             }
-        }
-    }
-
-    /// Takes the next checkpoint: sizes must grow, and its tail bundle must be there.
-    fn accept_head(&mut self, epoch: u64, signed: SignedHead) {
-        let size = signed.head.size.0;
-        if self.heads_until.is_some_and(|until| size <= until) || size > self.last.size.0 {
-            let message = match self.heads_until {
-                Some(until) if size <= until => format!("size {size} after size {until}"),
-                _ => format!("size {size}, but the last checkpoint has {}", self.last.size),
-            };
-            self.findings.push(Finding::file(Kind::CheckpointOrder, checkpoint_name(epoch), message));
-            self.heads_incomplete = true;
-            return;
-        }
-        self.heads_until = Some(size);
-        self.stray_tails_below(size);
-        if !size.is_multiple_of(WIDTH) {
-            if self.inventory.tails.get(self.tails_seen) == Some(&size) {
-                self.tails_seen += 1;
-            } else {
-                let message = format!("tail bundle of {} is missing", checkpoint_name(epoch));
-                self.findings.push(Finding::file(Kind::MissingFile, tail_name(size), message));
-            }
-        }
-        self.targets.push_back(Target { epoch, signed });
-    }
-
-    /// Tail bundles without a checkpoint.
-    fn stray_tails_below(&mut self, size: u64) {
-        while let Some(tail) = self.inventory.tails.get(self.tails_seen).filter(|tail| **tail < size) {
-            self.tails_seen += 1;
-            let kind = if self.heads_incomplete { Kind::UncoveredFile } else { Kind::UnexpectedFile };
-            let message = format!("no checkpoint has size {tail}");
-            self.findings.push(Finding::file(kind, tail_name(*tail), message));
         }
     }
 
@@ -321,7 +354,7 @@ impl<'a> Pass<'a> {
         let mut entries = entries.into_iter();
         for offset in 0..usize::try_from(task.width).unwrap_or(0) {
             match entries.next() {
-                Some(facts) => self.apply_entry(facts),
+                Some(facts) => self.apply_entry(facts, leaves.get(offset)),
                 None if complete => {}
                 None => self.gap(),
             }
@@ -337,10 +370,14 @@ impl<'a> Pass<'a> {
             let is_there = |level, index| self.inventory.tiles(level).binary_search(&index).is_ok();
             let there = implied.into_iter().filter(|i| is_there(i.tile.level, i.tile.index));
             self.urgent.extend(there.map(Job::Tile));
+            let is_due = self.keeps && self.held && self.kept.elapsed() >= self.keep_period;
+            self.paused = is_due && !self.gapped && self.tree.parts().is_some();
+            self.stood_still = Instant::now();
         }
     }
 
     fn gap(&mut self) {
+        self.gapped = true;
         if let Some(survey) = &mut self.survey {
             survey.stop(self.at);
         }
@@ -351,34 +388,33 @@ impl<'a> Pass<'a> {
         self.registries.incomplete = true;
     }
 
-    fn apply_entry(&mut self, facts: EntryFacts) {
+    fn apply_entry(&mut self, facts: EntryFacts, leaf: Option<&Hash>) {
         let EntryFacts::Read(link, act, seen) = facts else {
             self.gap();
             return;
         };
         self.checked.entries += 1;
-        let before = self.findings.bad() + self.findings.missing();
+        let before = self.flaws();
         let mut signed = Vec::new();
+        if self.at == 0 {
+            self.lives.open_under(link.ledger_key);
+        }
         self.follow(&link, act.as_deref());
+        if let Some(leaf) = leaf.filter(|_| self.keeps && is_remembered(self.at, act.as_deref())) {
+            self.acts_at.push((self.at, *leaf));
+        }
         match act.map(|act| *act) {
-            None | Some(Act::Opened) => {}
             Some(Act::Anchored) => self.checked.anchored += 1,
-            Some(Act::Activated(id, born)) => {
-                self.lives.activate(self.trust, (id, born), self.at, &mut self.findings);
-            }
-            Some(Act::Retired(id)) => self.lives.retire(self.trust, id, self.at, &mut self.findings),
-            Some(Act::Published { version, sha256 }) => {
-                self.registries.publish(self.trust, self.at, version, sha256, &mut self.findings);
-            }
             Some(Act::Heads(said)) => {
                 self.findings.extend(self.enrolled_heads.enrolled(self.at, &said).err());
             }
-            Some(Act::Governed(event, ts)) => {
-                self.acts.take(&event, (self.at, ts), self.trust, &mut self.findings);
+            Some(Act::Issued(uses, asked)) => {
+                self.redeem(self.at, &asked);
+                signed = self.allowed(uses, &asked, &link);
             }
-            Some(Act::Issued(uses, asked)) => signed = self.allowed(uses, &asked, &link),
+            act => self.enact(self.at, act),
         }
-        let flawed = self.findings.bad() + self.findings.missing() > before;
+        let flawed = self.flaws() > before;
         let mark = self.survey.as_mut().zip(seen).and_then(|(survey, seen)| {
             let flawed = flawed || !seen.sound;
             survey.see(self.at, &link, *seen, flawed)
@@ -388,11 +424,34 @@ impl<'a> Pass<'a> {
         }
     }
 
+    const fn flaws(&self) -> u64 {
+        let (one, two) = (&self.findings, &self.act_findings);
+        one.bad() + one.missing() + two.bad() + two.missing()
+    }
+
+    /// What an entry says about keys, registries or acts of people.
+    fn enact(&mut self, at: u64, act: Option<Act>) {
+        let found = &mut self.act_findings;
+        match act {
+            None | Some(Act::Opened | Act::Anchored | Act::Heads(_) | Act::Issued(..)) => {}
+            Some(Act::Activated(id, born)) => self.lives.activate(self.trust, (id, born), at, found),
+            Some(Act::Retired(id)) => self.lives.retire(self.trust, id, at, found),
+            Some(Act::Published { version, sha256 }) => {
+                self.registries.publish(self.trust, at, version, sha256, found);
+            }
+            Some(Act::Governed(event, ts)) => self.acts.take(&event, (at, ts), self.trust, found),
+        }
+    }
+
+    /// The approval that a signature names is used up.
+    fn redeem(&mut self, at: u64, asked: &Asked) {
+        if let Err(finding) = self.acts.redeem(at, asked) {
+            self.act_findings.push(finding);
+        }
+    }
+
     /// Those signatures of an entry that may stand there, whatever their bytes.
     fn allowed(&mut self, uses: Vec<Issued>, asked: &Asked, link: &Link) -> Vec<Issued> {
-        if let Err(finding) = self.acts.redeem(self.at, asked) {
-            self.findings.push(finding);
-        }
         let mut allowed = Vec::with_capacity(uses.len());
         for issued in uses {
             let name = self.trust.signer(issued.signer).name();
@@ -411,82 +470,13 @@ impl<'a> Pass<'a> {
         if let Err(message) = self.chains.follow(link) {
             self.findings.push(Finding::entry(Kind::ChainBroken, self.at, message));
         }
-        if self.at == 0 {
-            self.lives.open_under(link.ledger_key);
-            if !matches!(act, Some(Act::Opened)) {
-                let message = "the first entry does not open this ledger";
-                self.findings.push(Finding::entry(Kind::LedgerOpened, 0, message));
-            }
+        if self.at == 0 && !matches!(act, Some(Act::Opened)) {
+            let message = "the first entry does not open this ledger";
+            self.findings.push(Finding::entry(Kind::LedgerOpened, 0, message));
         }
         if let Some(id) = link.ledger_key.filter(|id| !self.lives.ledger_key_stands(*id, self.at)) {
             let message = format!("stands under {}, which was not active", self.trust.signer(id).name());
             self.findings.push(Finding::entry(Kind::LedgerKey, self.at, message));
-        }
-    }
-
-    /// Signed heads of the present size, or of one that was passed over.
-    fn meet_targets(&mut self) {
-        while self.targets.front().is_some_and(|target| target.signed.head.size.0 <= self.at) {
-            if let Some(target) = self.targets.pop_front() {
-                self.hold(&target);
-            }
-        }
-        self.check_since(self.at);
-    }
-
-    fn hold(&mut self, target: &Target) {
-        let head = &target.signed.head;
-        let name = checkpoint_name(target.epoch);
-        let known = self.at == head.size.0;
-        let verdict = if known { self.tree.check(head) } else { Verdict::Unknown };
-        if let Some(survey) = &mut self.survey {
-            match verdict {
-                Verdict::Entries => survey.covered(head.size.0),
-                _ => survey.not_covered(),
-            }
-        }
-        match verdict {
-            Verdict::Entries => {
-                self.checked.checkpoints += 1;
-                self.checked.head = Some(*head);
-            }
-            Verdict::TilesOnly => {
-                let message = "the entries do not lead to the signed root, the archived tiles do";
-                self.findings.push(Finding::file(Kind::RootMismatch, name.clone(), message));
-            }
-            Verdict::Neither => {
-                let message = format!("the first {} entries do not lead to the signed root", head.size);
-                self.findings.push(Finding::file(Kind::RootMismatch, name.clone(), message));
-            }
-            Verdict::Unknown => {
-                let message = "entries under it are missing: its root cannot be checked";
-                let finding = Finding::file(Kind::RootMismatch, name.clone(), message);
-                self.findings.push(finding.missing_if(true));
-            }
-        }
-        let Some(last) = head.size.0.checked_sub(1) else { return };
-        let stands =
-            |signer: &Option<SignerId>| signer.is_none_or(|id| self.lives.ledger_key_stands(id, last));
-        if known && !target.signed.signers.iter().any(stands) {
-            let message = "none of the ledger keys that signed it was active";
-            self.findings.push(Finding::file(Kind::CheckpointSigner, name, message));
-        }
-    }
-
-    /// The older checkpoint given by the auditor, once the tree has its size.
-    fn check_since(&mut self, at: u64) {
-        let Some(since) = self.since.take_if(|since| since.size.0 <= at) else { return };
-        let verdict = if since.size.0 == self.at { self.tree.check(&since) } else { Verdict::Unknown };
-        self.checked.continues_older = Some(verdict == Verdict::Entries);
-        if verdict != Verdict::Entries {
-            let message = match verdict {
-                Verdict::Unknown => {
-                    format!("entries below {} are missing: it cannot be compared", since.size)
-                }
-                _ => format!("the first {} entries are not those of the older checkpoint", since.size),
-            };
-            let finding = Finding::new(Kind::NotConsistent, message);
-            self.findings.push(finding.missing_if(verdict == Verdict::Unknown));
         }
     }
 }

@@ -23,6 +23,13 @@ impl<'a> Plan<'a> {
         Self { inventory, size, expected: 0, bundle: 0, tile: 0, done: false }
     }
 
+    /// The same from this bundle on; all before it were there.
+    pub(crate) fn after(inventory: &'a Inventory, size: u64, number: u64) -> Self {
+        let past = |list: &[u64]| list.partition_point(|known| *known < number);
+        let (bundle, tile) = (past(&inventory.bundles), past(inventory.tiles(0)));
+        Self { expected: number, bundle, tile, ..Self::new(inventory, size) }
+    }
+
     fn full(&mut self) -> Option<BundleTask> {
         let below = |number: &&u64| **number < self.size / WIDTH;
         let bundle = self.inventory.bundles.get(self.bundle).filter(below).copied();

@@ -58,6 +58,19 @@ impl Tree {
         Self { entries: Some(Branch::default()), tiles: None }
     }
 
+    /// Goes on from what [`Tree::parts`] gave.
+    pub(crate) const fn resume(frontier: Frontier, tiles: TileTail) -> Self {
+        Self { entries: Some(Branch { frontier, tiles }), tiles: None }
+    }
+
+    /// All of it, unless leaves are missing or tiles contradict the entries and no signed root has settled it yet.
+    pub(crate) const fn parts(&self) -> Option<(&Frontier, &TileTail)> {
+        match (&self.entries, &self.tiles) {
+            (Some(Branch { frontier, tiles }), None) => Some((frontier, tiles)),
+            _ => None,
+        }
+    }
+
     /// Leaves are missing: nothing more can be said.
     pub(crate) fn lose(&mut self) {
         (self.entries, self.tiles) = (None, None);

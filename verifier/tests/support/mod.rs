@@ -64,9 +64,9 @@ impl Archive {
 impl Evidence for Archive {
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<(), EvidenceError> {
         self.files
-            .keys()
-            .filter(|name| name.starts_with(prefix))
-            .for_each(|name| each(Listed::Object(name.clone())));
+            .iter()
+            .filter(|(name, _)| name.starts_with(prefix))
+            .for_each(|(name, bytes)| each(Listed::Object(name.clone(), bytes.len() as u64)));
         Ok(())
     }
 
