@@ -12,6 +12,19 @@ pub enum Put {
     AlreadyThere,
 }
 
+/// How well an object is kept, as far as the archive can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protection {
+    /// This kind of archive cannot tell.
+    Unknown,
+    /// Nobody can change or remove it before its time.
+    Kept,
+    /// It can be removed too early; the reason.
+    Unlocked(String),
+    /// It is there and locked, and something was laid over it; what.
+    Overlaid(String),
+}
+
 /// Why the archive did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveError {
@@ -51,4 +64,9 @@ pub trait Archive: Send + Sync {
 
     /// Names that start with `prefix` and sort after `after`, ascending, at most `max`.
     fn list_after(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<String>, ArchiveError>;
+
+    /// How well an object is kept that holds these bytes. Changes nothing.
+    fn protection(&self, _name: &str, _bytes: &[u8]) -> Result<Protection, ArchiveError> {
+        Ok(Protection::Unknown)
+    }
 }

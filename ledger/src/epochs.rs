@@ -273,12 +273,16 @@ fn size_of_note(note: &[u8], origin: &str) -> Option<TreeSize> {
 /// Payload of `registry.published`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Published {
-    sha256: String,
-    version: u64,
+pub(crate) struct Published {
+    pub(crate) sha256: String,
+    pub(crate) version: u64,
 }
 
 impl Published {
+    pub(crate) fn of_payload(payload: &str) -> Option<Self> {
+        serde_json::from_str(payload).ok()
+    }
+
     fn of_leaf(leaf: &[u8]) -> Option<Self> {
         const START: &[u8] = b"{\"actor\":\"chancery\",\"eventType\":\"registry.published\",";
         if !leaf.starts_with(START) {
@@ -286,6 +290,6 @@ impl Published {
         }
         let event = AuditEvent::read(leaf).ok()?;
         debug_assert_eq!(event.event_type, event_type::REGISTRY);
-        serde_json::from_str(event.payload).ok()
+        Self::of_payload(event.payload)
     }
 }

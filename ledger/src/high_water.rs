@@ -49,6 +49,12 @@ impl HighWater {
         Ok(Some((Self { file, next }, head)))
     }
 
+    /// Both marks, each `None` if it is damaged; changes nothing.
+    pub(crate) fn peek(path: &Path) -> io::Result<[Option<TreeHead>; 2]> {
+        let file = File::open(path)?;
+        Ok([read_slot(&file, 0)?, read_slot(&file, 1)?])
+    }
+
     /// Records a head that is durable in the database.
     pub(crate) fn raise(&mut self, head: TreeHead) -> io::Result<()> {
         self.file.write_all_at(&encode(head), self.next * SLOT_BYTES)?;

@@ -20,6 +20,7 @@
 //! | `archive.rs`, `directory_archive.rs` | write-once objects, and a directory of them |
 //! | `second_opinion.rs` | reads back and computes anew what the ledger key is about to sign |
 //! | `heads.rs` | how many entries each stream and each key has: kept, enrolled, proven |
+//! | `check.rs`, `check/` | holds store, archive and signed checkpoints against each other; ships again what is missing |
 //! | `shipper.rs`, `epochs.rs` | copies the roll to the archive, epoch by epoch; compares the two at start |
 //!
 //! Follow a signature: `Roll::enrol_intent` → `Sequencer::commit_batch` → the key, elsewhere →
@@ -27,6 +28,7 @@
 
 mod admit;
 pub mod archive;
+pub mod check;
 mod directory_archive;
 mod disk;
 mod epochs;
@@ -47,7 +49,8 @@ mod store;
 mod streams;
 mod tile_trees;
 
-pub use archive::{Archive, ArchiveError, Put};
+pub use archive::{Archive, ArchiveError, Protection, Put};
+pub use check::{CheckError, CheckKeys, CheckOptions, CheckProgress, CheckReport, check_closed};
 pub use directory_archive::DirectoryArchive;
 pub use disk::{Disk, DiskError, RealDisk};
 pub use heads::{EnrolledAt, Heads, HeadsOutcome, ProvenHead};

@@ -21,14 +21,14 @@ use chancery_format::chain::Dialect;
 use chancery_format::merkle::{Frontier, NodeSource, empty_root, leaf_hash};
 use chancery_format::tile::{self, TileTail, WIDTH};
 use chancery_format::{
-    AuditEvent, DurableHead, Hash, Intent, LeafIndex, Outcome, StreamName, TreeHead, TreeSize,
+    AuditEvent, DurableHead, Hash, Intent, LeafIndex, Origin, Outcome, StreamName, TreeHead, TreeSize,
 };
 use tokio::sync::oneshot;
 
 use crate::high_water::HighWater;
 use crate::intents::OpenIntents;
 use crate::layout::{self, ChainHead};
-use crate::options::RollOptions;
+use crate::options::{RollLimits, RollOptions};
 use crate::read::Reader;
 use crate::replay::Flights;
 use crate::roll::{Roll, StoredCheckpoint};
@@ -134,6 +134,28 @@ fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
     |error| OpenError::Io(path.to_owned(), error)
 }
 
+/// The file of the high-water mark.
+pub(crate) fn high_water_of(dir: &Path) -> PathBuf {
+    Paths::of(dir).high_water
+}
+
+/// Opens the database of a ledger that nobody else has open, to read it. The file is the lock.
+pub(crate) fn open_read_only(
+    dir: &Path,
+    origin: &Origin,
+    limits: &RollLimits,
+) -> Result<(Store, File), OpenError> {
+    let paths = Paths::of(dir);
+    if !paths.lock.is_file() || !paths.database.join("CURRENT").is_file() {
+        return Err(OpenError::NotALedger(dir.to_owned()));
+    }
+    let file = File::options().write(true).open(&paths.lock).map_err(at(&paths.lock))?;
+    let lock = locked(file, dir, &paths.lock)?;
+    let store = Store::open_read_only(&paths.database, limits)?;
+    check_identity(&store, dir, origin)?;
+    Ok((store, lock))
+}
+
 /// See [`Roll::create`].
 pub(crate) fn create(options: &RollOptions) -> Result<Roll, OpenError> {
     let dir = options.dir.as_path();
@@ -171,7 +193,7 @@ pub(crate) fn open(options: &RollOptions) -> Result<(Roll, Recovered), OpenError
     let (high_water, acknowledged) =
         mark.ok_or_else(|| OpenError::Corrupt("both high-water marks are damaged".into()))?;
     let store = Store::open(&paths.database, false, &options.limits, Arc::clone(&options.disk))?;
-    check_identity(&store, options)?;
+    check_identity(&store, dir, &options.origin)?;
 
     let (head, stream_count) =
         store.head()?.ok_or_else(|| OpenError::Corrupt("the tree head is missing".into()))?;
@@ -215,15 +237,15 @@ fn sync_dir(dir: &Path) -> Result<(), OpenError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))
 }
 
-fn check_identity(store: &Store, options: &RollOptions) -> Result<(), OpenError> {
+fn check_identity(store: &Store, dir: &Path, configured: &Origin) -> Result<(), OpenError> {
     let (Some(format), Some(origin)) = (store.format()?, store.origin()?) else {
-        return Err(OpenError::HalfCreated(options.dir.clone()));
+        return Err(OpenError::HalfCreated(dir.to_owned()));
     };
     if format != layout::FORMAT {
         return Err(OpenError::UnknownFormat(format));
     }
-    if origin != options.origin.as_str() {
-        return Err(OpenError::OtherOrigin { found: origin, configured: options.origin.to_string() });
+    if origin != configured.as_str() {
+        return Err(OpenError::OtherOrigin { found: origin, configured: configured.to_string() });
     }
     Ok(())
 }

@@ -134,7 +134,7 @@ fn leaf_hashes(store: &Store, first: u64, count: usize) -> Result<Vec<Hash>, Fat
 }
 
 /// MTH of RFC 6962 §2.1 over nodes.
-fn tree_hash(nodes: &[Hash]) -> Hash {
+pub(crate) fn tree_hash(nodes: &[Hash]) -> Hash {
     match nodes {
         [] => sha256(&[]),
         [node] => *node,
@@ -146,7 +146,7 @@ fn tree_hash(nodes: &[Hash]) -> Hash {
 }
 
 /// By another implementation than the tree's.
-fn sha256(parts: &[&[u8]]) -> Hash {
+pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
     let mut context = Context::new(&SHA256);
     parts.iter().for_each(|part| context.update(part));
     let mut hash = [0; 32];

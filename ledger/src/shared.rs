@@ -81,6 +81,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
     pub(crate) fn signer_kid(&self) -> Kid {
         self.signer_kid.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -79,6 +79,21 @@ impl Store {
         Ok(Self { db, disk })
     }
 
+    /// Opens the database to read it. Nothing is written, not even by the engine.
+    pub(crate) fn open_read_only(dir: &Path, limits: &RollLimits) -> Result<Self, StoreError> {
+        let cache = Cache::new_lru_cache(limits.block_cache_bytes);
+        let options = database_options(false, limits);
+        let there = DB::list_cf(&options, dir)?;
+        let families = there.into_iter().map(|name| {
+            let known = Family::ALL.into_iter().find(|family| family.name() == name);
+            let options =
+                known.map_or_else(Options::default, |family| family_options(family, limits, &cache));
+            ColumnFamilyDescriptor::new(name, options)
+        });
+        let db = DB::open_cf_descriptors_read_only(&options, dir, families, false)?;
+        Ok(Self { db, disk: Arc::new(crate::disk::RealDisk) })
+    }
+
     fn family(&self, family: Family) -> Result<&ColumnFamily, StoreError> {
         let missing = || StoreError::Corrupt(format!("column family `{}` is missing", family.name()));
         self.db.cf_handle(family.name()).ok_or_else(missing)
@@ -227,6 +242,19 @@ impl Store {
         row.map(|row| decode_checkpoint(&row)).transpose()
     }
 
+    /// The first checkpoint of at least `size` leaves, as stored, whatever it is.
+    pub(crate) fn checkpoint_row_from(&self, size: u64) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let row = self.rows_from(Family::Checkpoints, &size.to_be_bytes(), 1)?.pop();
+        row.map(|(key, note)| Ok((layout::u64_of(&key, Family::Checkpoints)?, note.into_vec()))).transpose()
+    }
+
+    /// Heads of streams as stored, by name, after a name, at most `limit`.
+    pub(crate) fn stream_rows(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        // The next name there can be.
+        let from = after.map(|name| [name, &[0]].concat()).unwrap_or_default();
+        self.rows_from(Family::Streams, &from, limit)
+    }
+
     pub(crate) fn last_checkpoint(&self) -> Result<Option<(TreeSize, String)>, StoreError> {
         self.last(Family::Checkpoints)?.map(|row| decode_checkpoint(&row)).transpose()
     }
@@ -300,7 +328,7 @@ fn lacks_added(options: &Options, dir: &Path) -> Result<bool, StoreError> {
     Ok(lacking.peek().is_some() && lacking.all(|family| Family::ADDED.contains(&family)))
 }
 
-type Row = (Box<[u8]>, Box<[u8]>);
+pub(crate) type Row = (Box<[u8]>, Box<[u8]>);
 
 /// An open intent: its number and its record.
 type NumberedIntent = (u64, Box<[u8]>);

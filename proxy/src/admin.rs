@@ -8,6 +8,7 @@ mod acts;
 mod approvals;
 mod body;
 mod keys;
+mod ledger;
 mod policies;
 pub mod table;
 
@@ -27,6 +28,7 @@ use hyper::{Request, Response};
 use crate::admission::authority::Authority;
 use crate::authenticate::Peer;
 use crate::chancery::Chancery;
+use crate::checking::Checking;
 use crate::governance::lifecycle::Lifecycle;
 use crate::listener;
 use crate::problem::{Code, Problem};
@@ -40,6 +42,7 @@ pub struct Admin {
     pub(super) chancery: Arc<Chancery>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) authority: Arc<Authority>,
+    pub(super) checking: Arc<Checking>,
     provider: Provider,
     /// How long a replaced key stays valid unless a rotation says otherwise, in hours.
     pub(super) overlap_hours: u32,
@@ -66,11 +69,12 @@ impl Admin {
     pub fn new(
         chancery: Arc<Chancery>,
         lifecycle: Arc<Lifecycle>,
+        checking: Arc<Checking>,
         provider: Provider,
         overlap_hours: u32,
     ) -> Self {
         let authority = Arc::clone(&chancery.authority);
-        Self { chancery, lifecycle, authority, provider, overlap_hours }
+        Self { chancery, lifecycle, authority, checking, provider, overlap_hours }
     }
 
     /// Answers one request.
@@ -165,6 +169,9 @@ impl Admin {
             Call::Signatures => keys::signatures(&self, parameter, query).await,
             Call::Policy => Ok(policies::shown(&self)),
             Call::PolicyReload => policies::reload(&self, &caller, &body).await,
+            Call::LedgerState => Ok(ledger::state(&self)),
+            Call::LedgerCheck => ledger::begin(&self, &caller, &body, false),
+            Call::LedgerRepair => ledger::begin(&self, &caller, &body, true),
             Call::PolicyExplain => policies::explain(&self, &body),
         }
     }

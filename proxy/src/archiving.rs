@@ -14,6 +14,7 @@ use chancery_ledger::{Archive, DirectoryArchive, Roll, ShipError, Shipper, Shipp
 use tokio::sync::watch;
 
 use crate::chancery::Chancery;
+use crate::checking::Shipped;
 use crate::config::{ArchiveConfig, ArchiveKind, Config};
 use crate::daemon::{SystemClock, random};
 use crate::stop::stopped;
@@ -100,6 +101,9 @@ pub struct Archiving {
     metrics: Arc<Metrics>,
 }
 
+/// A shipper, and the archive it ships to.
+type Started = (Shipper, Arc<dyn Archive>);
+
 impl Archiving {
     /// Opens the configured archive, compares it with the ledger and starts shipping; `None` if none is
     /// configured.
@@ -107,12 +111,15 @@ impl Archiving {
         config: &Config,
         roll: &Roll,
         metrics: Arc<Metrics>,
-    ) -> Result<Option<Self>, ArchivingError> {
+    ) -> Result<Option<(Self, Shipped)>, ArchivingError> {
         let Some(settings) = config.archive.clone() else { return Ok(None) };
         let (roll, to_start) = (roll.clone(), settings.clone());
         let started = tokio::task::spawn_blocking(move || start_shipper(&to_start, roll));
-        let shipper = started.await.map_err(|error| ArchivingError::System(error.to_string()))??;
-        Ok(Some(Self::over(shipper, settings.lag_entries_max, settings.lag_age_max, metrics)))
+        let (shipper, archive) =
+            started.await.map_err(|error| ArchivingError::System(error.to_string()))??;
+        let shipped = Shipped { archive, status: shipper.subscribe() };
+        let archiving = Self::over(shipper, settings.lag_entries_max, settings.lag_age_max, metrics);
+        Ok(Some((archiving, shipped)))
     }
 
     /// Holds a running shipper to these bounds.
@@ -248,8 +255,9 @@ impl Follower {
     }
 }
 
-fn start_shipper(settings: &ArchiveConfig, roll: Roll) -> Result<Shipper, ArchivingError> {
-    let archive: Arc<dyn Archive> = match &settings.kind {
+/// Opens the configured archive. Asks it nothing yet.
+pub(crate) fn open(settings: &ArchiveConfig) -> Result<Arc<dyn Archive>, ArchivingError> {
+    Ok(match &settings.kind {
         ArchiveKind::Directory { directory } if !directory.is_dir() => {
             return Err(ArchivingError::NoFolder(directory.clone()));
         }
@@ -260,11 +268,15 @@ fn start_shipper(settings: &ArchiveConfig, roll: Roll) -> Result<Shipper, Archiv
             let opened = S3Archive::open(&options, Arc::new(SystemClock));
             Arc::new(opened.map_err(|error| ArchivingError::Settings(error.to_string()))?)
         }
-    };
+    })
+}
+
+fn start_shipper(settings: &ArchiveConfig, roll: Roll) -> Result<Started, ArchivingError> {
+    let archive = open(settings)?;
     let seed = random().map_err(|error| ArchivingError::System(error.to_string()))?;
     let mut options = ShipperOptions::new(Arc::new(SystemClock), u64::from_be_bytes(seed));
     options.epoch_interval = settings.epoch_interval;
-    Ok(Shipper::start(roll, archive, options)?)
+    Ok((Shipper::start(roll, Arc::clone(&archive), options)?, archive))
 }
 
 fn s3_options(kind: &ArchiveKind) -> Option<S3Options> {

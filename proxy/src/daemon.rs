@@ -46,6 +46,7 @@ use crate::{completeness, listener, refusals};
 use assemble::Assembled;
 pub use assemble::{ledger_options, production_guards};
 pub use failure::Failure;
+pub(crate) use failure::opening;
 use halting::Sentinels;
 use reloading::Reloader;
 use status::DaemonStatus;
@@ -161,6 +162,7 @@ impl Daemon {
                 let admin = Admin::new(
                     Arc::clone(chancery),
                     Arc::clone(&lifecycle),
+                    Arc::clone(&assembled.checking),
                     Provider::new(identity.clone())?,
                     config.governance.as_ref().map_or(OVERLAP_HOURS, |it| it.overlap_hours),
                 );
@@ -204,7 +206,7 @@ impl Daemon {
         let ops_address = self.ops.address().map_err(system)?;
         let Self { config, variables, assembled, log, service, admin, witness, witnessing, lifecycle, ops } =
             self;
-        let Assembled { chancery, authenticator, archiving, last_records, mut fatal } = assembled;
+        let Assembled { chancery, authenticator, archiving, checking, last_records, mut fatal } = assembled;
 
         let stops = Stops::new();
         let checkpointer =
@@ -238,6 +240,7 @@ impl Daemon {
         let enrolling =
             completeness::enrol_heads(Arc::clone(&chancery), heads_interval, stops.background.subscribe());
         background.spawn(enrolling);
+        background.spawn(checking.end_with(stops.background.subscribe()));
         if let Some(witnessing) = witnessing {
             background.spawn(witnessing.run(stops.background.subscribe()));
         }

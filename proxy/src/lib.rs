@@ -21,11 +21,12 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `bin/chanceryd.rs` | `init`, `check`, `run`, `openapi` |
+//! | `bin/chanceryd.rs` | `init`, `check`, `run`, `check-ledger`, `openapi` |
 //! | `config.rs`, `config/`, `limits.rs`, `guards.rs` | what the operator wrote, every bound, what production refuses |
 //! | `daemon.rs` | builds, wires, drains |
 //! | `completeness.rs` | heads of all chains, enrolled and proven |
 //! | `checkpointer.rs`, `registry_publisher.rs`, `archiving.rs`, `witnessing.rs` | what happens on a cadence |
+//! | `checking.rs`, `checking/` | the check of store and archive, in the background or while it is stopped |
 //! | `witness.rs`, `witness/` | cosigns other logs' checkpoints |
 //! | `admin.rs` | the listener for people |
 //! | `governance.rs`, `halts.rs` | acts of people, and what they stop |
@@ -37,6 +38,7 @@ pub mod admission;
 pub mod archiving;
 pub mod authenticate;
 pub mod chancery;
+pub mod checking;
 pub mod checkpointer;
 pub mod completeness;
 pub mod config;

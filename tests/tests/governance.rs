@@ -55,7 +55,7 @@ fn body_of(path: &str) -> String {
         json!({ "actSha256": "00", "dryRun": true })
     } else if path.ends_with("/explain") {
         json!({ "person": "ann", "act": "halt" })
-    } else if path.ends_with("/reload") {
+    } else if path.ends_with("/reload") || path.contains("/ledger/") {
         json!({ "dryRun": true })
     } else {
         json!({ "reason": "drill", "dryRun": true })

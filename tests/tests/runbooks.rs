@@ -48,7 +48,7 @@ macro_rules! drills {
 
 drills! {
     break_glass certificate_expiry incident_archive incident_hsm incident_kms incident_ledger incident_policy_hook
-    key_compromise key_rotation kill_switch restore revoke_a_client verifier_says_bad
+    key_compromise key_rotation kill_switch ledger_check restore revoke_a_client verifier_says_bad
 }
 
 #[test]

@@ -190,6 +190,61 @@ fn our_daemon_is_cosigned_by_omniwitness_and_read_by_tessera_s_checker() {
     assert!(daemon.stop().success());
 }
 
+/// The archive as it is, of 300 and some entries: followed from its folder, and read by Tessera's checker over HTTP.
+#[test]
+fn our_archive_is_a_log_that_others_read() {
+    let world = World::new(&WorldOptions { origin: "chancery.example/log", ..WorldOptions::default() });
+    let vkey = world.registry().ledger.vkeys.first().unwrap().clone();
+    let archive = world.path("archive");
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let mut sizes = Vec::new();
+    for events in [3, 300] {
+        let daemon = Daemon::start(&world);
+        let events =
+            (0..events).map(|n| serde_json::json!({ "eventType": "a.b", "payload": { "number": n } }));
+        let body = serde_json::json!({ "items": events.collect::<Vec<_>>() }).to_string();
+        let ask = Ask::post("/v1/events/batch", &body);
+        assert_eq!(call(&world, Some(&world.orders), &ask).unwrap().status, 201);
+        assert!(daemon.stop().success());
+        let before: Vec<_> = walk(&archive);
+        let output =
+            mirror(&["follow", archive.to_str().unwrap(), "--vkey", &vkey, "--once", "--json", "--to"])
+                .arg(&copy)
+                .output()
+                .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let followed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        sizes.push(followed["size"].as_u64().unwrap());
+        let (_child, url) = serve(&archive);
+        let told = fsck(&format!("{url}/"), &vkey).unwrap();
+        assert!(told.contains("OK"), "{told}");
+        assert_eq!(http(&url, "GET", "/checkpoint", b"").1, followed["checkpoint"].as_str().unwrap());
+        assert_eq!(http(&url, "GET", "/registry/00000001.json", b"").0, 404, "a log has no such thing");
+        assert_eq!(walk(&archive), before, "an archive is only read");
+    }
+    assert!(sizes[0] < 256 && sizes[1] > 300, "{sizes:?}");
+    // The checker is one that finds something.
+    let bundle = archive.join("tile/entries/000");
+    std::fs::remove_file(&bundle).unwrap();
+    std::fs::write(&bundle, b"\0\x01x").unwrap();
+    let (_child, url) = serve(&archive);
+    fsck(&format!("{url}/"), &vkey).unwrap_err();
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found.sort();
+    found
+}
+
 /// The leaf hashes of a log's first bundle.
 fn entries(log: &TesseraLog) -> Vec<Hash> {
     let bundle = std::fs::read(log.folder().join("tile/entries/000.p/8")).unwrap();

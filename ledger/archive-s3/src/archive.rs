@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
-use chancery_ledger::{Archive, ArchiveError, Clock, Put};
+use chancery_ledger::{Archive, ArchiveError, Clock, Protection, Put};
 
 use crate::alarm::{Alarm, AlarmKind, Alarms};
 use crate::attempt::unavailable;
@@ -85,6 +85,12 @@ impl S3Archive {
         })
     }
 
+    /// How well `name`, which holds `bytes`, is kept: its lock, and whatever lies over it. Writes nothing.
+    pub fn protection(&self, name: &str, bytes: &[u8]) -> Result<Protection, S3Error> {
+        let (store, name, bytes) = (Arc::clone(&self.store), name.to_owned(), bytes.to_vec());
+        self.finish(Operation::GetObjectRetention, async move { store.protection(&name, &bytes).await })
+    }
+
     /// How often `kind` was seen since the archive was opened.
     pub fn alarm_count(&self, kind: AlarmKind) -> u64 {
         self.store.alarms.count(kind)
@@ -120,6 +126,10 @@ impl Archive for S3Archive {
 
     fn list_after(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<String>, ArchiveError> {
         Ok(Self::list_after(self, prefix, after, max)?)
+    }
+
+    fn protection(&self, name: &str, bytes: &[u8]) -> Result<Protection, ArchiveError> {
+        Ok(Self::protection(self, name, bytes)?)
     }
 }
 

@@ -1,9 +1,10 @@
 //! How long an object must be locked, and whether it is.
 
 use chancery_format::Timestamp;
+use chancery_ledger::Protection;
 
 use crate::archive::Store;
-use crate::attempt::call;
+use crate::attempt::{call, unavailable, with_retries};
 use crate::error::{LockState, Operation, S3Error};
 use crate::limits::CLOCK_SLACK;
 use crate::versions::Version;
@@ -47,6 +48,33 @@ impl LockState {
 }
 
 impl Store {
+    /// The lock of the original, by the rule that a put is held to, and what lies over it.
+    pub(crate) async fn protection(&self, name: &str, bytes: &[u8]) -> Result<Protection, S3Error> {
+        with_retries(&self.patience, || self.protection_once(name, bytes)).await
+    }
+
+    async fn protection_once(&self, name: &str, bytes: &[u8]) -> Result<Protection, S3Error> {
+        let (found, deleted) = self.versions_and_marker_of(name).await?;
+        let Some(original) = found.original() else {
+            return Err(unavailable(Operation::ListObjectVersions, name, "it exists, but is not listed"));
+        };
+        let lock = self.lock_of(name, &original.id).await?;
+        match lock.require(name, &original.id, least_until(original, self.retention_days)) {
+            Err(error @ S3Error::WrongLock { .. }) => return Ok(Protection::Unlocked(error.to_string())),
+            other => other?,
+        }
+        if deleted {
+            return Ok(Protection::Overlaid("a delete marker hides it from plain readers".to_owned()));
+        }
+        match self.require_same(name, bytes, &found).await {
+            Ok(()) => Ok(Protection::Kept),
+            Err(error @ (S3Error::Conflict { .. } | S3Error::TooManyVersions { .. })) => {
+                Ok(Protection::Overlaid(error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The lock the server reports for a version.
     pub(crate) async fn lock_of(&self, name: &str, version_id: &str) -> Result<LockState, S3Error> {
         let key = self.key(name)?;

@@ -55,6 +55,11 @@ impl Versions {
 impl Store {
     /// Every version of exactly this name. Raises an alarm for each trace of tampering.
     pub(crate) async fn versions_of(&self, name: &str) -> Result<Versions, S3Error> {
+        Ok(self.versions_and_marker_of(name).await?.0)
+    }
+
+    /// The same, and whether a delete marker is among them.
+    pub(crate) async fn versions_and_marker_of(&self, name: &str) -> Result<(Versions, bool), S3Error> {
         let key = self.key(name)?;
         let mut versions = Versions::default();
         let (mut marker, mut deleted) = (None, false);
@@ -70,7 +75,7 @@ impl Store {
                 _ => {
                     let multipart = versions.0.iter().any(|version| version.multipart);
                     self.raise(name, versions.0.len(), multipart, deleted);
-                    return Ok(versions);
+                    return Ok((versions, deleted));
                 }
             }
         }

@@ -80,7 +80,12 @@ impl Store {
     }
 
     /// Every version holds exactly `bytes` and was put whole.
-    async fn require_same(&self, name: &str, bytes: &[u8], found: &Versions) -> Result<(), S3Error> {
+    pub(crate) async fn require_same(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        found: &Versions,
+    ) -> Result<(), S3Error> {
         if found.0.len() > VERSIONS_COMPARED_MAX {
             return Err(S3Error::TooManyVersions { name: name.to_owned() });
         }

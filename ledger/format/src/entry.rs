@@ -51,6 +51,8 @@ pub mod event_type {
     pub const VERDICT: &str = "policy.verdict";
     /// Grants were loaded.
     pub const POLICY: &str = "policy.loaded";
+    /// The archive got back what it lacked.
+    pub const RESHIPPED: &str = "archive.reshipped";
 }
 
 /// Whether only the appliance itself writes events of this type: families, so that what a later version adds is
@@ -734,6 +736,11 @@ pub fn mac_checking(parts: CheckingParts) -> EventDraft {
 pub fn registry_published(version: u64, sha256: &Hash) -> EventDraft {
     let payload = ObjectWriter::new().string("sha256", &sha256.to_hex()).integer("version", version);
     appliance(event_type::REGISTRY, payload.finish())
+}
+
+/// Objects that the archive lacked were shipped again: canonical JSON, see FORMAT.md §5.
+pub fn archive_reshipped(payload: CanonicalJson) -> EventDraft {
+    appliance(event_type::RESHIPPED, payload)
 }
 
 /// What an external policy service said of one key use: canonical JSON, see FORMAT.md §5.

@@ -16,6 +16,7 @@
 //! | step | file |
 //! |---|---|
 //! | fetch `checkpoint`, by HTTP or from a folder | `source.rs`, `http.rs` |
+//! | where it is an archive of ours: find its newest checkpoint, make its partial tiles | `archived.rs` |
 //! | check its signature; extension lines are allowed | `head.rs` |
 //! | fetch the tiles at the tree's right edge: they must lead to the root | `tree.rs`, `edge.rs` |
 //! | compute, from the log's own tiles, the roots it had before: they must be those we hold | `round.rs`, `fork.rs` |
@@ -24,6 +25,7 @@
 //!
 //! `check.rs` verifies a copy without a network, `serve.rs` serves it, `prover.rs` makes proofs from a log's tiles.
 
+mod archived;
 mod check;
 mod edge;
 mod error;

@@ -176,6 +176,18 @@ impl People {
         self.post("/admin/v1/policy/explain", question, false).await
     }
 
+    /// How far the check of the ledger is, or what the last one found.
+    pub async fn ledger_check(&self) -> Told {
+        self.get("/admin/v1/ledger".to_owned()).await
+    }
+
+    /// Has store, archive and signed checkpoints held against each other; with `repair`, what the archive lacks and a
+    /// checkpoint proves is shipped again. It begins; [`Self::ledger_check`] tells how it goes.
+    pub async fn check_ledger(&self, repair: bool) -> Told {
+        let path = if repair { "/admin/v1/ledger/repair" } else { "/admin/v1/ledger/check" };
+        self.post(path, &json!({}), true).await
+    }
+
     async fn get(&self, path: String) -> Told {
         self.call(Call::get(path)).await
     }

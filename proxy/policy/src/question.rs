@@ -66,6 +66,8 @@ acts! {
     ReadStatus = "read-status";
     /// A person puts new policies in force.
     ReloadPolicy = "reload-policy";
+    /// A person has the archive given back what it lacks.
+    RepairArchive = "repair-archive";
     /// A person puts a stream under a legal hold.
     PlaceHold = "place-hold";
     /// A person lifts a legal hold.
@@ -324,9 +326,12 @@ impl Question {
             Act::ListKeys => &[Kind::Service, Kind::Appliance],
             Act::Halt | Act::Resume => &[Kind::Person, Kind::Appliance, Kind::Key],
             Act::RotateKey | Act::RetireKey | Act::CompromiseKey => &[Kind::Person, Kind::Key],
-            Act::Approve | Act::Reject | Act::ReadAudit | Act::ReadStatus | Act::ReloadPolicy => {
-                &[Kind::Person, Kind::Appliance]
-            }
+            Act::Approve
+            | Act::Reject
+            | Act::ReadAudit
+            | Act::ReadStatus
+            | Act::ReloadPolicy
+            | Act::RepairArchive => &[Kind::Person, Kind::Appliance],
             Act::PlaceHold | Act::ReleaseHold => &[Kind::Person, Kind::Stream],
         };
         kinds.contains(&self.who.kind()) && kinds.contains(&self.what.kind())

@@ -50,6 +50,9 @@ routes! {
     Audit "admin_audit" GET "/admin/v1/audit" Some(Act::ReadAudit), "Acts of people, as they stand on the ledger; ?from= a position.";
     Policy "admin_policy" GET "/admin/v1/policy" Some(Act::ReadAudit), "The policies in force, by name and hash.";
     PolicyReload "admin_policy_reload" POST "/admin/v1/policy/reload" Some(Act::ReloadPolicy), "Read the policies again; bad ones never replace good ones.";
+    LedgerState "admin_ledger_state" GET "/admin/v1/ledger" Some(Act::ReadAudit), "How far the check of the ledger is, or what the last one found.";
+    LedgerCheck "admin_ledger_check" POST "/admin/v1/ledger/check" Some(Act::ReadAudit), "Hold store, archive and signed checkpoints against each other; writes nothing.";
+    LedgerRepair "admin_ledger_repair" POST "/admin/v1/ledger/repair" Some(Act::RepairArchive), "The same, and ship again what the archive lacks and a checkpoint proves.";
     PolicyExplain "admin_policy_explain" POST "/admin/v1/policy/explain" Some(Act::ReadAudit), "Which policy would decide a question, and why.";
 }
 

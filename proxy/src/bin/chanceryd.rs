@@ -1,11 +1,15 @@
-//! `chanceryd`: init, check, run, openapi. Parses the command line; the work is in the library.
+//! `chanceryd`: init, check, run, check-ledger, openapi. Parses the command line; the work is in the library.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use chancery_format::Kid;
+use chancery_ledger::CheckProgress;
+use chancery_ledger::check::Verdict;
+use chancery_proxy::checking;
 use chancery_proxy::config::{self, Config, LogLevel, Variables};
 use chancery_proxy::daemon::seclusion::seclude;
 use chancery_proxy::daemon::{self, Failure, production_guards};
@@ -57,12 +61,42 @@ enum Command {
         after_help = "Example:\n  chanceryd generate-key --config /etc/chancery/chancery.toml --kid orders --label orders-2027\n  chancery keys rotate orders --to orders-2027 --reason \"yearly rotation\""
     )]
     GenerateKey(GenerateKeyArgs),
+    /// Hold the store of a stopped daemon against its archive, and both against what the ledger key signed
+    #[command(after_help = CHECK_LEDGER)]
+    CheckLedger(CheckLedgerArgs),
     /// Print the OpenAPI 3.1 document of the service
     #[command(after_help = "Example:\n  chanceryd openapi > openapi.json")]
     Openapi,
     /// The process in which a PKCS#11 module runs; started by the daemon
     #[command(name = "pkcs11-worker", hide = true)]
     Pkcs11Worker,
+}
+
+const CHECK_LEDGER: &str = "\
+Reads every entry, tile, checkpoint and archived object again; takes the ledger's lock, and never writes to the ledger.
+A daemon that runs checks itself: chancery ledger check. With --repair, what the archive lacks and a signed checkpoint
+proves is put there; nothing is overwritten. The repair is printed and not enrolled: a closed ledger takes no entries.
+
+Exit codes: 0 sound, or all is repaired; 1 something is wrong; 2 configuration; 3 nothing can be said; 4 the archive does
+not answer, or the ledger is in use.
+
+Example:
+  chanceryd check-ledger --config /etc/chancery/chancery.toml
+  chanceryd check-ledger --config /etc/chancery/chancery.toml --signers /mnt/usb/signers.json --json";
+
+#[derive(Debug, Args)]
+struct CheckLedgerArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The registry to trust [default: the configuration's signers_file]
+    #[arg(long, value_name = "FILE")]
+    signers: Option<PathBuf>,
+    /// Ship again what the archive lacks and a signed checkpoint proves
+    #[arg(long)]
+    repair: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +162,10 @@ fn main() -> ExitCode {
     }
     let variables = Variables::of_process();
     let done = match command {
+        Command::CheckLedger(args) => match check_ledger(&args, &variables) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Command::Init(args) => init(args, &variables),
         Command::Check(args) => check(&args.config, &variables),
         Command::Run(args) => run(args, variables),
@@ -193,6 +231,39 @@ fn generate_key(args: GenerateKeyArgs, variables: &Variables) -> Result<(), Fail
     println!("made:       {} ({algorithm}) in {backend}", new.label);
     println!("use it:     chancery keys rotate {} --to {} --reason TEXT", new.kid, new.label);
     Ok(())
+}
+
+/// Between two lines of progress, for people at a terminal.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+fn check_ledger(args: &CheckLedgerArgs, variables: &Variables) -> Result<ExitCode, Failure> {
+    let _log = telemetry::start_logging(LogLevel::Warn, 1_024);
+    let config = config::load(&args.config.config, variables)?;
+    let progress = CheckProgress::default();
+    let report = std::thread::scope(|scope| {
+        let (ended, waits) = std::sync::mpsc::sync_channel::<()>(1);
+        let shown = &progress;
+        if std::io::stderr().is_terminal() {
+            scope.spawn(move || {
+                while waits.recv_timeout(TOLD_EVERY) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                    let (done, entries) = shown.entries();
+                    eprintln!("{done} of {entries} entries, {} archived objects", shown.objects());
+                }
+            });
+        }
+        let report = checking::check_stopped(&config, args.signers.as_deref(), args.repair, &progress);
+        drop(ended);
+        report
+    })?;
+    match args.json {
+        true => println!("{}", checking::to_json(&report)),
+        false => println!("{}", checking::to_text(&report)),
+    }
+    Ok(match report.verdict() {
+        Verdict::Clean => ExitCode::SUCCESS,
+        Verdict::Findings => ExitCode::from(1),
+        Verdict::Undecided => ExitCode::from(3),
+    })
 }
 
 /// Everything that can be known without starting, all at once.

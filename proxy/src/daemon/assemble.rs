@@ -19,6 +19,7 @@ use crate::admission::policy::Policy;
 use crate::archiving::Archiving;
 use crate::authenticate::Authenticator;
 use crate::chancery::{Chancery, KeyEntry, Parts};
+use crate::checking::Checking;
 use crate::config::{BackendConfig, BackendKind, Config, Variables};
 use crate::governance::{self, Governance, Succession};
 use crate::guards::{self, Facts};
@@ -32,6 +33,7 @@ pub(super) struct Assembled {
     pub(super) chancery: Arc<Chancery>,
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) archiving: Option<Archiving>,
+    pub(super) checking: Arc<Checking>,
     /// Where devices' own records were taken up last.
     pub(super) last_records: LastRecords,
     /// Says once why the ledger can go on no longer.
@@ -86,6 +88,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     let governance = Governance::new(decided, &roll, &keyring, Arc::new(SystemClock));
     governance.configure(config.governance.as_ref().map(|it| &it.roster)).await?;
     let archiving = Archiving::start(config, &roll, Arc::clone(&metrics)).await?;
+    let (archiving, shipped) = archiving.unzip();
     roll.enrol_event(policy_loaded(&policy.sha256()), None).await?;
     roll.enrol_event(policy_loaded(&authority.sha256()), None).await?;
 
@@ -134,7 +137,9 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
     if chancery.authority.has_folder() {
         chancery.admission.let_policies_decide();
     }
-    Ok(Assembled { chancery: Arc::new(chancery), authenticator, archiving, last_records, fatal })
+    let chancery = Arc::new(chancery);
+    let checking = Arc::new(Checking::new(Arc::clone(&chancery), shipped));
+    Ok(Assembled { chancery, authenticator, archiving, checking, last_records, fatal })
 }
 
 /// Opening and proving a ledger reads disks, and opening keys talks to devices: neither belongs on the

@@ -1,7 +1,7 @@
 //! Why a command ended badly, and the exit code that says so.
 
 use chancery_hsm::KeyringErrors;
-use chancery_ledger::{OpenError, RollError};
+use chancery_ledger::{CheckError, OpenError, RollError};
 
 use crate::admission::policy::PolicyError;
 use crate::admission::rate_limit::DuplicateRate;
@@ -67,6 +67,12 @@ pub enum Failure {
     /// The archive.
     #[error("archive: {0}")]
     Archive(#[from] ArchivingError),
+    /// A check of the ledger gave no report.
+    #[error("checking the ledger: {0}")]
+    Check(#[from] CheckError),
+    /// A file that a check needs cannot be read.
+    #[error("{0}")]
+    Evidence(String),
     /// What it takes to be a witness.
     #[error("{0}")]
     Witness(#[from] WitnessError),
@@ -136,6 +142,8 @@ impl Failure {
         match self {
             Self::Exists(_) => 1,
             Self::Archive(error) => error.exit_code(),
+            Self::Check(error) => crate::checking::exit_code(error),
+            Self::Evidence(_) => 3,
             Self::Configuration(_)
             | Self::Guards(_)
             | Self::Tls(_)
@@ -173,7 +181,7 @@ impl Failure {
     }
 }
 
-fn opening(error: &OpenError) -> u8 {
+pub(crate) fn opening(error: &OpenError) -> u8 {
     match error {
         OpenError::Exists(_) | OpenError::LostEntries { .. } | OpenError::Corrupt(_) => 1,
         OpenError::OtherOrigin { .. } | OpenError::OtherDialect { .. } | OpenError::UnknownFormat(_) => 2,

@@ -31,6 +31,7 @@ macro_rules! on_each {
 mod appliance;
 mod audits;
 mod bucket;
+mod checking;
 mod lag;
 mod locks;
 mod outages;

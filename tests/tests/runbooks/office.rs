@@ -183,6 +183,13 @@ impl Office {
                 std::fs::remove_file(world.path("archive")).unwrap();
                 rename("archive.away", "archive");
             }
+            "the archive loses an object" => {
+                let first = world.path("archive/checkpoint/000000000000");
+                chancery_tests::rig::wait_for("an epoch after it", || {
+                    world.path("archive/checkpoint/000000000001").exists().then_some(())
+                });
+                std::fs::remove_file(first).unwrap();
+            }
             "an older copy of the disk is mounted" => {
                 self.unit.stop();
                 rename("ledger", "ledger.newest");

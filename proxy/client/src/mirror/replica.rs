@@ -99,8 +99,12 @@ impl Replica {
     /// The stored checkpoint as it is, and the size it speaks of: for serving, which trusts the folder.
     pub(super) fn checkpoint(&self) -> Result<Option<(String, u64)>, MirrorError> {
         let Some(note) = self.note(CHECKPOINT)? else { return Ok(None) };
-        let size = note.rsplit_once("\n\n").and_then(|(text, _)| Some(read_head(text)?.1.size.0));
-        Ok(size.map(|size| (note, size)))
+        Ok(size_of_note(&note).map(|size| (note, size)))
+    }
+
+    /// Whether the folder is an archive of ours, which numbers its checkpoints, and no copy.
+    pub(super) fn is_archive(&self) -> bool {
+        self.folder.join(CHECKPOINT).is_dir()
     }
 
     /// A file of the copy; `None` if it is not there.
@@ -211,6 +215,11 @@ impl Replica {
         };
         written().map_err(failed)
     }
+}
+
+/// The size that a note speaks of.
+pub(super) fn size_of_note(note: &str) -> Option<u64> {
+    note.rsplit_once("\n\n").and_then(|(text, _)| Some(read_head(text)?.1.size.0))
 }
 
 /// How many entries the bundle at `index` has in a tree of `size`.

@@ -1,4 +1,6 @@
-//! Serves a copy as a tlog-tiles log. It reads and never writes; what it serves was verified when it was taken.
+//! Serves a copy as a tlog-tiles log. It reads and never writes; what it serves was verified when it was taken. An archive
+//! of ours in a folder is served too, with the partial tiles and the checkpoint that it lacks (`archived.rs`); its objects
+//! are served as they are, and clients hold them against the signed root.
 //!
 //! Known are `/checkpoint` and the tiles and bundles that the checkpoint covers, in their one spelling; everything else
 //! is 404, whatever lies in the folder. The copy may be followed into meanwhile.
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chancery_format::note::NOTE_BYTES_MAX;
 use chancery_format::tile::{TilePath, WIDTH};
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
@@ -19,7 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::error::MirrorError;
-use super::replica::Replica;
+use super::replica::{Replica, size_of_note};
+use super::source::{Found, Source};
 use crate::limits;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -101,7 +105,10 @@ async fn answer(replica: Arc<Replica>, request: Request<hyper::body::Incoming>) 
         return refused;
     }
     let path = request.uri().path().strip_prefix('/').unwrap_or_default().to_owned();
-    let read = tokio::task::spawn_blocking(move || find(&replica, &path)).await;
+    let read = match replica.is_archive() {
+        true => Ok(find_archived(&replica, &path).await),
+        false => tokio::task::spawn_blocking(move || find(&replica, &path)).await,
+    };
     match read {
         Ok(Ok(Some(Resource { bytes, media_type, caching }))) => {
             let mut response = Response::new(Full::new(Bytes::from(bytes)));
@@ -129,12 +136,30 @@ fn find(replica: &Replica, path: &str) -> Result<Option<Resource>, MirrorError> 
         return Ok(Some(Resource { bytes: note.into_bytes(), media_type: TEXT, caching: BRIEFLY }));
     }
     let Some(tile) = TilePath::parse(path).filter(|tile| is_covered(tile, size)) else { return Ok(None) };
-    let bytes_max = match tile.level {
+    let bytes = replica.bytes(&tile.to_string(), bytes_max(&tile))?;
+    Ok(bytes.map(|bytes| Resource { bytes, media_type: BYTES, caching: FOR_EVER }))
+}
+
+/// The same in an archive. Disk reads wait here: an archive in a folder is for small installations.
+async fn find_archived(replica: &Replica, path: &str) -> Result<Option<Resource>, MirrorError> {
+    let source = Source::archive(replica.folder());
+    let Found::Bytes(note) = source.get("checkpoint", NOTE_BYTES_MAX).await? else { return Ok(None) };
+    if path == "checkpoint" {
+        return Ok(Some(Resource { bytes: note, media_type: TEXT, caching: BRIEFLY }));
+    }
+    let size = std::str::from_utf8(&note).ok().and_then(size_of_note).unwrap_or(0);
+    let Some(tile) = TilePath::parse(path).filter(|tile| is_covered(tile, size)) else { return Ok(None) };
+    Ok(match source.get(path, bytes_max(&tile)).await? {
+        Found::Bytes(bytes) => Some(Resource { bytes, media_type: BYTES, caching: FOR_EVER }),
+        Found::Nothing => None,
+    })
+}
+
+const fn bytes_max(tile: &TilePath) -> usize {
+    match tile.level {
         Some(_) => limits::MIRROR_TILE_BYTES_MAX,
         None => limits::MIRROR_BUNDLE_BYTES_MAX,
-    };
-    let bytes = replica.bytes(&tile.to_string(), bytes_max)?;
-    Ok(bytes.map(|bytes| Resource { bytes, media_type: BYTES, caching: FOR_EVER }))
+    }
 }
 
 /// Whether a tree of `size` has all that the tile or bundle holds.

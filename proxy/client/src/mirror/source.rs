@@ -1,19 +1,26 @@
-//! Where a log is read from: an HTTP address, or a folder that holds a copy of a bucket.
+//! Where a log is read from: an HTTP address, or a folder that holds a copy of a bucket. Either may be an archive of ours,
+//! which has no object `checkpoint`: then `archived.rs` makes what is missing.
 //!
 //! Each resource has a bound and a deadline that all its tries share. Tried again is what may pass: no connection, a
 //! broken one, 429 and 5xx. What the log says for certain, that it has no such thing or will not show it, is not.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chancery_format::note::NOTE_BYTES_MAX;
+use chancery_format::tile::TilePath;
 use tokio::time::Instant;
 
+use super::archived;
 use super::error::MirrorError;
 use super::http::{Http, HttpError};
 use crate::entropy::jittered;
 use crate::limits;
+
+/// Where a log shows its checkpoint.
+const CHECKPOINT: &str = "checkpoint";
 
 /// How to read a log.
 #[derive(Debug, Clone)]
@@ -32,6 +39,8 @@ pub struct SourceOptions {
 pub struct Source {
     kind: Kind,
     timeout: Duration,
+    /// Whether it was found to be an archive of ours.
+    archive: AtomicBool,
 }
 
 enum Kind {
@@ -62,19 +71,60 @@ impl Source {
                 return Err(MirrorError::Usage(format!("{address:?} {why}")));
             }
         };
-        Ok(Self { kind, timeout: Duration::from_millis(options.timeout_ms) })
+        let timeout = Duration::from_millis(options.timeout_ms);
+        Ok(Self { kind, timeout, archive: AtomicBool::new(false) })
     }
 
     /// The log's checkpoint as it is now, unverified.
     pub async fn checkpoint(&self) -> Result<String, MirrorError> {
-        let Found::Bytes(bytes) = self.get("checkpoint", NOTE_BYTES_MAX).await? else {
-            return Err(MirrorError::Missing("checkpoint".to_owned()));
+        let Found::Bytes(bytes) = self.get(CHECKPOINT, NOTE_BYTES_MAX).await? else {
+            return Err(MirrorError::Missing(CHECKPOINT.to_owned()));
         };
-        String::from_utf8(bytes).map_err(|_| MirrorError::bad("checkpoint", "it is not text"))
+        String::from_utf8(bytes).map_err(|_| MirrorError::bad(CHECKPOINT, "it is not text"))
     }
 
-    /// One resource, of at most so many bytes.
+    /// An archive of ours in a folder.
+    pub(super) fn archive(folder: &Path) -> Self {
+        Self {
+            kind: Kind::Folder(folder.to_owned()),
+            timeout: Duration::ZERO,
+            archive: AtomicBool::new(true),
+        }
+    }
+
+    /// One resource of the log, of at most so many bytes.
     pub(super) async fn get(&self, path: &str, bytes_max: usize) -> Result<Found, MirrorError> {
+        let found = self.stored(path, bytes_max).await;
+        if path == CHECKPOINT {
+            return self.or_newest(found).await;
+        }
+        let tile = TilePath::parse(path).filter(|path| path.level.is_some() && path.width.is_some());
+        match (found?, tile) {
+            (Found::Nothing, Some(path)) if self.archive.load(Ordering::Relaxed) => {
+                archived::partial_tile(self, path).await
+            }
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// Where there is no such object, an archive's newest one.
+    async fn or_newest(&self, found: Result<Found, MirrorError>) -> Result<Found, MirrorError> {
+        if !matches!(found, Ok(Found::Nothing) | Err(MirrorError::Refused { status: 403, .. })) {
+            return found;
+        }
+        match archived::newest_checkpoint(self).await {
+            Ok(Found::Bytes(note)) => {
+                self.archive.store(true, Ordering::Relaxed);
+                Ok(Found::Bytes(note))
+            }
+            // It is no archive either: what was said first is the answer.
+            Ok(Found::Nothing) | Err(MirrorError::Refused { .. }) => found,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One object as it is kept.
+    pub(super) async fn stored(&self, path: &str, bytes_max: usize) -> Result<Found, MirrorError> {
         match &self.kind {
             Kind::Folder(folder) => read_file(folder, path, bytes_max),
             Kind::Http(http) => {
@@ -153,7 +203,9 @@ fn read_file(folder: &Path, path: &str, bytes_max: usize) -> Result<Found, Mirro
     match read() {
         Ok(bytes) if bytes.len() > bytes_max => Err(MirrorError::bad(at.display(), too_large(bytes_max))),
         Ok(bytes) => Ok(Found::Bytes(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            Ok(Found::Nothing)
+        }
         Err(error) => Err(MirrorError::Unavailable(format!("{}: {error}", at.display()))),
     }
 }

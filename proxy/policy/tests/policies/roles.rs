@@ -31,6 +31,7 @@ fn each_role_may_what_it_is_for() {
             "read-audit",
             "read-status",
             "reload-policy",
+            "repair-archive",
             "place-hold",
             "release-hold"
         ]

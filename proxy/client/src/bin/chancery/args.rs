@@ -5,6 +5,7 @@ pub(crate) mod completeness;
 pub(crate) mod evidence;
 pub(crate) mod export;
 pub(crate) mod keys;
+pub(crate) mod ledger;
 pub(crate) mod mirror;
 pub(crate) mod people;
 pub(crate) mod policy;
@@ -123,6 +124,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   chancery audit --from 40 --follow")]
     Audit(people::Audit),
+    /// Hold the daemon's store against its archive, and both against what was signed
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Check, test, explain and reload policies
     #[command(subcommand)]
     Policy(policy::Policy),

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
 use crate::{
-    agent, approvals, artifacts, completeness, evidence, export, input, keys, login, mirror, people, policy,
-    registry, replay,
+    agent, approvals, artifacts, completeness, evidence, export, input, keys, ledger, login, mirror, people,
+    policy, registry, replay,
 };
 
 /// Runs the command typed.
@@ -53,6 +53,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
         Command::Completeness(asked) => completeness::completeness(&service()?, asked).await,
         Command::Monitor(asked) => completeness::monitor(&service()?, asked, connection.json).await,
         Command::Mirror(asked) => mirror::run(asked, connection).await,
+        Command::Ledger(args::ledger::Ledger::Check(asked)) => ledger::check(&admin()?, &asked).await,
         Command::Policy(asked) => policy::run(asked, connection).await,
     }
 }

@@ -35,6 +35,7 @@ mod evidence;
 mod export;
 mod input;
 mod keys;
+mod ledger;
 mod login;
 mod mirror;
 mod output;

@@ -11,6 +11,9 @@ checkpoint by --vkey, tiles by the signed root, entries by their tiles. The copy
 is a whole log at each moment, and a mirror that was stopped, or killed, goes on where it stood. Whoever runs our own log
 lets a principal with read_payloads mirror it, by --ca, --cert and --key; without --ca the machine's authorities vouch.
 
+An archive of ours, a folder or a bucket that may be read over HTTP, is followed as it is: its newest checkpoint is found
+by its number, its partial tiles are computed.
+
 Exit codes: 0 the copy is the log; 1 the log shows what it did not sign, went back, or forked: then both checkpoints are
 told, and kept in DIR/evidence; 2 usage, or DIR cannot be written; 3 the log lacks what it signed; 4 it does not answer.
 Each resource has --timeout-ms. Without --once it goes on until it is stopped, over everything that may pass, and ends
@@ -25,10 +28,12 @@ Example:
 pub(crate) const SERVE_EXAMPLE: &str = "\
 GET /checkpoint and /tile/… as the log itself would answer, with the media types and cache headers of tlog-tiles; every
 other path is 404. Nothing is ever written. The copy may be followed into at the same time. Other addresses than
-loopback are listened on if you say so; there is no TLS, so stand a proxy before it.
+loopback are listened on if you say so; there is no TLS, so stand a proxy before it. DIR may also be an archive of ours:
+any tlog-tiles client can read it then.
 
 Example:
   chancery mirror serve /srv/mirror --listen 127.0.0.1:8080
+  chancery mirror serve /var/lib/chancery/archive --listen 127.0.0.1:8080
   curl http://127.0.0.1:8080/checkpoint";
 
 pub(crate) const CHECK_EXAMPLE: &str = "\
