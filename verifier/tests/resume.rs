@@ -25,6 +25,7 @@ fn ledger(entries: u64) -> Writer {
             writer.epoch();
         }
         match index % 20 {
+            3 if index % 1_000 == 503 => writer.enrol_heads(),
             0 if index % 5_000 == 0 => {
                 writer.retire(&format!("orders-v{pair}"));
                 pair += 1;

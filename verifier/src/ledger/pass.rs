@@ -138,7 +138,7 @@ fn is_remembered(at: u64, act: Option<&Act>) -> bool {
     match act {
         Some(Act::Activated(..) | Act::Retired(_) | Act::Published { .. } | Act::Governed(..)) => true,
         Some(Act::Issued(_, asked)) => asked.approval.is_some(),
-        Some(Act::Opened | Act::Anchored) | None => at == 0,
+        Some(Act::Opened | Act::Anchored | Act::Heads(_)) | None => at == 0,
     }
 }
 

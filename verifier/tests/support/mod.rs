@@ -15,13 +15,14 @@ use chancery_format::entry::{
     self, IntentParts, KeyUse, Operation, PolicyRef, ReplayKey, Rung, SignatureBytes,
 };
 use chancery_format::event::Placement;
+use chancery_format::heads::{EnrolledHeads, HeadName, HeadsMap};
 use chancery_format::merkle::Frontier;
 use chancery_format::note::{NoteVerifier, assemble};
 use chancery_format::registry::{KeyState, LedgerSection, SignerRecord};
 use chancery_format::tile::{self, TilePath, TileTail, WIDTH};
 use chancery_format::{
-    Checkpoint, Digest, EventDraft, EventId, Hash, Intent, Kid, LeafIndex, Origin, Outcome, Receipt,
-    SignatureAlgorithm, SignersRegistry, Timestamp, TreeHead,
+    AuditEvent, Checkpoint, Digest, EventDraft, EventId, Hash, Intent, Kid, LeafIndex, Origin, Outcome,
+    Receipt, SignatureAlgorithm, SignersRegistry, Timestamp, TreeHead, TreeSize,
 };
 use chancery_verify::evidence::{Evidence, EvidenceError, Listed};
 use chancery_verify::ledger::Options;
@@ -96,6 +97,8 @@ pub struct Writer {
     shipped: usize,
     epoch: u64,
     registry_version: u64,
+    /// The heads of so many leaves.
+    heads: (HeadsMap, usize),
     pub clock_ms: i64,
     /// What the next key activated says of its birth.
     pub next_birth: Option<entry::BirthRecord>,
@@ -150,6 +153,7 @@ impl Writer {
             shipped: 0,
             epoch: 0,
             registry_version: 0,
+            heads: (HeadsMap::default(), 0),
             clock_ms: 1_795_000_000_000,
             next_birth: None,
         }
@@ -335,6 +339,18 @@ impl Writer {
         let now = self.tick();
         let principal = "spiffe://demo.example/service/orders".parse().unwrap();
         self.add(&entry::request_refused("kid-not-granted", Some(&principal), 3, now, now))
+    }
+
+    /// The map of the heads of everything so far.
+    pub fn enrol_heads(&mut self) -> u64 {
+        let (map, size) = &mut self.heads;
+        for leaf in &self.leaves[*size..] {
+            let event = AuditEvent::parse(leaf).unwrap();
+            map.add(HeadName::all_of(&event), LeafIndex(*size as u64), &event.hash);
+            *size += 1;
+        }
+        let ((names, root), size) = (map.root(), TreeSize(*size as u64));
+        self.add(&entry::heads_enrolled(&EnrolledHeads { names, root, size }))
     }
 
     pub fn registry_json(&self) -> Vec<u8> {
