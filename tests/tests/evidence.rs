@@ -206,3 +206,58 @@ fn the_go_teams_code_accepts_the_good_tree_and_refuses_each_kind_of_damage() {
     let (code, output) = go(&ledger(0).path("signers.json"));
     assert_eq!(code, 1, "foreign registry: {output}");
 }
+
+/// A single entry, from the running log and from a mirror of it: what it says, its signature, and its path to the root.
+#[test]
+fn single_entries_are_read_from_the_running_log_and_drawn_as_the_auditor_draws_them() {
+    let world = World::new(&WorldOptions::default());
+    let daemon = Daemon::start(&world);
+    let body = format!("{{\"kid\":\"ed\",\"digest\":\"{DIGEST}\",\"digestAlgorithm\":\"sha256\"}}");
+    let reply = call(&world, Some(&world.orders), &Ask::post("/v1/sign", body)).unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let receipt = reply.json()["receipt"].clone();
+    let index = receipt["index"].as_u64().unwrap();
+    let url = world.url();
+    let chancery = |arguments: &[&str]| {
+        let mut command = Command::new(binary("chancery"));
+        command.args(arguments).args(["--url", &url]).arg("--ca").arg(world.path("ca.crt"));
+        command.arg("--cert").arg(&world.orders.certificate).arg("--key").arg(&world.orders.key);
+        command.output().unwrap()
+    };
+    let (number, signers) = (index.to_string(), world.path("signers.json"));
+    let signers = signers.to_str().unwrap();
+    let json = |output: &std::process::Output| -> serde_json::Value {
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    };
+    let got = wait_for("a checkpoint over it", || {
+        let output = chancery(&["ledger", "explain", &number, "--signers", signers, "--json"]);
+        output.status.success().then(|| json(&output))
+    });
+    assert_eq!(got["event"], receipt["event"]);
+    assert_eq!(got["signatures"][0], receipt["event"]["payload"]["signer_kid"], "{got}");
+    let raw = chancery(&["ledger", "get", &number, "--signers", signers, "--raw"]);
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&raw.stdout).unwrap(), receipt["event"]);
+    let beyond = chancery(&["ledger", "get", "999999", "--signers", signers]);
+    assert_eq!(beyond.status.code(), Some(3), "{beyond:?}");
+    let vkey = &world.registry().ledger.vkeys[0];
+    let copy = world.path("mirrored");
+    let (log, copy) = (format!("{url}/log"), copy.to_str().unwrap());
+    let followed = chancery(&["mirror", "follow", &log, "--vkey", vkey, "--to", copy, "--once"]);
+    assert!(followed.status.success(), "{followed:?}");
+    assert!(daemon.stop().success());
+
+    // The mirror is as good, and the auditor draws the same path from the archive.
+    let mirrored = chancery(&["ledger", "explain", &number, "--log", copy, "--signers", signers, "--json"]);
+    assert_eq!(json(&mirrored)["event"], receipt["event"]);
+    let archive = world.path("archive");
+    let explained = json(&world.verify(&["explain", archive.to_str().unwrap(), &number, "--json"]));
+    assert_eq!(explained["checked"]["leafHash"], got["leafHash"]);
+    // The archive may be longer than the mirror: the first steps are the same, until a sibling has grown.
+    let (ours, theirs) = (&explained["checked"]["path"], &got["path"]);
+    assert!(!ours.as_array().unwrap().is_empty());
+    let complete = |step: &&serde_json::Value| step["side"] == "left";
+    for step in theirs.as_array().unwrap().iter().filter(complete) {
+        let same = |other: &serde_json::Value| other["sibling"] == step["sibling"] && other["side"] == "left";
+        assert!(ours.as_array().unwrap().iter().any(same), "{step} is not in {ours}");
+    }
+}

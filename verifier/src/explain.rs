@@ -5,9 +5,9 @@
 
 use std::fmt::Write as _;
 
-use chancery_format::merkle;
+use chancery_format::merkle::{self, Step};
 use chancery_format::receipt::VerifiedReceipt;
-use chancery_format::{Hash, LeafIndex, Receipt, TreeSize};
+use chancery_format::{Hash, LeafIndex, Receipt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -78,46 +78,6 @@ fn find(
     newest.receipt(&nodes, index)
 }
 
-/// One step of the path.
-struct Step {
-    /// Whether the sibling stands left of the node.
-    is_left: bool,
-    sibling: Hash,
-    /// Entries under the sibling, and under both together: from, and until.
-    beside: (u64, u64),
-    under: (u64, u64),
-    result: Hash,
-}
-
-/// A place where the tree parts: whether the sibling is left, what is under it, and what under both.
-type Split = (bool, (u64, u64), (u64, u64));
-
-/// Every step from the leaf to the root; the proof was verified, so it has as many hashes as there are steps.
-fn steps(index: u64, size: TreeSize, leaf: Hash, proof: &[Hash]) -> Vec<Step> {
-    let (mut from, mut to) = (0, size.0);
-    let mut splits = Vec::with_capacity(proof.len());
-    while to - from > 1 {
-        let half = (to - from).next_power_of_two() / 2;
-        let split = from + half;
-        let under = (from, to);
-        if index < split {
-            splits.push((false, (split, to), under));
-            to = split;
-        } else {
-            splits.push((true, (from, split), under));
-            from = split;
-        }
-    }
-    let mut node = leaf;
-    let step = |(split, sibling): (Split, &Hash)| {
-        let (is_left, beside, under) = split;
-        let (left, right) = if is_left { (sibling, &node) } else { (&node, sibling) };
-        node = merkle::node_hash(left, right);
-        Step { is_left, sibling: *sibling, beside, under, result: node }
-    };
-    splits.into_iter().rev().zip(proof).map(step).collect()
-}
-
 fn explain(receipt: &Receipt, proof: &[Hash], trust: &Trust) -> Result<(Value, String), Finding> {
     let index = receipt.index().0;
     let verified = receipt.verify(trust.registry()).map_err(|error| finding(Some(index), &error))?;
@@ -125,7 +85,7 @@ fn explain(receipt: &Receipt, proof: &[Hash], trust: &Trust) -> Result<(Value, S
     let note = verified.checkpoint.note();
     verify_head(trust, note.as_bytes())?;
     let leaf = merkle::leaf_hash(receipt.leaf());
-    let steps = steps(index, verified.checkpoint.head().size, leaf, proof);
+    let steps = merkle::path(receipt.index(), verified.checkpoint.head().size, leaf, proof);
     let signers = signer_names(note, trust);
     let text = text(&verified, leaf, &steps, &signers);
     Ok((to_json(&verified, receipt.leaf(), leaf, &steps, &signers), text))
@@ -139,15 +99,7 @@ fn to_json(
     signers: &[String],
 ) -> Value {
     let head = verified.checkpoint.head();
-    let path = steps.iter().map(|step| {
-        json!({
-            "side": if step.is_left { "left" } else { "right" },
-            "sibling": step.sibling.to_hex(),
-            "siblingEntries": { "from": step.beside.0, "until": step.beside.1 },
-            "result": step.result.to_hex(),
-            "resultEntries": { "from": step.under.0, "until": step.under.1 },
-        })
-    });
+    let path = steps.iter().map(Step::to_json);
     json!({
         "index": verified.index.0,
         "event": serde_json::from_slice::<Value>(entry).unwrap_or_default(),
@@ -186,30 +138,13 @@ fn text(verified: &VerifiedReceipt<'_>, leaf: Hash, steps: &[Step], signers: &[S
         line("metadata", &indented(metadata));
     }
     out.push_str("\nfrom the entry to the signed root\n");
-    draw(&mut out, verified.index.0, leaf, steps);
+    out.push_str(&merkle::draw(verified.index, leaf, steps));
     let _ = writeln!(out, "\ncheckpoint of {} entries, root {}", head.size, head.root);
     for signer in signers {
         let _ = writeln!(out, "signed by {signer}");
     }
     out.push_str(&signature_text(verified));
     out
-}
-
-/// The path: what is added on which side, and what comes out.
-fn draw(out: &mut String, index: u64, leaf: Hash, steps: &[Step]) {
-    let entries = |(from, until): (u64, u64)| match until - from {
-        1 => format!("{from}"),
-        _ => format!("{from}…{}", until - 1),
-    };
-    let spans = steps.iter().flat_map(|step| [step.beside, step.under]);
-    let width = spans.map(|span| entries(span).chars().count()).max().unwrap_or(0).max(8);
-    let _ = writeln!(out, "  leaf    {:<width$}  {leaf}", entries((index, index + 1)));
-    for step in steps {
-        let side = if step.is_left { "left " } else { "right" };
-        let _ = writeln!(out, "  + {side} {:<width$}  {}", entries(step.beside), step.sibling);
-        let _ = writeln!(out, "  =       {:<width$}  {}", entries(step.under), step.result);
-    }
-    let _ = writeln!(out, "  root");
 }
 
 /// JSON over several lines, as it may be shown at a terminal: without control characters.

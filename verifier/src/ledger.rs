@@ -90,7 +90,8 @@ pub fn verify(
     pass_over(evidence, trust, options, None, progress).0
 }
 
-/// The same, written down to a file on the way and taken up from there if it is there. It is removed with the verdict.
+/// The same, written down to a file on the way and taken up from there if it is there. It is removed with the verdict,
+/// unless evidence was missing: what a later run can read may be there by then.
 /// `Ok` has the verdict, and why it could not be written down all the time, if it could not.
 pub fn verify_resumable(
     evidence: &dyn Evidence,
@@ -104,7 +105,8 @@ pub fn verify_resumable(
     let state = keeper.read(STATE_BYTES_MAX).map_err(unusable)?;
     let keep = Keep { keeper: &mut keeper, state };
     let (report, _) = try_pass_over(evidence, trust, options, None, Some(keep), progress)?;
-    Ok((report, keeper.done().err()))
+    let is_over = report.findings().missing() == 0;
+    Ok((report, keeper.done(is_over).err()))
 }
 
 /// Verifies everything in the archive, and counts for a report on the way.

@@ -27,7 +27,8 @@ Examples:
     chancery-verify ledger ./archive --signers signers.json --since checkpoint-2025
   A report for people, one file to read, mail or print; the exit code stays that of the verification:
     chancery-verify ledger ./archive --signers signers.json --report report.html
-  Hours of it, interrupted and started again with the same words; the file is removed with the verdict:
+  Hours of it, interrupted and started again with the same words; the file is removed with the verdict, and stays if
+  evidence was missing or could not be read, for the run after that:
     chancery-verify ledger s3://audit-archive/prod --signers signers.json --resume run.state
   A sample, large enough to say with 99 % confidence that fewer than 1 in 1,000 entries are bad:
     chancery-verify ledger ./archive --signers signers.json --confidence 0.99 --tolerate 0.001

@@ -266,3 +266,19 @@ fn a_state_of_something_else_is_refused_and_says_why() {
     }
     folder.verdict(0, &["--resume", "run.state"]);
 }
+
+#[test]
+fn what_could_not_be_read_is_read_by_the_run_after() {
+    let archive = ledger(100_000).archive();
+    let folder = Folder::new(&archive);
+    let whole = folder.verdict(0, &[]);
+    let name = bundle(385);
+    std::fs::remove_file(folder.path("archive").join(&name)).unwrap();
+    let undecided = folder.verdict(3, &["--resume", "run.state"]);
+    assert_eq!(undecided, folder.verdict(3, &[]));
+    let size = folder.state().unwrap()["size"].as_u64().unwrap();
+    assert!(size <= 385 * 256, "nothing is written down once entries are missing: {size}");
+    folder.write(&archive, &name);
+    assert_eq!(folder.verdict(0, &["--resume", "run.state"]), whole);
+    assert!(!folder.path("run.state").exists());
+}

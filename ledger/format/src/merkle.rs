@@ -10,10 +10,12 @@
 
 use crate::hash::{Hash, LeafIndex, TreeHead, TreeSize};
 
+mod path;
 mod proofs;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use path::{Step, draw, path};
 pub use proofs::{
     NodeSource, consistency_proof, consistency_root, inclusion_proof, inclusion_root, verify_consistency,
     verify_inclusion,

@@ -23,11 +23,13 @@
 //! | fetch what is missing, from the top of the tree down, each tile checked by the one above it | `take.rs` |
 //! | replace the copy's checkpoint | `replica.rs` |
 //!
-//! `check.rs` verifies a copy without a network, `serve.rs` serves it, `prover.rs` makes proofs from a log's tiles.
+//! `check.rs` verifies a copy without a network, `serve.rs` serves it, `prover.rs` makes proofs from a log's tiles. `entry.rs`
+//! reads a single entry with its proof, and keeps nothing.
 
 mod archived;
 mod check;
 mod edge;
+mod entry;
 mod error;
 mod fork;
 mod head;
@@ -41,6 +43,7 @@ mod take;
 mod tree;
 
 pub use self::check::{Checked, Finding, check};
+pub use self::entry::{ProvenEntry, entry};
 pub use self::error::MirrorError;
 pub use self::fork::Fork;
 pub use self::head::{HeadError, LogKeys, SignedHead};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use chancery_format::merkle::consistency_proof;
+use chancery_format::merkle::{consistency_proof, inclusion_proof};
 use chancery_format::tile::{TilePath, WIDTH, decode_tile, full_tiles, tile_root};
-use chancery_format::{Hash, TreeHead, TreeSize};
+use chancery_format::{Hash, LeafIndex, TreeHead, TreeSize};
 
 use super::error::MirrorError;
 use super::source::{Found, Source};
@@ -55,6 +55,21 @@ impl Remote {
                 Err(Lack::Never) => {
                     let why = format!("a tree of {} entries does not have that", self.head.size);
                     return Err(MirrorError::bad("tile", why));
+                }
+            }
+        }
+    }
+
+    /// The inclusion proof of an entry, and the leaf hashes of its whole bundle.
+    pub(super) async fn proof(&mut self, index: u64) -> Result<(Vec<Hash>, Vec<Hash>), MirrorError> {
+        loop {
+            let proof = inclusion_proof(&self.known, LeafIndex(index), self.head.size);
+            let leaves = self.known.get(0, index / WIDTH).ok_or(Lack::Tile(0, index / WIDTH));
+            match proof.and_then(|proof| Ok((proof, leaves?.to_vec()))) {
+                Ok(both) => return Ok(both),
+                Err(Lack::Tile(level, index)) => self.learn(level, index).await?,
+                Err(Lack::Never) => {
+                    return Err(MirrorError::bad("tile", format!("entry {index} is not in these tiles")));
                 }
             }
         }

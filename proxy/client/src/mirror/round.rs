@@ -61,7 +61,7 @@ pub async fn round(
 }
 
 /// The log's checkpoint, with its signature checked.
-async fn ask(source: &Source, keys: &LogKeys) -> Result<SignedHead, MirrorError> {
+pub(super) async fn ask(source: &Source, keys: &LogKeys) -> Result<SignedHead, MirrorError> {
     Ok(keys.verify(&source.checkpoint().await?)?)
 }
 

@@ -1,4 +1,4 @@
-//! `chancery mirror` beside logs that are honest, broken, slow, or lie.
+//! `chancery mirror` and `chancery ledger` beside logs that are honest, broken, slow, or lie.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed step is a failed test")]
 
@@ -6,6 +6,7 @@
 mod server;
 
 mod log;
+mod single;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -54,9 +54,10 @@ impl Keeper {
         };
     }
 
-    /// The verdict is there: nothing is to be resumed. Tells why that was not possible all the time.
-    pub(crate) fn done(self) -> Result<(), String> {
-        match std::fs::remove_file(&self.path) {
+    /// The run ended; if that is the end of it, nothing is to be resumed. Tells what could not be written or removed.
+    pub(crate) fn done(self, is_over: bool) -> Result<(), String> {
+        let removed = if is_over { std::fs::remove_file(&self.path) } else { Ok(()) };
+        match removed {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
             _ => self.failed.map_or(Ok(()), Err),
         }

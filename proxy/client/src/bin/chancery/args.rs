@@ -124,9 +124,6 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   chancery audit --from 40 --follow")]
     Audit(people::Audit),
-    /// Hold the daemon's store against its archive, and both against what was signed
-    #[command(subcommand)]
-    Ledger(ledger::Ledger),
     /// Check, test, explain and reload policies
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -149,6 +146,9 @@ Example:
     /// Tell of every new entry of a key or a stream, and prove that none is kept back
     #[command(after_help = completeness::MONITOR_EXAMPLE)]
     Monitor(completeness::Monitor),
+    /// Single entries of a ledger, ours or anybody's; and the check of a daemon's own
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Follow a transparency log, keep a verified copy, serve it again
     #[command(subcommand)]
     Mirror(mirror::Mirror),

@@ -52,8 +52,8 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
         Command::Audit(asked) => people::audit(&admin()?, asked, connection.json).await,
         Command::Completeness(asked) => completeness::completeness(&service()?, asked).await,
         Command::Monitor(asked) => completeness::monitor(&service()?, asked, connection.json).await,
+        Command::Ledger(asked) => ledger::run(asked, connection).await,
         Command::Mirror(asked) => mirror::run(asked, connection).await,
-        Command::Ledger(args::ledger::Ledger::Check(asked)) => ledger::check(&admin()?, &asked).await,
         Command::Policy(asked) => policy::run(asked, connection).await,
     }
 }

@@ -1,136 +1,150 @@
-//! `chancery ledger check`: asks the daemon to check itself, waits, and says what it found.
+//! `chancery ledger`: one entry is fetched, verified and shown.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::sync::Arc;
 
-use chancery_client::Answer;
-use chancery_client::people::People;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chancery_client::mirror::{self, LogKeys, ProvenEntry, Source};
+use chancery_format::merkle::{self, Step, leaf_hash};
+use chancery_format::note::NoteVerifier;
+use chancery_format::{AuditEvent, Checkpoint, Hash, Receipt, Rung, SignersRegistry};
 use serde_json::{Value, json};
 
-use crate::args::ledger::Check;
-use crate::output::{Failure, Report, columns, one_line};
-use crate::people::{items, member, word};
+use crate::args::Connection;
+use crate::args::ledger::{Entry, Get, Ledger};
+use crate::input;
+use crate::mirror::{log_keys, source_options};
+use crate::output::{Failure, Report, columns, one_line, plain};
+use crate::{ledger_check, people};
 
-/// Between two questions how far it is: at first, and at most.
-const ASK_FIRST: Duration = Duration::from_millis(100);
-const ASK_MAX: Duration = Duration::from_secs(2);
-/// Findings that people are told one by one; the JSON has more.
-const FINDINGS_SHOWN: usize = 20;
+pub(crate) async fn run(asked: Ledger, connection: &Connection) -> Result<Report, Failure> {
+    match asked {
+        Ledger::Get(Get { raw: true, .. }) if connection.json => {
+            Err(Failure::usage(&"give --raw or --json, not both"))
+        }
+        Ledger::Get(Get { raw: true, entry }) => {
+            let (entry, _) = fetch(&entry, connection).await?;
+            Ok(Report::bytes(entry.leaf().to_vec()))
+        }
+        Ledger::Get(Get { entry, .. }) => {
+            let (entry, signers) = fetch(&entry, connection).await?;
+            Ok(Report::done(
+                shown(&entry, signers.as_deref()),
+                as_json(&entry, signers.as_deref()).to_string(),
+            ))
+        }
+        Ledger::Explain(asked) => {
+            let (entry, signers) = fetch(&asked, connection).await?;
+            Ok(explained(&entry, signers.as_deref()))
+        }
+        Ledger::Check(asked) => ledger_check::check(&people::connect(connection)?, &asked).await,
+    }
+}
 
-pub(crate) async fn check(people: &People, asked: &Check) -> Result<Report, Failure> {
-    let begun = people.check_ledger(asked.repair).await?;
-    // Whose check it is: a daemon that restarts meanwhile has forgotten it.
-    let since = member(&begun.value, "since").clone();
-    let mut wait = ASK_FIRST;
-    let mut terminal = Some(std::io::stderr()).filter(std::io::Stderr::is_terminal);
-    let ended = loop {
-        let state = people.ledger_check().await?;
-        if *member(&state.value, "since") != since {
-            return Err(Failure::unavailable(
-                &"the daemon forgot the check: it was started again; ask once more",
-            ));
-        }
-        if *member(&state.value, "state") != "running" {
-            break state;
-        }
-        if let Some(terminal) = &mut terminal {
-            // What cannot be drawn is no failure.
-            drop(write!(terminal, "\r\x1b[K{}", how_far(member(&state.value, "progress"))));
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(ASK_MAX);
+/// The entry, proven; with a registry, the names of those whose signatures in it verified.
+async fn fetch(
+    asked: &Entry,
+    connection: &Connection,
+) -> Result<(ProvenEntry, Option<Vec<String>>), Failure> {
+    let registry = asked.signers.as_deref().map(input::registry).transpose()?;
+    let keys = match &registry {
+        Some(registry) => keys_of(registry)?,
+        None => log_keys(&asked.vkey, asked.origin.clone())?,
     };
-    if let Some(terminal) = &mut terminal {
-        drop(write!(terminal, "\r\x1b[K"));
-    }
-    told(&ended)
+    let address = match (&asked.log, &connection.url) {
+        (Some(log), _) => log.clone(),
+        (None, Some(url)) => format!("{}/log", url.trim_end_matches('/')),
+        (None, None) => return Err(Failure::usage(&"give --log, or --url of the service (CHANCERY_URL)")),
+    };
+    let source = Arc::new(Source::open(&source_options(&address, connection)?)?);
+    let entry = mirror::entry(&source, &keys, asked.index).await?;
+    let signers = registry.map(|registry| verified(&entry, &registry)).transpose()?;
+    Ok((entry, signers))
 }
 
-fn how_far(progress: &Value) -> String {
-    let of = |name| word(member(progress, name));
-    format!("{} of {} entries, {} archived objects", of("done"), of("entries"), of("objects"))
+fn keys_of(registry: &SignersRegistry) -> Result<LogKeys, Failure> {
+    let keys = registry.checkpoint_keys().map_err(|error| Failure::evidence(&error))?;
+    let vkeys: Vec<String> = keys.iter().map(NoteVerifier::vkey).collect();
+    LogKeys::parse(&vkeys, Some(registry.ledger.origin.as_str().to_owned()))
+        .map_err(|error| Failure::usage(&error))
 }
 
-fn told(ended: &Answer<Value>) -> Result<Report, Failure> {
-    let it = &ended.value;
-    if *member(it, "state") != "done" {
-        let detail = word(member(it, "detail"));
-        return Err(match *member(it, "unavailable") == true {
-            true => Failure::unavailable(&detail),
-            false => Failure::evidence(&detail),
-        });
-    }
-    let report = member(it, "report");
-    let mut document = report.clone();
-    if let Value::Object(members) = &mut document {
-        for name in ["index", "notEnrolled", "by", "since"] {
-            members.insert(name.to_owned(), member(it, name).clone());
+/// What a receipt of the entry would prove: its own hash, its place, and the signatures in it.
+fn verified(entry: &ProvenEntry, registry: &SignersRegistry) -> Result<Vec<String>, Failure> {
+    let keys = registry.checkpoint_keys().map_err(|error| Failure::evidence(&error))?;
+    let checkpoint = Checkpoint::verify(entry.head().note(), &registry.ledger.origin, &keys);
+    let checkpoint = checkpoint.map_err(|error| Failure::invalid(&error))?;
+    let (leaf, proof) = (entry.leaf().to_vec(), entry.proof().to_vec());
+    let receipt = Receipt::new(leaf, entry.index(), proof, &checkpoint, Rung::Checkpointed);
+    let verified = receipt.verify(registry).map_err(|error| Failure::invalid(&error))?;
+    Ok(verified.verified_signers.iter().map(|name| (*name).to_owned()).collect())
+}
+
+fn shown(entry: &ProvenEntry, signers: Option<&[String]>) -> String {
+    let (head, index) = (entry.head().head(), entry.index().to_string());
+    let mut rows = vec![("entry", index)];
+    match AuditEvent::parse(entry.leaf()) {
+        Ok(event) => {
+            rows.extend([
+                ("type", one_line(event.event_type)),
+                ("id", one_line(event.id)),
+                ("actor", one_line(event.actor)),
+                ("time", event.ts.to_string()),
+                ("stream", format!("{}, number {}", one_line(event.stream), event.seq)),
+                ("hash", event.hash.to_hex()),
+                ("payload", one_line(event.payload)),
+            ]);
+            rows.extend(event.metadata.map(|metadata| ("metadata", one_line(metadata))));
         }
+        Err(_) => rows.push((
+            "bytes",
+            format!("{}, not an event of a Chancery ledger; --raw gives them", entry.leaf().len()),
+        )),
     }
-    let verdict = member(report, "verdict");
-    let said = Report::done(text(it, report), document.to_string());
-    Ok(match verdict.as_str() {
-        Some("clean") => said,
-        Some("undecided") => said.undecided(),
-        _ => said.invalid(),
+    rows.push(("leaf", leaf_hash(entry.leaf()).to_hex()));
+    rows.push(("under", format!("the signed checkpoint of {} entries, root {}", head.size, head.root)));
+    rows.push(("signature", said(signers)));
+    let rows: Vec<_> = rows.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    columns(&rows)
+}
+
+fn said(signers: Option<&[String]>) -> String {
+    match signers {
+        None => "not looked at: give --signers to verify it".to_owned(),
+        Some([]) => "none that outsiders can verify".to_owned(),
+        Some(names) => format!("of {} verified", names.join(" and ")),
+    }
+}
+
+fn as_json(entry: &ProvenEntry, signers: Option<&[String]>) -> Value {
+    let head = entry.head().head();
+    let event =
+        AuditEvent::parse(entry.leaf()).ok().and_then(|_| serde_json::from_slice::<Value>(entry.leaf()).ok());
+    json!({
+        "index": entry.index().0,
+        "event": event,
+        "leaf": STANDARD.encode(entry.leaf()),
+        "leafHash": leaf_hash(entry.leaf()).to_hex(),
+        "inclusionProof": entry.proof().iter().map(Hash::to_hex).collect::<Vec<_>>(),
+        "treeSize": head.size.0,
+        "root": head.root.to_hex(),
+        "checkpoint": entry.head().note(),
+        "signatures": signers,
     })
 }
 
-fn text(it: &Value, report: &Value) -> String {
-    let findings = items(member(report, "findings"));
-    let mut lines: Vec<String> = findings.iter().take(FINDINGS_SHOWN).map(finding).collect();
-    let hidden =
-        findings.len().saturating_sub(FINDINGS_SHOWN) as u64 + member(report, "more").as_u64().unwrap_or(0);
-    if hidden > 0 {
-        lines.push(format!("… and {hidden} more"));
+fn explained(entry: &ProvenEntry, signers: Option<&[String]>) -> Report {
+    let (head, leaf) = (entry.head().head(), leaf_hash(entry.leaf()));
+    let steps = merkle::path(entry.index(), head.size, leaf, entry.proof());
+    let mut json = as_json(entry, signers);
+    if let Some(members) = json.as_object_mut() {
+        members.insert("path".to_owned(), steps.iter().map(Step::to_json).collect());
     }
-    let checked = |name| word(member(member(report, "checked"), name));
-    let verdict = match member(report, "verdict").as_str() {
-        Some("clean") => "sound",
-        Some("undecided") => "undecided",
-        _ => "WRONG",
-    };
-    let entries = format!(
-        "{} of {}, {} under a signed root",
-        checked("entries"),
-        checked("size"),
-        checked("provenSize")
+    let drawn = merkle::draw(entry.index(), leaf, &steps);
+    let text = format!(
+        "{}\n\nfrom the entry to the signed root\n{drawn}\n{}",
+        shown(entry, signers),
+        plain(entry.head().note().trim_end())
     );
-    let looked = format!(
-        "{} tiles, {} checkpoints, {} streams",
-        checked("tiles"),
-        checked("checkpoints"),
-        checked("streams")
-    );
-    let archive = format!(
-        "{} objects compared, {} shipped again",
-        checked("objects"),
-        word(member(report, "repaired"))
-    );
-    let mut rows =
-        vec![("ledger", verdict), ("entries", &entries), ("checked", &looked), ("archive", &archive)];
-    let enrolled = match (member(it, "index"), member(it, "notEnrolled")) {
-        (Value::Null, Value::Null) => None,
-        (Value::Null, why) => Some(format!("NOT: {}", word(why))),
-        (index, _) => Some(format!("entry {}", word(index))),
-    };
-    if let Some(enrolled) = &enrolled {
-        rows.push(("enrolled", enrolled));
-    }
-    lines.push(columns(&rows));
-    lines.join("\n")
-}
-
-fn finding(it: &Value) -> String {
-    let of = |name| word(member(it, name));
-    let mut place = Vec::new();
-    if let Some(index) = member(it, "index").as_u64() {
-        place.push(format!("entry {index}"));
-    }
-    if let Some(object) = member(it, "object").as_str() {
-        place.push(object.to_owned());
-    }
-    let sure = if *member(it, "proven") == json!(true) { "proven" } else { "not proven" };
-    let page = member(it, "page").as_str().map(|page| format!(" (runbooks/{page})")).unwrap_or_default();
-    one_line(&format!("{} {}: {}, {sure}: {}{page}", of("kind"), place.join(" "), of("side"), of("message")))
+    Report::done(text, json.to_string())
 }

@@ -20,6 +20,8 @@
 //! | `evidence.rs` | bundles of evidence are made and renewed |
 //! | `people.rs`, `approvals.rs`, `keys.rs` | acts of people |
 //! | `policy.rs` | policies, offline and in force |
+//! | `ledger.rs` | single entries of a log, verified |
+//! | `ledger_check.rs` | the daemon is asked to check its store and archive |
 //! | `mirror.rs` | a log is followed, its copy served and checked |
 //! | `login.rs` | `login` and `logout`, which need no service |
 //! | `input.rs` | files, digests and JSON given on the command line |
@@ -36,6 +38,7 @@ mod export;
 mod input;
 mod keys;
 mod ledger;
+mod ledger_check;
 mod login;
 mod mirror;
 mod output;

@@ -92,8 +92,13 @@ async fn rounds(
 }
 
 fn keys(asked: &Keys) -> Result<LogKeys, Failure> {
+    log_keys(&asked.vkey, asked.origin.clone())
+}
+
+/// Keys as they are typed: each itself, or a file with one a line.
+pub(crate) fn log_keys(given: &[String], origin: Option<String>) -> Result<LogKeys, Failure> {
     let mut vkeys = Vec::new();
-    for given in &asked.vkey {
+    for given in given {
         match given.strip_prefix('@') {
             Some(path) => {
                 let path = Path::new(path);
@@ -104,7 +109,7 @@ fn keys(asked: &Keys) -> Result<LogKeys, Failure> {
             None => vkeys.push(given.clone()),
         }
     }
-    LogKeys::parse(&vkeys, asked.origin.clone()).map_err(|error| Failure::usage(&error))
+    LogKeys::parse(&vkeys, origin).map_err(|error| Failure::usage(&error))
 }
 
 /// How a log at this address is read.

@@ -19,17 +19,24 @@ pub(crate) struct Report {
     pub(crate) text: String,
     /// For programs: one JSON document.
     pub(crate) json: Vec<u8>,
+    /// Printed as they are, instead of either.
+    bytes: Option<Vec<u8>>,
     exit: u8,
 }
 
 impl Report {
     pub(crate) fn done(text: String, json: impl Into<Vec<u8>>) -> Self {
-        Self { text, json: json.into(), exit: 0 }
+        Self { text, json: json.into(), bytes: None, exit: 0 }
     }
 
     /// Everything was said already.
     pub(crate) fn silent() -> Self {
-        Self { text: String::new(), json: Vec::new(), exit: 0 }
+        Self { text: String::new(), json: Vec::new(), bytes: None, exit: 0 }
+    }
+
+    /// What was asked for, byte for byte.
+    pub(crate) fn bytes(bytes: Vec<u8>) -> Self {
+        Self { bytes: Some(bytes), ..Self::silent() }
     }
 
     /// The command did its work and the answer is no.
@@ -210,6 +217,9 @@ pub(crate) fn print(result: Result<Report, Failure>, as_json: bool) -> ExitCode 
     let mut stdout = std::io::stdout().lock();
     let (written, exit) = match result {
         Ok(report) if report.text.is_empty() && report.json.is_empty() => (Ok(()), report.exit),
+        Ok(Report { bytes: Some(bytes), exit, .. }) => {
+            (stdout.write_all(&bytes).and_then(|()| stdout.flush()), exit)
+        }
         Ok(report) if as_json => (
             stdout.write_all(report.json.trim_ascii_end()).and_then(|()| stdout.write_all(b"\n")),
             report.exit,
