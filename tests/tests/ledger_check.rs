@@ -115,7 +115,8 @@ fn a_stopped_daemon_s_ledger_is_checked_under_its_lock() {
     let config = office.world.config_file().display().to_string();
     let offline =
         |more: &[&str]| office.world.chanceryd(&[&["check-ledger", "--config", &config], more].concat());
-    assert_eq!(offline(&[]).status.code(), Some(4), "it is in use");
+    let in_use = offline(&[]);
+    assert_eq!(in_use.status.code(), Some(4), "it is in use: {in_use:?}");
     assert!(daemon.stop().success());
     let sound = offline(&[]);
     assert_eq!(sound.status.code(), Some(0), "{sound:?}");

@@ -1,9 +1,8 @@
 //! `chancery-verify ledger`: its options; a whole archive, or a sample of it.
 
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use chancery_format::Timestamp;
 use chancery_verify::html::{self, Setting};
 use chancery_verify::ledger::{self, Options, THREADS_MAX};
 use chancery_verify::progress::{Progress, Silent, Terminal};
@@ -11,7 +10,7 @@ use chancery_verify::sample::{self, SAMPLE_MAX, SEED_BYTES_MAX};
 use chancery_verify::save::Destination;
 use clap::Args;
 
-use crate::{Common, NOTE_BYTES_MAX, Stop, Verdict, evidence, read, trust};
+use crate::{Common, NOTE_BYTES_MAX, Stop, Verdict, evidence, now, read, trust};
 
 const HELP: &str = "\
 Derives every leaf, event hash, stream chain, tile and root again from the archived entries; checks every
@@ -197,11 +196,4 @@ fn run_whole(args: &LedgerArgs, note: Option<Vec<u8>>, progress: &mut dyn Progre
     let unwritten = written.map_err(|error| unusable(path, error)).err();
     let report = report.with_survey(told.survey.to_json(&trust));
     Ok(Verdict { report, unwritten })
-}
-
-/// The time of this machine; a report states when it was made.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_unix_ms(ms).unwrap_or_else(|_| Timestamp::from_unix_ms(0).expect("0 is a time"))
 }

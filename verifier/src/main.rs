@@ -8,13 +8,14 @@ mod ledger_command;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use chancery_format::evidence::EVIDENCE_BYTES_MAX;
 use chancery_format::heads::HeadName;
 use chancery_format::policy::{POLICY_BYTES_MAX, Policy};
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
 use chancery_format::registry::REGISTRY_BYTES_MAX;
-use chancery_format::{Kid, StreamName};
+use chancery_format::{Kid, StreamName, Timestamp};
 use chancery_verify::consistency::{self, ProofFrom};
 use chancery_verify::documents::{self, Documents, Form};
 use chancery_verify::events::signers::Signers;
@@ -389,6 +390,13 @@ fn keys(path: &Path) -> Result<Signers, Stop> {
     let text = read_bounded(path, REGISTRY_BYTES_MAX).map_err(|error| usage(&error))?;
     let text = String::from_utf8(text).map_err(|error| usage(&error))?;
     Signers::parse(&text).map_err(|error| usage(&error))
+}
+
+/// The time of this machine; a report states when it was made.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_unix_ms(ms).unwrap_or_else(|_| Timestamp::from_unix_ms(0).expect("0 is a time"))
 }
 
 /// With progress where somebody watches.

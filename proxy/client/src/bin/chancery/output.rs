@@ -216,10 +216,10 @@ impl From<ApproverKeyError> for Failure {
 pub(crate) fn print(result: Result<Report, Failure>, as_json: bool) -> ExitCode {
     let mut stdout = std::io::stdout().lock();
     let (written, exit) = match result {
-        Ok(report) if report.text.is_empty() && report.json.is_empty() => (Ok(()), report.exit),
         Ok(Report { bytes: Some(bytes), exit, .. }) => {
             (stdout.write_all(&bytes).and_then(|()| stdout.flush()), exit)
         }
+        Ok(report) if report.text.is_empty() && report.json.is_empty() => (Ok(()), report.exit),
         Ok(report) if as_json => (
             stdout.write_all(report.json.trim_ascii_end()).and_then(|()| stdout.write_all(b"\n")),
             report.exit,
