@@ -1,7 +1,7 @@
 //! Completeness against a real daemon: all entries of a stream and of a key, through its crash; a patched server that
 //! hides one; a monitor that tells of each once; a canary.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
