@@ -145,9 +145,12 @@ impl Shown {
         policy: Option<&BundledPolicy>,
     ) -> Result<Self, EvidenceError> {
         let policy = policy.map(BundledPolicy::policy);
-        let (note, left_out) = known_lines(note, registry, policy)?;
         let (keys, ml_dsa) = (registry.checkpoint_keys()?, registry.ml_dsa_checkpoint_keys()?);
-        let checkpoint = Checkpoint::verify_hybrid(&note, &registry.ledger.origin, &keys, &ml_dsa)?;
+        let verified = |note: &str| Checkpoint::verify_hybrid(note, &registry.ledger.origin, &keys, &ml_dsa);
+        // Of a stranger's note no line would be left, which says less than what is wrong with it.
+        verified(note)?;
+        let (note, left_out) = known_lines(note, registry, policy)?;
+        let checkpoint = verified(&note)?;
         if let Some(policy) = policy {
             policy.judge(checkpoint.clone(), None)?;
         }
