@@ -194,12 +194,12 @@ fn where_the_registry_stands_is_found_or_told() {
     assert_eq!(desk.expect(&asked("700", &[]), 0)["registryIndex"], NEWER_AT);
     assert_eq!(desk.expect(&asked("700", &["--registry-index", "600"]), 0)["registryIndex"], NEWER_AT);
     let wrong = desk.message(&asked("700", &["--registry-index", "3"]), 3);
-    assert!(wrong.contains("no entry from 0 to 256 publishes"), "{wrong}");
+    assert!(wrong.contains("no entry from 0 to before 256 publishes"), "{wrong}");
     let early = desk.message(&asked("500", &[]), 3);
     assert!(early.contains("publishes this registry"), "{early}");
     desk.put("signers.json", registry(1).replace("\"test\"", "\"other\""));
     let unpublished = desk.bundle("700", &[], 3);
-    assert!(unpublished.to_string().contains("no entry from 0 to 700 publishes"), "{unpublished}");
+    assert!(unpublished.to_string().contains("no entry from 0 to before 700 publishes"), "{unpublished}");
     assert!(!desk.path("x.evidence").exists());
 }
 
