@@ -66,7 +66,7 @@ fn leaves(kind: &str, count: u64) -> Vec<Vec<u8>> {
             0 => ledger_opened(&origin()),
             1 => registry_published(1, &sha256(1)),
             NEWER_AT => registry_published(2, &sha256(2)),
-            0..10 => registry_published(index + 10, &Hash([0; 32])),
+            2..10 => registry_published(index + 10, &Hash([0; 32])),
             _ => registry_published(index + 10, &Hash::of(&[kind.as_bytes()])),
         };
         let [a, b, c, d, e, f, ..] = Hash::of(&[ORIGIN.as_bytes()]).0;
