@@ -112,11 +112,8 @@ fn what_is_gone_is_shipped_again_on_somebodys_word() {
 #[test]
 fn a_stopped_daemon_s_ledger_is_checked_under_its_lock() {
     let (office, daemon) = Office::new();
-    let config = office.world.config_file().display().to_string();
-    let offline =
-        |more: &[&str]| office.world.chanceryd(&[&["check-ledger", "--config", &config], more].concat());
-    let in_use = offline(&[]);
-    assert_eq!(in_use.status.code(), Some(4), "it is in use: {in_use:?}");
+    let offline = |more: &[&str]| office.world.chanceryd(&[&["check-ledger"], more, &["--config"]].concat());
+    assert_eq!(offline(&[]).status.code(), Some(4), "it is in use");
     assert!(daemon.stop().success());
     let sound = offline(&[]);
     assert_eq!(sound.status.code(), Some(0), "{sound:?}");

@@ -55,8 +55,7 @@ fn edit(world: &World, from: &str, to: &str) {
 
 /// Exit code, report, and `kind object` of each finding.
 fn check(world: &World, more: &[&str]) -> (i32, serde_json::Value, Vec<String>) {
-    let config = world.config_file().display().to_string();
-    let output = world.chanceryd(&[&["check-ledger", "--json", "--config", &config], more].concat());
+    let output = world.chanceryd(&[&["check-ledger", "--json"], more, &["--config"]].concat());
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     let text = |finding: &serde_json::Value, name: &str| finding[name].as_str().unwrap_or("-").to_owned();
