@@ -19,7 +19,7 @@ pub(super) fn halts(out: &mut String, audit: &Audit<'_>) {
         return;
     }
     out.push_str(
-        "<div class=wide><table><caption>What was halted, from which entry to which. Between the two no signature of \
+        "<div class=wide><table class=cards><caption>What was halted, from which entry to which. Between the two no signature of \
          that scope stands; one that did would be a finding.</caption><thead><tr><th scope=col>Scope<th \
          scope=col>Halted<th scope=col>Until<th scope=col class=n>For<th scope=col>Who, and why</thead><tbody>",
     );
@@ -41,7 +41,7 @@ pub(super) fn halts(out: &mut String, audit: &Audit<'_>) {
 fn halt(out: &mut String, audit: &Audit<'_>, mark: &HaltMark, end: Option<&HaltMark>) {
     put!(
         out,
-        "<tr><th scope=row class=m>{}<td class=t>{} <span class=d>{}</span>",
+        "<tr><th scope=row class=m>{}<td class=t data-l=halted>{} <span class=d>{}</span>",
         esc(&mark.scope),
         audit.links.entry(mark.at.index),
         when(mark.at.ts)
@@ -49,7 +49,7 @@ fn halt(out: &mut String, audit: &Audit<'_>, mark: &HaltMark, end: Option<&HaltM
     match end {
         Some(end) => put!(
             out,
-            "<td class=t>{} <span class=d>{}</span><td class=n>{}",
+            "<td class=t data-l=until>{} <span class=d>{}</span><td class=n data-l=for>{}",
             audit.links.entry(end.at.index),
             when(end.at.ts),
             span(end.at.ts.unix_ms() - mark.at.ts.unix_ms())
@@ -90,7 +90,7 @@ fn requests(out: &mut String, audit: &Audit<'_>) {
     }
     requests.sort_by_key(|(_, it)| it.index);
     out.push_str(
-        "<div class=wide><table><caption>Requests for an act that needs approvals, and what became of them.</caption>\
+        "<div class=wide><table class=cards><caption>Requests for an act that needs approvals, and what became of them.</caption>\
          <thead><tr><th scope=col>Request<th scope=col>Asked<th scope=col>Act<th scope=col>Approved<th \
          scope=col>Refused<th scope=col>Came to</thead><tbody>",
     );
@@ -110,8 +110,8 @@ fn requests(out: &mut String, audit: &Audit<'_>) {
         };
         put!(
             out,
-            "<tr><th scope=row class=m>{}<td>{}<br><span class=soft>{}</span><td>{}: {}<br><span class=soft>{}\
-             </span><td>{}<td>{}<td>{status}",
+            "<tr><th scope=row class=m>{}<td data-l=asked>{}<br><span class=soft>{}</span><td data-l=act>{}: {}<br><span \
+             class=soft>{}</span><td data-l=approved>{}<td data-l=refused>{}<td data-l=\"came to\">{status}",
             esc(id),
             audit.links.entry_on(it.index, it.ts),
             esc(&it.requested.by),
@@ -142,7 +142,7 @@ fn subject(act: &chancery_format::governance::Act) -> String {
 fn acts(out: &mut String, audit: &Audit<'_>, count: usize) {
     let Some(acts) = &audit.told.acts else { return };
     out.push_str(
-        "<div class=wide><table><caption>Every act, in order.</caption><thead><tr><th scope=col>Entry<th \
+        "<div class=wide><table class=cards><caption>Every act, in order.</caption><thead><tr><th scope=col>Entry<th \
          scope=col>Time<th scope=col>Type<th scope=col>What</thead><tbody>",
     );
     let (start, mut told) = (out.len(), 0);

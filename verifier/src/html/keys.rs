@@ -7,7 +7,7 @@ use chancery_format::Timestamp;
 
 use super::Audit;
 use super::chart::{Axis, KeyRow, key, signatures};
-use super::text::{day, esc, num, num_or_dash, plural, put, span, top};
+use super::text::{count_cell, day, esc, num, num_or_dash, plural, put, span, top};
 use crate::ledger::{KeyLife, KeyUse, Series};
 use crate::trust::SignerId;
 
@@ -138,7 +138,7 @@ pub(super) fn lives(out: &mut String, audit: &Audit<'_>) {
         return;
     }
     out.push_str(
-        "<div class=wide><table><caption>Every key pair that was activated: its life by entries, where it comes from, \
+        "<div class=wide><table class=cards><caption>Every key pair that was activated: its life by entries, where it comes from, \
          what it made and for whom.</caption><thead><tr><th scope=col>Key pair<th scope=col>Life<th scope=col>Origin\
          <th scope=col class=n>Verified<th scope=col class=n>Recorded only<th scope=col class=n>Failed<th \
          scope=col>First, last use<th scope=col>Most for</thead><tbody>",
@@ -159,7 +159,7 @@ fn life(out: &mut String, audit: &Audit<'_>, pair: &Pair<'_>) {
     let role = if audit.trust.signer(pair.id).is_ledger_key { ", signs checkpoints" } else { "" };
     put!(
         out,
-        "<tr><th scope=row><span class=m>{}</span><br><span class=soft>{} {}{role}</span><td>since {} <span \
+        "<tr><th scope=row><span class=m>{}</span><br><span class=soft>{} {}{role}</span><td data-l=life>since {} <span \
          class=d>{}</span>",
         esc(&life.signer_kid),
         esc(kid),
@@ -175,10 +175,10 @@ fn life(out: &mut String, audit: &Audit<'_>, pair: &Pair<'_>) {
     if let Some(since) = life.compromised_since {
         put!(out, "<br><b class=error>compromised</b> since {}", audit.links.entry(since));
     }
-    put!(out, "<td>{}", origin(life));
-    let numbers = [tally.verified, tally.recorded, tally.failed];
-    numbers.iter().for_each(|number| put!(out, "<td class=n>{}", num_or_dash(*number)));
-    out.push_str("<td>");
+    put!(out, "<td data-l=origin>{}", origin(life));
+    let numbers = [("verified", tally.verified), ("recorded only", tally.recorded), ("failed", tally.failed)];
+    numbers.iter().for_each(|(label, number)| count_cell(out, label, *number));
+    out.push_str("<td data-l=\"first, last use\">");
     if let (Some(first), Some(last)) = (tally.first, tally.last) {
         put!(
             out,
@@ -187,7 +187,7 @@ fn life(out: &mut String, audit: &Audit<'_>, pair: &Pair<'_>) {
             audit.links.entry_on(last.index, last.ts)
         );
     }
-    put!(out, "<td class=who>{}", top(&pair.used.callers));
+    put!(out, "<td class=who data-l=\"most for\">{}", top(&pair.used.callers));
 }
 
 /// Where a key was born, and whether its device says so.
@@ -221,7 +221,7 @@ pub(super) fn changes(out: &mut String, audit: &Audit<'_>) {
     }
     if !survey.rotations.is_empty() {
         out.push_str(
-            "<div class=wide><table><caption>Key pairs that followed another under the same name.</caption><thead>\
+            "<div class=wide><table class=cards><caption>Key pairs that followed another under the same name.</caption><thead>\
              <tr><th scope=col>Entry<th scope=col>Name<th scope=col>From<th scope=col>To<th scope=col>Handed over\
              </thead><tbody>",
         );
@@ -230,7 +230,8 @@ pub(super) fn changes(out: &mut String, audit: &Audit<'_>) {
                 it.hand_over.map(|index| format!("by the old key, entry {}", audit.links.entry(index)));
             put!(
                 out,
-                "<tr><td class=t>{}<td class=m>{}<td class=m>{}<td class=m>{}<td>{}",
+                "<tr><td class=t>{}<td class=m data-l=name>{}<td class=m data-l=from>{}<td class=m data-l=to>{}<td \
+                 data-l=\"handed over\">{}",
                 audit.links.entry_on(it.at.index, it.at.ts),
                 esc(&it.kid),
                 esc(&it.from),
@@ -246,14 +247,15 @@ pub(super) fn changes(out: &mut String, audit: &Audit<'_>) {
     }
     if !survey.compromises.is_empty() {
         out.push_str(
-            "<div class=wide><table><caption>Key pairs said to be in somebody else’s hands.</caption><thead><tr><th \
+            "<div class=wide><table class=cards><caption>Key pairs said to be in somebody else’s hands.</caption><thead><tr><th \
              scope=col>Entry<th scope=col>Key pair<th scope=col>Suspect from entry<th scope=col \
              class=n>Signatures since<th scope=col>Who, and why</thead><tbody>",
         );
         for it in survey.compromises.iter().take(CHANGES_MAX) {
             put!(
                 out,
-                "<tr><td class=t>{}<td class=m>{}<td>{}<td class=n>{}<td>{}: {}",
+                "<tr><td class=t>{}<td class=m>{}<td data-l=\"suspect from entry\">{}<td class=n \
+                 data-l=\"signatures since\">{}<td>{}: {}",
                 audit.links.entry_on(it.at.index, it.at.ts),
                 esc(&it.signer_kid),
                 audit.links.entry(it.since),

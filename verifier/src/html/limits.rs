@@ -63,13 +63,14 @@ fn pauses(out: &mut String, audit: &Audit<'_>) {
     let survey = &audit.told.survey;
     if !survey.pauses.is_empty() {
         out.push_str(
-            "<div class=wide><table><caption>The longest times without an entry by the ledger’s own clock.</caption>\
+            "<div class=wide><table class=cards><caption>The longest times without an entry by the ledger’s own clock.</caption>\
              <thead><tr><th scope=col class=n>For<th scope=col>After entry<th scope=col>Before entry</thead><tbody>",
         );
         for pause in &survey.pauses {
             put!(
                 out,
-                "<tr><td class=n>{}<td>{} <span class=d>{}</span><td>{} <span class=d>{}</span>",
+                "<tr><td class=n>{}<td data-l=\"after entry\">{} <span class=d>{}</span><td data-l=\"before entry\">{} \
+                 <span class=d>{}</span>",
                 span(pause.ms),
                 audit.links.entry(pause.from.index),
                 when(pause.from.ts),

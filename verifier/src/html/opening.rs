@@ -115,7 +115,7 @@ pub(super) fn findings(out: &mut String, audit: &Audit<'_>) {
         return;
     }
     out.push_str(
-        "<div class=wide><table><caption>Errors contradict the evidence or the registry; where something is missing \
+        "<div class=wide><table class=cards><caption>Errors contradict the evidence or the registry; where something is missing \
          nothing can be said; warnings prove nothing wrong.</caption><thead><tr><th scope=col>Weight<th \
          scope=col>Kind<th scope=col>Place<th scope=col>Reason</thead><tbody>",
     );

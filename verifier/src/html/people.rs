@@ -1,7 +1,7 @@
 //! Who asked, for which keys, what for, and which kinds of entries there are.
 
 use super::Audit;
-use super::text::{esc, num, num_or_dash, plural, put, top};
+use super::text::{count_cell, esc, num, plural, put, top};
 use crate::ledger::{ActorTally, Ranking};
 
 pub(super) fn callers(out: &mut String, audit: &Audit<'_>) {
@@ -12,7 +12,7 @@ pub(super) fn callers(out: &mut String, audit: &Audit<'_>) {
         return;
     }
     out.push_str(
-        "<div class=wide><table><caption>Who acted, most signatures first. Names are as the appliance authenticated \
+        "<div class=wide><table class=cards><caption>Who acted, most signatures first. Names are as the appliance authenticated \
          them; refusals count requests.</caption><thead><tr><th scope=col>Name<th scope=col class=n>Verified<th \
          scope=col class=n>Recorded only<th scope=col class=n>Failed<th scope=col class=n>Refused<th scope=col \
          class=n>Entries<th scope=col>First, last entry<th scope=col>Keys</thead><tbody>",
@@ -20,7 +20,7 @@ pub(super) fn callers(out: &mut String, audit: &Audit<'_>) {
     for actor in &survey.actors {
         put!(out, "<tr><th scope=row class=m>{}", esc(&actor.name));
         numbers(out, &actor.tally);
-        out.push_str("<td>");
+        out.push_str("<td data-l=\"first, last entry\">");
         if let (Some(first), Some(last)) = (actor.tally.first, actor.tally.last) {
             put!(
                 out,
@@ -29,7 +29,7 @@ pub(super) fn callers(out: &mut String, audit: &Audit<'_>) {
                 audit.links.entry_on(last.index, last.ts)
             );
         }
-        put!(out, "<td>{}", top(&actor.keys));
+        put!(out, "<td data-l=keys>{}", top(&actor.keys));
     }
     let more = survey.actors_told - survey.actors.len() as u64;
     if more > 0 {
@@ -41,8 +41,14 @@ pub(super) fn callers(out: &mut String, audit: &Audit<'_>) {
 }
 
 fn numbers(out: &mut String, tally: &ActorTally) {
-    for number in [tally.verified, tally.recorded, tally.failed, tally.refused, tally.entries] {
-        put!(out, "<td class=n>{}", num_or_dash(number));
+    for (label, number) in [
+        ("verified", tally.verified),
+        ("recorded only", tally.recorded),
+        ("failed", tally.failed),
+        ("refused", tally.refused),
+        ("entries", tally.entries),
+    ] {
+        count_cell(out, label, number);
     }
 }
 

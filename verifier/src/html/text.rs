@@ -55,6 +55,12 @@ pub(super) fn num_or_dash(number: u64) -> String {
     if number == 0 { "–".to_owned() } else { num(number) }
 }
 
+/// A cell with a number; where there is no room for a table's head, its label stands beside it and zeros are left out.
+pub(super) fn count_cell(out: &mut String, label: &str, number: u64) {
+    let zero = if number == 0 { " z" } else { "" };
+    put!(out, "<td class=\"n{zero}\" data-l=\"{label}\">{}", num_or_dash(number));
+}
+
 /// `one entry`, `2 entries`.
 pub(super) fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", num(number), if number == 1 { one } else { many })
