@@ -25,7 +25,7 @@ fn history(entries: u64, parts_at: Option<u64>) -> Archive {
             1 => writer.activate_key(writer.ledger_key.clone()),
             2 => writer.activate("orders", "orders-v1", SignatureAlgorithm::Ed25519),
             3 => writer.publish(),
-            index if index % 16 == 0 => writer.sign("orders-v1", "orders", &index.to_be_bytes()),
+            index if index.is_multiple_of(16) => writer.sign("orders-v1", "orders", &index.to_be_bytes()),
             index => writer.event(&format!("orders/{}", index % 3)),
         };
     };

@@ -26,7 +26,7 @@ fn ledger(entries: u64) -> Writer {
         }
         match index % 20 {
             3 if index % 1_000 == 503 => writer.enrol_heads(),
-            0 if index % 5_000 == 0 => {
+            0 if index.is_multiple_of(5_000) => {
                 writer.retire(&format!("orders-v{pair}"));
                 pair += 1;
                 writer.activate("orders", &format!("orders-v{pair}"), SignatureAlgorithm::Ed25519);
@@ -241,7 +241,7 @@ fn a_state_of_something_else_is_refused_and_says_why() {
     assert!(folder.refused(&[]).contains("files were added or removed"));
     folder.write(&archive, "tile/0/000");
     // The end was cut off: the checkpoint that was its last is gone.
-    let last = archive.files.keys().filter(|name| name.starts_with("checkpoint/")).next_back().unwrap();
+    let last = archive.files.keys().rfind(|name| name.starts_with("checkpoint/")).unwrap();
     std::fs::remove_file(folder.path("archive").join(last)).unwrap();
     assert!(folder.refused(&[]).contains("is not the one that was its last"));
     folder.write(&archive, last);
