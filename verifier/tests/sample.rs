@@ -116,9 +116,12 @@ fn an_altered_entry_is_found_if_it_was_drawn_and_only_then() {
     }
 }
 
+/// Puts something where it should not be; its index.
+type Enrol = &'static dyn Fn(&mut Writer) -> u64;
+
 #[test]
 fn what_a_holder_of_the_ledger_key_enrolled_wrongly_is_found() {
-    let wrong: [(&dyn Fn(&mut Writer) -> u64, Kind); 5] = [
+    let wrong: [(Enrol, Kind); 5] = [
         (&|w| w.issue("orders-v1", "orders", b"x", vec![7; 64]), Kind::SignatureInvalid),
         (&|w| w.add(&draft("signer.retired", "mallory", "orders", "{}")), Kind::ReservedEvent),
         (&|w| w.add_raw(b"{}".to_vec()), Kind::LeafInvalid),
