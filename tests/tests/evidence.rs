@@ -215,8 +215,12 @@ fn single_entries_are_read_from_the_running_log_and_drawn_as_the_auditor_draws_t
     let body = format!("{{\"kid\":\"ed\",\"digest\":\"{DIGEST}\",\"digestAlgorithm\":\"sha256\"}}");
     let reply = call(&world, Some(&world.orders), &Ask::post("/v1/sign", body)).unwrap();
     assert_eq!(reply.status, 200, "{}", reply.body);
-    let receipt = reply.json()["receipt"].clone();
-    let index = receipt["index"].as_u64().unwrap();
+    let index = reply.json()["receipt"]["index"].as_u64().unwrap();
+    let receipt = wait_for("its receipt", || {
+        let path = format!("/v1/receipts/{index}");
+        let reply = call(&world, Some(&world.orders), &Ask::get(&path)).ok()?;
+        (reply.status == 200).then(|| reply.json())
+    });
     let url = world.url();
     let chancery = |arguments: &[&str]| {
         let mut command = Command::new(binary("chancery"));
