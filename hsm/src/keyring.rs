@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chancery_format::checkpoint::Checkpoint;
+use chancery_format::cose::{CoseAlgorithm, CoseReceipt, CoseStatement};
 use chancery_format::entry::{Intent, KeyUse, Operation, SignatureBytes};
 use chancery_format::note::{self, NoteVerifier};
 use chancery_format::public_key::lower_s_secp256k1;
@@ -348,6 +349,25 @@ impl Keyring {
     ) -> Result<String, SignerError> {
         let checkpoint = Checkpoint::new(origin.clone(), head.head());
         self.sign_note_text(&checkpoint.text(), origin, deadline).await
+    }
+
+    /// Signs the same of such a head for COSE receipts (RFC 9942), with the same key and whatever is halted: once for a
+    /// head, not for each entry. Gives the consistency receipt of the tree with itself.
+    pub async fn sign_cose_head(
+        &self,
+        head: &ConfirmedHead,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<CoseReceipt, SignerError> {
+        let key = self.shelf.load().ledger.as_ref().map(Arc::clone).ok_or(SignerError::UnknownKey)?;
+        if verifier_of(&key.info, origin).is_none() {
+            return Err(SignerError::WrongInput);
+        }
+        let head = head.head();
+        let statement = CoseStatement::of_head(CoseAlgorithm::EdDsa, origin.clone(), head.size);
+        let input = OwnedInput::Message(statement.to_be_signed(&head.root).into());
+        let signature = key.sign_checked(input, deadline, Flow::Ledger).await?;
+        Ok(statement.signed(signature))
     }
 
     /// Signs the text of a note (it ends with a newline) with the ledger key, under the origin's name:

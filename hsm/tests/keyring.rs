@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_format::committed::{DurableIntent, IssuedPayload};
+use chancery_format::cose::VerifiedCoseHead;
 use chancery_format::entry::KeyUse;
+use chancery_format::log_key::LogKey;
 use chancery_format::{
     Checkpoint, ConfirmedHead, Digest, DurableHead, Hash, HashAlgorithm, Intent, Origin, SignatureAlgorithm,
     TreeHead, TreeSize,
@@ -267,7 +269,8 @@ async fn the_kill_switch_reaches_requests_that_already_wait() {
     let origin: Origin = "log.example/test".parse().unwrap();
     let head = confirmed(TreeHead { size: TreeSize(1), root: Hash([1; 32]) });
     assert!(ring.sign_checkpoint(&head, &origin, later()).await.is_ok());
-    assert_eq!(faults.asked(), 2);
+    assert!(ring.sign_cose_head(&head, &origin, later()).await.is_ok());
+    assert_eq!(faults.asked(), 3);
 
     ring.kill_switch().resume();
     assert!(ending(&ring.seal(intent(Ed25519, digest(4)), None, later()).await).is_ok());
@@ -303,6 +306,19 @@ async fn checkpoints_verify_with_the_published_key_and_name() {
     assert_eq!(Checkpoint::verify(&note, &origin, &keys).unwrap().head(), head);
     faults.set(Fault::FlippedBit);
     let bad = ring.sign_checkpoint(&confirmed(head), &origin, later()).await;
+    assert_eq!(bad, Err(SignerError::BadSignature));
+}
+
+#[tokio::test]
+async fn heads_for_cose_receipts_are_signed_by_the_key_of_checkpoints() {
+    let (ring, faults) = faulty_ring(Cost::Inline, 1, 4);
+    let origin: Origin = "log.example/test".parse().unwrap();
+    let head = TreeHead { size: TreeSize(7), root: Hash([9; 32]) };
+    let signed = ring.sign_cose_head(&confirmed(head), &origin, later()).await.unwrap();
+    let keys = [LogKey::Ed25519(ring.note_verifier(&origin).unwrap())];
+    assert_eq!(VerifiedCoseHead::verify(signed, &head, &origin, &keys).unwrap().head(), head);
+    faults.set(Fault::FlippedBit);
+    let bad = ring.sign_cose_head(&confirmed(head), &origin, later()).await;
     assert_eq!(bad, Err(SignerError::BadSignature));
 }
 

@@ -145,6 +145,7 @@ impl Sequencer {
                 }
             }
             Record::Witnessed(checkpoint) => self.judge_witnessed(checkpoint)?,
+            Record::CoseHead(head) => self.judge_cose_head(head.head().size, pending)?,
             Record::Registry { version, json, note } => self.judge_registry(*version, json, note, pending)?,
             Record::Epoch { epoch, size } => match self.read(|store| store.epoch(*epoch))? {
                 None => Verdict::Write,
@@ -175,6 +176,21 @@ impl Sequencer {
             Some(_) => Verdict::Write,
             None => Verdict::Refuse(RollError::NotRecorded),
         })
+    }
+
+    /// A head for COSE receipts has a recorded checkpoint, and what is kept never becomes older.
+    fn judge_cose_head(&self, size: TreeSize, pending: &[RecordItem]) -> Result<Verdict, Fatal> {
+        let recorded = self.read(|store| store.checkpoint_from(size.0))?;
+        if recorded.is_none_or(|(found, _)| found != size) {
+            return Ok(Verdict::Refuse(RollError::NotRecorded));
+        }
+        let stored = self.read(Store::cose_head)?.map(|kept| kept.statement().size);
+        let pending = pending.iter().filter_map(|other| match &other.record {
+            Record::CoseHead(head) => Some(head.head().size),
+            _ => None,
+        });
+        let older = pending.chain(stored).any(|kept| size < kept);
+        Ok(if older { Verdict::Refuse(RollError::CheckpointNotNewer) } else { Verdict::Write })
     }
 
     /// Registry versions count from 1 without gaps, and a version has one content.

@@ -16,6 +16,7 @@
 //! | `key_uses` | a key's name, NUL, how many came before:8 | index:8 |
 //! | `meta` | `format`, `origin`, `head` | 1:8 · text · size:8 ‖ root:32 ‖ streams so far:8 |
 //! | | `heads` | size:8, and the index of the leaf that enrols its heads:8, once it is there |
+//! | | `cose_head` | the newest head signed for COSE receipts: the consistency receipt of the tree with itself |
 //!
 //! `stream_index` holds one row per stream and batch, not per entry: a run of consecutive seqs.
 
@@ -96,6 +97,7 @@ pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const META_ORIGIN: &[u8] = b"origin";
 pub(crate) const META_HEAD: &[u8] = b"head";
 pub(crate) const META_HEADS: &[u8] = b"heads";
+pub(crate) const META_COSE_HEAD: &[u8] = b"cose_head";
 
 /// Where a stream stands after its last event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

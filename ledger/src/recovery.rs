@@ -205,6 +205,9 @@ pub(crate) fn open(options: &RollOptions) -> Result<(Roll, Recovered), OpenError
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.size > head.size) {
         return Err(OpenError::Corrupt("a checkpoint is ahead of the tree".into()));
     }
+    if store.cose_head()?.is_some_and(|signed| signed.statement().size > head.size) {
+        return Err(OpenError::Corrupt("a head for COSE receipts is ahead of the tree".into()));
+    }
 
     let (frontier, tail) = (frontier(&store, &view)?, view.tail.clone());
     let shared = Arc::new(Shared::new(options, store, lock, view, checkpoint.clone()));

@@ -12,11 +12,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chancery_format::committed::{EventKind, Kind, OutcomeKind};
+use chancery_format::cose::{COSE_RECEIPT_BYTES_MAX, CoseReceipt, VerifiedCoseHead};
 use chancery_format::entry::ReplayKey;
 use chancery_format::event::{EventError, LEAF_BYTES_MAX};
 use chancery_format::{
     Committed, DurableHead, DurableIntent, EventDraft, EventId, Hash, Intent, Kid, LeafIndex, Origin,
-    Outcome, PrincipalName, StreamName, TreeSize, VerifiedCheckpoint,
+    Outcome, PrincipalName, StreamName, TreeHead, TreeSize, VerifiedCheckpoint,
 };
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -82,8 +83,9 @@ pub enum RollError {
     /// cover an entry. Drop it; nothing was written.
     #[error("a newer checkpoint is recorded already")]
     CheckpointNotNewer,
-    /// Cosignatures came for a checkpoint that is not recorded. A defect of the caller; nothing was written.
-    #[error("cosignatures of a checkpoint that is not recorded")]
+    /// Cosignatures, or a head for COSE receipts, came for a checkpoint that is not recorded. A defect of the caller;
+    /// nothing was written.
+    #[error("cosignatures, or a head for COSE receipts, of a checkpoint that is not recorded")]
     NotRecorded,
     /// The checkpoint speaks of another ledger. A defect of the caller; nothing was written.
     #[error("the checkpoint is of another origin")]
@@ -311,16 +313,31 @@ impl Roll {
         if checkpoint.origin() != self.origin() {
             return Err(RollError::OtherOrigin);
         }
-        let signed = checkpoint.head();
+        self.must_be_ours(checkpoint.head()).await?;
+        self.record(Record::Checkpoint(checkpoint)).await
+    }
+
+    /// Stops the roll if a signed head is not of this tree.
+    async fn must_be_ours(&self, signed: TreeHead) -> Result<(), RollError> {
         let ours = self.read(move |reader| match signed.size <= reader.head().head().size {
             true => Ok(reader.root_at(signed.size)? == signed.root),
             false => Ok(false),
         });
-        if !ours.await? {
-            self.shared().die(Fatal::ForeignCheckpoint { size: signed.size });
-            return Err(self.shared().gone());
+        if ours.await? {
+            return Ok(());
         }
-        self.record(Record::Checkpoint(checkpoint)).await
+        self.shared().die(Fatal::ForeignCheckpoint { size: signed.size });
+        Err(self.shared().gone())
+    }
+
+    /// Keeps a head that was signed for COSE receipts in place of the one before. A checkpoint of its size must be
+    /// recorded, and it must not be older than what is kept. A root that is not ours stops the roll, as with checkpoints.
+    pub async fn record_cose_head(&self, head: VerifiedCoseHead) -> Result<(), RollError> {
+        if head.origin() != self.origin() {
+            return Err(RollError::OtherOrigin);
+        }
+        self.must_be_ours(head.head()).await?;
+        self.record(Record::CoseHead(Box::new(head))).await
     }
 
     /// Records a checkpoint once more, with its witnesses' cosignatures below the recorded note. Recording the same
@@ -355,6 +372,7 @@ impl Roll {
         let bytes = match &record {
             Record::Registry { json, .. } => json.len(),
             Record::Witnessed(checkpoint) => checkpoint.note().len(),
+            Record::CoseHead(_) => COSE_RECEIPT_BYTES_MAX,
             Record::KeyUses(uses) => uses.len() * ROW_BYTES,
             Record::Heads(HeadsRecord::Changed(heads)) => heads.len() * ROW_BYTES,
             _ => ENVELOPE_BYTES,
@@ -516,6 +534,15 @@ impl Roll {
     /// The newest witnessed checkpoint.
     pub async fn latest_witnessed(&self) -> Result<Option<StoredCheckpoint>, RollError> {
         Ok(self.read_store(|shared| shared.store.last_witnessed()).await?.map(StoredCheckpoint::new))
+    }
+
+    /// The head kept for COSE receipts, as it was signed, with the head this ledger has at its size. Whoever has the
+    /// keys verifies it: [`VerifiedCoseHead::verify`].
+    pub async fn cose_head(&self) -> Result<Option<(CoseReceipt, TreeHead)>, RollError> {
+        let kept = self.read_store(|shared| shared.store.cose_head()).await?;
+        let Some(kept) = kept else { return Ok(None) };
+        let size = kept.statement().size;
+        Ok(Some((kept, TreeHead { size, root: self.root_at(size).await? })))
     }
 
     /// The recorded checkpoint of exactly this size.

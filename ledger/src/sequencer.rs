@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use chancery_format::committed::{CommitError, EventKind, OutcomeKind};
+use chancery_format::cose::VerifiedCoseHead;
 use chancery_format::event::Placement;
 use chancery_format::heads::{Head, HeadName};
 use chancery_format::merkle::{BatchTree, Frontier, ProofError};
@@ -122,6 +123,8 @@ pub(crate) enum Record {
     Checkpoint(VerifiedCheckpoint),
     /// A recorded checkpoint, with cosignatures below it.
     Witnessed(VerifiedCheckpoint),
+    /// A head under a recorded checkpoint, signed for COSE receipts; only the newest is kept.
+    CoseHead(Box<VerifiedCoseHead>),
     /// A version of `signers.json`.
     Registry { version: u64, json: Vec<u8>, note: String },
     /// The size an archive epoch will close with.
@@ -472,6 +475,7 @@ impl Record {
             Self::Genesis { origin } => writes.genesis(origin),
             Self::Checkpoint(checkpoint) => writes.checkpoint(checkpoint.head().size, checkpoint.note()),
             Self::Witnessed(checkpoint) => writes.witnessed(checkpoint.head().size, checkpoint.note()),
+            Self::CoseHead(head) => writes.cose_head(head),
             Self::Registry { version, json, note } => writes.registry(*version, json, note),
             Self::Epoch { epoch, size } => writes.epoch(*epoch, *size),
             Self::KeyUses(uses) => {

@@ -11,6 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use chancery_format::cose::{CoseReceipt, VerifiedCoseHead};
 use chancery_format::heads::{Head, HeadName};
 use chancery_format::tile::FullTile;
 use chancery_format::{Hash, LeafIndex, StreamName, TreeHead, TreeSize};
@@ -285,6 +286,12 @@ impl Store {
         value.map(|value| Ok(layout::decode_heads_at(&value)?)).transpose()
     }
 
+    /// The newest head that was signed for COSE receipts.
+    pub(crate) fn cose_head(&self) -> Result<Option<CoseReceipt>, StoreError> {
+        let value = self.get(Family::Meta, layout::META_COSE_HEAD)?;
+        value.map(|value| CoseReceipt::parse(&value).map_err(|_| BadShape(Family::Meta).into())).transpose()
+    }
+
     /// The stored head of every chain.
     pub(crate) fn heads(&self) -> Result<Vec<(HeadName, Head)>, StoreError> {
         let rows = self.rows_from(Family::Heads, &[], usize::MAX)?;
@@ -413,6 +420,10 @@ impl Writes<'_> {
 
     pub(crate) fn heads_at(&mut self, size: TreeSize, index: Option<LeafIndex>) -> Result<(), StoreError> {
         self.put(Family::Meta, layout::META_HEADS, &layout::encode_heads_at(size, index))
+    }
+
+    pub(crate) fn cose_head(&mut self, head: &VerifiedCoseHead) -> Result<(), StoreError> {
+        self.put(Family::Meta, layout::META_COSE_HEAD, &head.to_receipt().to_bytes())
     }
 
     pub(crate) fn key_use(

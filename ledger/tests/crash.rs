@@ -13,6 +13,8 @@
 //! | outcome without intent | after | fatal | issued leaf, once | gets it |
 //! | checkpoint | before | fatal | not recorded | is recorded |
 //! | checkpoint | after | fatal | recorded | is no error |
+//! | head for COSE receipts | before | fatal | not recorded | is recorded |
+//! | head for COSE receipts | after | fatal | recorded | is no error |
 //! | registry version | before | fatal | not recorded | is recorded |
 //! | registry version | after | fatal | recorded | is no error |
 //! | closing open intents | before | does not open | still open, closed at the next start | - |
@@ -40,6 +42,7 @@ enum Write {
     Outcome,
     OutcomeWithoutIntent,
     Checkpoint,
+    CoseHead,
     Registry,
 }
 
@@ -64,7 +67,7 @@ const ABANDONED: Found = Found::Leaf("signing.signature.abandoned");
 const ISSUED: Found = Found::Leaf("signing.signature.issued");
 const EVENT: Found = Found::Leaf("test.happened");
 
-const TABLE: [(Write, Lose, Found, Retry); 12] = [
+const TABLE: [(Write, Lose, Found, Retry); 14] = [
     (Write::Event, Before, Found::Nothing, Retry::Anew),
     (Write::Event, After, EVENT, Retry::Same),
     (Write::Intent, Before, Found::Nothing, Retry::Anew),
@@ -75,6 +78,8 @@ const TABLE: [(Write, Lose, Found, Retry); 12] = [
     (Write::OutcomeWithoutIntent, After, ISSUED, Retry::Same),
     (Write::Checkpoint, Before, Found::Nothing, Retry::Anew),
     (Write::Checkpoint, After, Found::Record, Retry::Same),
+    (Write::CoseHead, Before, Found::Nothing, Retry::Anew),
+    (Write::CoseHead, After, Found::Record, Retry::Same),
     (Write::Registry, Before, Found::Nothing, Retry::Anew),
     (Write::Registry, After, Found::Record, Retry::Same),
 ];
@@ -118,6 +123,12 @@ async fn perform(
             arm();
             roll.record_checkpoint(checkpoint_of(roll.head().head())).await.map(|()| None)
         }
+        Write::CoseHead => {
+            let head = roll.head().head();
+            roll.record_checkpoint(checkpoint_of(head)).await?;
+            arm();
+            roll.record_cose_head(cose_head_of(head)).await.map(|()| None)
+        }
         Write::Registry => {
             arm();
             roll.record_registry(registry()).await.map(|()| None)
@@ -133,6 +144,7 @@ fn is_the_disk<T>(heard: &Result<T, RollError>) -> bool {
 async fn found(roll: &Roll, write: Write, size_before: usize) -> Found {
     match write {
         Write::Checkpoint if roll.latest_checkpoint().is_some() => Found::Record,
+        Write::CoseHead if roll.cose_head().await.unwrap().is_some() => Found::Record,
         Write::Registry if roll.latest_registry().await.unwrap().is_some() => Found::Record,
         _ => match audit(roll).await.get(size_before..).unwrap() {
             [] => Found::Nothing,

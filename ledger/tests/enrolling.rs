@@ -239,6 +239,36 @@ async fn the_first_checkpoint_over_an_entry_never_changes() {
     assert_eq!(roll.checkpoint(TreeSize(3)).await.unwrap(), None);
 }
 
+/// Only the newest head for COSE receipts is kept, beside a recorded checkpoint, and it survives a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_head_for_cose_receipts_is_kept() {
+    let place = Place::new();
+    let roll = Roll::create(place.options()).unwrap();
+    assert_eq!(roll.cose_head().await.unwrap(), None);
+    let early = roll.head().head();
+    let unrecorded = roll.record_cose_head(cose_head_of(early)).await;
+    assert!(matches!(unrecorded, Err(RollError::NotRecorded)), "{unrecorded:?}");
+    checkpoint(&roll).await;
+    roll.enrol_event(numbered("s", 0), None).await.unwrap();
+    checkpoint(&roll).await;
+    let late = roll.head().head();
+    for head in [early, late, late] {
+        roll.record_cose_head(cose_head_of(head)).await.unwrap();
+    }
+    let older = roll.record_cose_head(cose_head_of(early)).await;
+    assert!(matches!(older, Err(RollError::CheckpointNotNewer)), "{older:?}");
+    roll.enrol_event(numbered("s", 1), None).await.unwrap();
+    checkpoint(&roll).await;
+    drop(roll);
+
+    let (roll, _) = Roll::open(place.options()).unwrap();
+    let (signed, head) = roll.cose_head().await.unwrap().unwrap();
+    assert_eq!((head, &signed), (late, &cose_head_of(late).to_receipt()));
+    let foreign = cose_head_of(TreeHead { root: Hash([9; 32]), ..late });
+    let stopped = roll.record_cose_head(foreign).await;
+    assert!(matches!(stopped, Err(RollError::Fatal(_))), "{stopped:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_head_that_is_not_ours_stops_the_roll() {
     for (size, byte) in [(1, 9), (5, 9)] {

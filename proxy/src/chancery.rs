@@ -34,6 +34,7 @@ use crate::admission::allowance::Allowances;
 use crate::admission::authority::Authority;
 use crate::admission::policy::Policy;
 use crate::config::{BackendKind, ChainConfig, Intents, KeyConfig};
+use crate::cose::CoseHeads;
 use crate::dialects::{Dialect, Names};
 use crate::governance::Governance;
 use crate::halts::Halts;
@@ -179,6 +180,8 @@ pub struct Parts {
     pub witnessed: TreeSize,
     /// Leaves in the archive.
     pub archived: TreeSize,
+    /// The heads signed for COSE receipts, where those are switched on.
+    pub cose: Option<CoseHeads>,
     /// Streams that are set to a dialect.
     pub chains: Vec<ChainConfig>,
     /// Keys that cosign as a witness, and do nothing else.
@@ -219,6 +222,8 @@ pub struct Chancery {
     pub progress: Progress,
     /// The last of them, verified.
     pub checkpoints: RecentCheckpoints,
+    /// The heads signed for COSE receipts, where those are switched on.
+    pub cose: Option<CoseHeads>,
     /// `signers.json` as it stands.
     pub registry: ArcSwap<PublishedRegistry>,
     /// Every bound.
@@ -260,6 +265,7 @@ impl Chancery {
             refusals: Refusals::new(parts.limits.refusals_queue_max),
             progress: Progress::new(parts.checkpointed, parts.witnessed, parts.archived),
             checkpoints: RecentCheckpoints::default(),
+            cose: parts.cose,
             registry: ArcSwap::from_pointee(parts.registry),
             metrics: parts.metrics,
             clock: parts.clock,

@@ -2,7 +2,8 @@
 //!
 //! Promises: at most one checkpoint is under way; a bell rung meanwhile leads to one more; a ledger key
 //! that fails is tried again at the next tick and reported once. Refuses: to record a note that does not
-//! verify. The cadence is the upper bound of how long an entry stays without checkpoint.
+//! verify. The cadence is the upper bound of how long an entry stays without checkpoint. Where COSE receipts are switched
+//! on, each head that was recorded is offered to those who sign it for them (`cose.rs`), and not waited for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use crate::chancery::Chancery;
 use crate::stop::stopped;
 
 /// Patience with the ledger key's device. Longer than any honest signature.
-const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no new checkpoint. Nothing was recorded; the next tick tries again.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +122,7 @@ impl Checkpointer {
     pub async fn once(&self) -> Result<TreeSize, CheckpointerError> {
         let chancery = &self.chancery;
         let origin = chancery.roll.origin();
-        let (verifier, note, size) = loop {
+        let (verifier, note, confirmed) = loop {
             // The key before the head: one that came meanwhile signs nothing from before it was activated.
             let verifier = chancery.keyring.note_verifier(origin).ok_or(CheckpointerError::NoKey)?;
             let head = chancery.roll.head();
@@ -130,18 +131,28 @@ impl Checkpointer {
             self.lag.note(size > known);
             if size <= known {
                 chancery.progress.checkpointed(known);
+                // Recorded before this start, or before COSE receipts were switched on.
+                if let Some(cose) = chancery.cose.as_ref().filter(|cose| size == known && cose.lacks(size)) {
+                    cose.offer(self.second_opinion.confirm(head).await?, verifier);
+                }
                 return Ok(known);
             }
             let deadline = Instant::now() + SIGN_TIMEOUT;
             let confirmed = self.second_opinion.confirm(head).await?;
             let note = chancery.keyring.sign_checkpoint(&confirmed, origin, deadline).await?;
             if chancery.keyring.note_verifier(origin).as_ref() == Some(&verifier) {
-                break (verifier, note, size);
+                break (verifier, note, confirmed);
             }
         };
-        let verified = Checkpoint::verify(&note, origin, &[verifier])?;
+        let size = confirmed.head().size;
+        let verified = Checkpoint::verify(&note, origin, std::slice::from_ref(&verifier))?;
         match chancery.roll.record_checkpoint(verified.clone()).await {
-            Ok(()) => chancery.checkpoints.recorded(verified),
+            Ok(()) => {
+                chancery.checkpoints.recorded(verified);
+                if let Some(cose) = &chancery.cose {
+                    cose.offer(confirmed, verifier);
+                }
+            }
             // Another attempt recorded one of the same or a larger size meanwhile: as good.
             Err(RollError::CheckpointNotNewer) => chancery.checkpoints.forget(),
             Err(error) => return Err(error.into()),

@@ -116,6 +116,8 @@ pub struct LedgerConfig {
     pub checkpoint_interval: Duration,
     /// Time between enrolments of the heads of all streams and keys, at checkpoints; 100 ms to 1 h, default 1 min.
     pub heads_interval: Duration,
+    /// Whether the ledger key signs each head a second time, for COSE receipts (RFC 9942); default no.
+    pub cose_receipts: bool,
     /// The ledger refuses new entries when the disk has less than this free; default 1 GiB.
     pub reserve_bytes: u64,
     /// Where `signers.json` is published, with `.sig` beside it; default in the ledger's folder.

@@ -42,7 +42,7 @@ use crate::stop::stopped;
 use crate::telemetry::LogGuard;
 use crate::witness::{Witness, WitnessHandler};
 use crate::witnessing::Witnessing;
-use crate::{completeness, listener, refusals};
+use crate::{completeness, cose, listener, refusals};
 use assemble::Assembled;
 pub use assemble::{ledger_options, production_guards};
 pub use failure::Failure;
@@ -240,6 +240,8 @@ impl Daemon {
         let enrolling =
             completeness::enrol_heads(Arc::clone(&chancery), heads_interval, stops.background.subscribe());
         background.spawn(enrolling);
+        let cadence = config.ledger.checkpoint_interval;
+        background.spawn(cose::run(Arc::clone(&chancery), cadence, stops.background.subscribe()));
         background.spawn(checking.end_with(stops.background.subscribe()));
         if let Some(witnessing) = witnessing {
             background.spawn(witnessing.run(stops.background.subscribe()));

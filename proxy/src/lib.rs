@@ -25,6 +25,7 @@
 //! | `config.rs`, `config/`, `limits.rs`, `guards.rs` | what the operator wrote, every bound, what production refuses |
 //! | `daemon.rs` | builds, wires, drains |
 //! | `completeness.rs` | heads of all chains, enrolled and proven |
+//! | `cose.rs` | heads signed for COSE receipts, and the receipts under them |
 //! | `checkpointer.rs`, `registry_publisher.rs`, `archiving.rs`, `witnessing.rs` | what happens on a cadence |
 //! | `checking.rs`, `checking/` | the check of store and archive, in the background or while it is stopped |
 //! | `witness.rs`, `witness/` | cosigns other logs' checkpoints |
@@ -42,6 +43,7 @@ pub mod checking;
 pub mod checkpointer;
 pub mod completeness;
 pub mod config;
+pub mod cose;
 pub mod daemon;
 pub mod dialects;
 pub mod events;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::problem::{Code, MEDIA_TYPE};
 use crate::request::{BATCH_FIELDS, EVENT_FIELDS, MAC_FIELDS, MAC_VERIFY_FIELDS, SIGN_FIELDS, VERIFY_FIELDS};
-use crate::response::{BYTES, HTML, JSON, JSONL, PEM, TEXT, TLOG_PROOF};
+use crate::response::{BYTES, COSE, HTML, JSON, JSONL, PEM, TEXT, TLOG_PROOF};
 use crate::routes::table::{Access, Call, ROUTES, Route, Takes};
 
 /// The document as indented JSON with a final newline; made once.
@@ -118,6 +118,7 @@ fn responses(route: &Route) -> Value {
         let proof = json!({ "schema": { "type": "string" } });
         if let Some(content) = responses.get_mut(status).and_then(|response| response.get_mut("content")) {
             content[TLOG_PROOF] = proof;
+            content[COSE] = json!({ "schema": { "type": "string", "format": "binary" } });
         }
     }
     if route.call == Call::Completeness {

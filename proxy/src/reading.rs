@@ -3,7 +3,8 @@
 //! What may be read is decided twice: the event's stream must be granted, and its payload is shown only
 //! to principals with `read_payloads`; others see where it stands and its hashes. Hash tiles and
 //! checkpoints hold no payloads; entry bundles and receipts do. One exception: an author is owed the
-//! receipts of what it did itself. A receipt is built under the *first* checkpoint that covers its leaf.
+//! receipts of what it did itself. A receipt is built under the *first* checkpoint that covers its leaf; in COSE, under
+//! the newest head that was signed for those (`cose.rs`).
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use chancery_policy::{Act, What};
 use crate::admission::policy::Grants;
 use crate::admission::{check_payloads, check_stream};
 use crate::chancery::Chancery;
+use crate::cose;
 use crate::problem::{Code, Problem};
 use crate::request::RequestError;
 use crate::response::{self, BYTES, Caching, Reply, TEXT, TLOG_PROOF};
@@ -32,6 +34,8 @@ pub enum ReceiptForm {
     Json,
     /// C2SP `tlog-proof`, without it.
     TlogProof,
+    /// COSE (RFC 9942), without it.
+    Cose,
 }
 
 /// `GET /v1/receipts/{index}`.
@@ -47,6 +51,9 @@ pub async fn receipt(
     if form == ReceiptForm::Json && !is_author(&caller.grants, &event) {
         check_payloads(&caller.grants)?;
     }
+    if form == ReceiptForm::Cose {
+        return cose::receipt(chancery, index, &leaf).await;
+    }
     let progress = &chancery.progress;
     let rung = match (progress.archived_size().covers(index), progress.witnessed_size().covers(index)) {
         (true, _) => Rung::Archived,
@@ -54,9 +61,9 @@ pub async fn receipt(
         (false, false) => Rung::Checkpointed,
     };
     let receipt = build_receipt(chancery, index, &leaf, rung).await?;
-    Ok(match form {
-        ReceiptForm::Json => Reply::json(receipt_json(&receipt)?),
-        ReceiptForm::TlogProof => Reply::other(TLOG_PROOF, Caching::Briefly, receipt.to_tlog_proof()),
+    Ok(match form == ReceiptForm::TlogProof {
+        true => Reply::other(TLOG_PROOF, Caching::Briefly, receipt.to_tlog_proof()),
+        false => Reply::json(receipt_json(&receipt)?),
     })
 }
 

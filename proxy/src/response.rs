@@ -9,6 +9,7 @@ use bytes::Bytes;
 use chancery_format::committed::{
     AnchoredPayload, Committed, EventKind, FailedPayload, IssuedSignature, OutcomeKind,
 };
+use chancery_format::cose::COSE_MEDIA_TYPE;
 use chancery_format::{AuditEvent, LeafIndex, Receipt, Rung};
 use hyper::StatusCode;
 
@@ -18,6 +19,8 @@ pub const JSON: &str = "application/json";
 pub const JSONL: &str = "application/jsonl";
 /// Media type of a C2SP proof.
 pub const TLOG_PROOF: &str = "application/tlog-proof";
+/// Media type of a COSE receipt.
+pub const COSE: &str = COSE_MEDIA_TYPE;
 /// Media type of checkpoints, notes and PEM.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 /// Media type of pages.

@@ -243,9 +243,25 @@ fn receipt_index(text: &str) -> Result<LeafIndex, Problem> {
 }
 
 fn receipt_form(headers: &HeaderMap) -> ReceiptForm {
-    let wants_proof =
-        |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("application/tlog-proof"));
-    if headers.get_all(ACCEPT).iter().any(wants_proof) { ReceiptForm::TlogProof } else { ReceiptForm::Json }
+    let asked = || headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if asked().any(|text| text.contains("application/tlog-proof")) {
+        ReceiptForm::TlogProof
+    } else if asked().flat_map(|text| text.split(',')).any(is_cose) {
+        ReceiptForm::Cose
+    } else {
+        ReceiptForm::Json
+    }
+}
+
+/// `application/cose`, alone or as the one type that a receipt has (RFC 9052 §11.2).
+fn is_cose(range: &str) -> bool {
+    let mut parts = range.split(';').map(str::trim);
+    let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/cose"));
+    named
+        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+            !name.trim_end().eq_ignore_ascii_case("cose-type")
+                || value.trim().trim_matches('"').eq_ignore_ascii_case("cose-sign1")
+        })
 }
 
 /// Puts an answer into HTTP. A `HEAD` gets the headers of its `GET`.

@@ -158,6 +158,9 @@ fn proof_types_are_made_where_their_names_say() {
         );
     }
     assert_eq!(callers("DurableIntent::skipped_for_software("), ["proxy/src/signing.rs"]);
+    // A head is confirmed by the second opinion alone, and the ledger key signs it for checkpoints and COSE receipts.
+    assert_eq!(callers(".confirmed_by("), ["ledger/src/second_opinion.rs"]);
+    assert_eq!(callers(".sign_cose_head("), ["proxy/src/cose.rs"]);
 }
 
 #[test]

@@ -32,8 +32,14 @@ use crate::merkle::{ProofError, consistency_root, inclusion_root};
 use crate::names::Origin;
 use crate::witness::PROOF_HASHES_MAX;
 
+mod head;
 #[cfg(test)]
 mod tests;
+
+pub use self::head::VerifiedCoseHead;
+
+/// Media type of a receipt (RFC 9052 §11.2).
+pub const COSE_MEDIA_TYPE: &str = r#"application/cose; cose-type="cose-sign1""#;
 
 /// Largest receipt read, in bytes: 63 hashes and an ML-DSA-44 signature fit three times.
 pub const COSE_RECEIPT_BYTES_MAX: usize = 16 * 1024;

@@ -13,7 +13,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use chancery_format::canonical::CanonicalJson;
+use chancery_format::cose::{CoseAlgorithm, CoseStatement, VerifiedCoseHead};
 use chancery_format::entry::{IntentParts, KeyUse, Operation, PolicyRef, ReplayKey, SignatureBytes};
+use chancery_format::log_key::LogKey;
 use chancery_format::names::FailureCode;
 use chancery_format::note::{NoteVerifier, assemble};
 use chancery_format::tile::{WIDTH, decode_bundle, decode_tile};
@@ -282,6 +284,15 @@ pub(crate) fn checkpoint_of(head: TreeHead) -> VerifiedCheckpoint {
     let text = Checkpoint::new(origin(), head).text();
     let note = assemble(&text, &verifier, &signer.sign(text.as_bytes()).to_bytes()).unwrap();
     Checkpoint::verify(&note, &origin(), &[verifier]).unwrap()
+}
+
+/// A head as the ledger key would sign it for COSE receipts.
+pub(crate) fn cose_head_of(head: TreeHead) -> VerifiedCoseHead {
+    let (signer, verifier) = checkpoint_key();
+    let statement = CoseStatement::of_head(CoseAlgorithm::EdDsa, origin(), head.size);
+    let signature = signer.sign(&statement.to_be_signed(&head.root)).to_bytes();
+    let keys = [LogKey::Ed25519(verifier)];
+    VerifiedCoseHead::verify(statement.signed(signature.to_vec()), &head, &origin(), &keys).unwrap()
 }
 
 /// Signs and records the head as it is.

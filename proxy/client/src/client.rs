@@ -1,6 +1,7 @@
 //! [`Client`]: one method per route of the service.
 
 use bytes::Bytes;
+use chancery_format::cose::COSE_MEDIA_TYPE;
 use chancery_format::heads::HeadName;
 use chancery_format::names::{EventId, IdempotencyKey, Kid};
 use chancery_format::{Digest, LeafIndex, StreamName};
@@ -140,6 +141,11 @@ impl Client {
     /// The same as a C2SP `.tlog-proof` text.
     pub async fn receipt_tlog_proof(&self, index: LeafIndex) -> Result<Bytes, ClientError> {
         self.get(&format!("/v1/receipts/{index}"), "application/tlog-proof").await
+    }
+
+    /// The same as a COSE receipt (RFC 9942), where the service gives them. [`crate::check_cose`] tells what it is worth.
+    pub async fn receipt_cose(&self, index: LeafIndex) -> Result<Bytes, ClientError> {
+        self.get(&format!("/v1/receipts/{index}"), COSE_MEDIA_TYPE).await
     }
 
     /// `GET /v1/completeness/{name}`: the first line of a proof. [`crate::completeness`] reads and checks it.

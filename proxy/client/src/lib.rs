@@ -76,4 +76,4 @@ pub use error::ClientError;
 pub use ops::{Readiness, readiness};
 pub use options::{HttpVersion, Options, OptionsError};
 pub use problem::Problem;
-pub use receipt::{CheckedReceipt, ReceiptMismatch, check_issued, check_receipt};
+pub use receipt::{CheckedReceipt, CoseMismatch, ReceiptMismatch, check_cose, check_issued, check_receipt};

@@ -2,7 +2,10 @@
 //! the caller got. Nothing here asks the service.
 
 use chancery_format::committed::IssuedPayload;
+use chancery_format::cose::{CoseReceipt, CoseReceiptError};
+use chancery_format::merkle::leaf_hash;
 use chancery_format::receipt::{ReceiptError, VerifiedReceipt};
+use chancery_format::registry::RegistryError;
 use chancery_format::{LeafIndex, Receipt, SignersRegistry};
 
 use crate::api::SignReply;
@@ -79,6 +82,39 @@ pub fn check_issued(
         Some((member, _)) => Err(ReceiptMismatch::Other(member)),
         None => Ok(checked),
     }
+}
+
+/// Why a COSE receipt does not prove an entry. The service is at fault or was impersonated: keep both.
+#[derive(Debug, thiserror::Error)]
+pub enum CoseMismatch {
+    /// The entry's own receipt is bad.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
+    /// The COSE receipt is bad, or of another entry than this.
+    #[error(transparent)]
+    Cose(#[from] CoseReceiptError),
+    /// It is of the same entry, and says that it stands elsewhere.
+    #[error("COSE receipt is of another index")]
+    Index,
+    /// The registry's keys cannot be read. Whoever supplied it is at fault.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// Checks a COSE receipt (RFC 9942) with the entry it does not hold itself: the entry by its own receipt, then the proof
+/// from it to a head that a ledger key of the registry signed. Tells of that head.
+pub fn check_cose(
+    cose: &CoseReceipt,
+    entry: &Receipt,
+    registry: &SignersRegistry,
+) -> Result<CheckedReceipt, CoseMismatch> {
+    let verified = entry.verify(registry)?;
+    let leaf = leaf_hash(entry.leaf());
+    let (index, head) = cose.verify_inclusion(&leaf, &registry.ledger.origin, &registry.log_keys()?)?;
+    if index != verified.index {
+        return Err(CoseMismatch::Index);
+    }
+    Ok(CheckedReceipt { tree_size: head.size.0, ..summary(&verified) })
 }
 
 fn summary(verified: &VerifiedReceipt<'_>) -> CheckedReceipt {

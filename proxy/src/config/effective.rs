@@ -150,6 +150,7 @@ fn ledger(config: &Config) -> Value {
         ("signing_key", text(ledger.signing_key.as_str())),
         ("checkpoint_interval_ms", number(ledger.checkpoint_interval.as_millis())),
         ("heads_interval_ms", number(ledger.heads_interval.as_millis())),
+        ("cose_receipts", Value::Boolean(ledger.cose_receipts)),
         ("reserve_bytes", number(ledger.reserve_bytes)),
         ("signers_file", path(&ledger.signers_file)),
     ])

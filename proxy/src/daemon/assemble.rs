@@ -21,6 +21,7 @@ use crate::authenticate::Authenticator;
 use crate::chancery::{Chancery, KeyEntry, Parts};
 use crate::checking::Checking;
 use crate::config::{BackendConfig, BackendKind, Config, Variables};
+use crate::cose::CoseHeads;
 use crate::governance::{self, Governance, Succession};
 use crate::guards::{self, Facts};
 use crate::reconciling::LastRecords;
@@ -113,11 +114,16 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         Ok((hook.name.clone(), opened))
     });
     let hooks = hooks.collect::<Result<_, Failure>>()?;
+    let cose = match config.ledger.cose_receipts {
+        true => Some(CoseHeads::restore(&roll, &registry.registry).await?),
+        false => None,
+    };
     let prefix = random().map_err(|error| Failure::System(error.to_string()))?;
     let chancery = Chancery::new(Parts {
         checkpointed: roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size),
         witnessed: roll.latest_witnessed().await?.map_or(TreeSize(0), |latest| latest.size),
         archived: archiving.as_ref().map_or(TreeSize(0), Archiving::archived),
+        cose,
         roll,
         keyring,
         keys,

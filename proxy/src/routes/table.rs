@@ -97,7 +97,7 @@ routes! {
     Event "/v1/events/{id}" "event" READ, Nothing, "Read one event.";
     Stream "/v1/streams/{stream}" "stream" READ, Nothing, "Read a stream, page by page.";
     Pending "/v1/pending/{id}" "pending" READ, Nothing, "A signature that waits for approval, and what became of it.";
-    Receipt "/v1/receipts/{index}" "receipt" READ, Nothing, "Fetch the receipt of one entry, as JSON or as C2SP tlog-proof.";
+    Receipt "/v1/receipts/{index}" "receipt" READ, Nothing, "Fetch the receipt of one entry, as JSON, as C2SP tlog-proof or as COSE receipt (RFC 9942).";
     Completeness "/v1/completeness/{name}" "completeness" READ, Nothing, "The proof of how many entries a stream or a key has; with a query, the entries.";
     Keys "/v1/keys" "keys" KEYS, Nothing, "List the keys.";
     Key "/v1/keys/{kid}" "key" KEYS, Nothing, "State, algorithm, purpose and validity of one key.";

@@ -40,6 +40,7 @@ pub struct Metrics {
     checkpoint_size: IntGauge,
     checkpoint_age: Gauge,
     checkpoint_failures: IntCounter,
+    cose_head_failures: IntCounter,
     witnessed_size: IntGauge,
     witnessing_failures: IntCounter,
     heads_failures: IntCounter,
@@ -132,6 +133,7 @@ impl Metrics {
             checkpoint_size: make.gauge("chancery_checkpoint_entries", "Leaves under the latest checkpoint."),
             checkpoint_age: make.gauge_seconds("chancery_checkpoint_age_seconds", "Age of the oldest leaf not under a checkpoint; 0 if there is none."),
             checkpoint_failures: make.counter("chancery_checkpoint_failures_total", "Checkpoints that could not be signed or recorded."),
+            cose_head_failures: make.counter("chancery_cose_head_failures_total", "Tree heads that could not be signed for COSE receipts."),
             witnessed_size: make.gauge("chancery_witnessed_entries", "Leaves under the latest checkpoint that enough witnesses cosigned; 0 if none did."),
             witnessing_failures: make.counter("chancery_witnessing_failures_total", "Rounds in which too few witnesses cosigned."),
             heads_failures: make.counter("chancery_heads_failures_total", "Times the heads of streams and keys could not be enrolled."),
@@ -250,6 +252,11 @@ impl Metrics {
     /// A checkpoint could not be made.
     pub fn checkpoint_failed(&self) {
         self.checkpoint_failures.inc();
+    }
+
+    /// A head could not be signed for COSE receipts.
+    pub fn cose_head_failed(&self) {
+        self.cose_head_failures.inc();
     }
 
     /// So many leaves are under a witnessed checkpoint.

@@ -258,6 +258,7 @@ async fn assemble(
         witnessed: TreeSize(0),
         witness_kids: Vec::new(),
         archived: archiving.archived(),
+        cose: None,
         roll,
         keyring,
         keys,

@@ -213,3 +213,41 @@ proptest! {
         prop_assert!(CoseReceipt::parse(&bytes).is_err());
     }
 }
+
+/// One signature over a head: under it every leaf has a receipt, as if the key had signed that one.
+#[test]
+fn one_signed_head_serves_every_leaf() {
+    for algorithm in CoseAlgorithm::ALL {
+        let (log, key) = signer(algorithm);
+        let (keys, head, tree) = ([key], head(7), leaves(7));
+        let statement = CoseStatement::of_head(algorithm, origin(), head.size);
+        let signature = log.sign(&statement.to_be_signed(&head.root));
+        let kept = statement.signed(signature).to_bytes();
+        let read = || CoseReceipt::parse(&kept).unwrap();
+        let signed = VerifiedCoseHead::verify(read(), &head, &origin(), &keys).unwrap();
+        assert_eq!((signed.head(), signed.origin()), (head, &origin()));
+        assert_eq!(signed.to_receipt().to_bytes(), kept);
+        for index in 0..7 {
+            let path = inclusion_proof(&Memory::of(&tree), LeafIndex(index), TreeSize(7)).unwrap();
+            let (at, leaf) = (LeafIndex(index), &tree[index as usize]);
+            let receipt = signed.inclusion(leaf, at, path.clone()).unwrap();
+            let receipt = CoseReceipt::parse(&receipt.to_bytes()).unwrap();
+            assert_eq!(receipt.verify_inclusion(leaf, &origin(), &keys), Ok((at, head)));
+            let other = &tree[(index as usize + 1) % 7];
+            assert_eq!(signed.inclusion(other, at, path), Err(ProofError::RootMismatch));
+        }
+        // Another root, another size, another ledger's key, another proof.
+        let other = TreeHead { root: Hash([1; 32]), ..head };
+        let refused = |signed, head: &TreeHead, keys: &[LogKey]| {
+            VerifiedCoseHead::verify(signed, head, &origin(), keys).map(|_| ()).unwrap_err()
+        };
+        assert_eq!(refused(read(), &other, &keys), CoseReceiptError::Signature);
+        assert_eq!(refused(read(), &super::tests::head(6), &keys), ProofError::OutOfRange.into());
+        assert_eq!(refused(read(), &head, &[]), CoseReceiptError::Signature);
+        assert_eq!(
+            refused(consistency(algorithm, 6, 7), &super::tests::head(6), &keys),
+            ProofError::OutOfRange.into()
+        );
+        assert_eq!(refused(inclusion(algorithm, 3, 7), &head, &keys), CoseReceiptError::Kind);
+    }
+}

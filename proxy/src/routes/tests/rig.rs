@@ -28,6 +28,7 @@ use crate::admission::rate_limit::Rate;
 use crate::authenticate::{IdentityError, Peer, Principal};
 use crate::chancery::{Chancery, KeyEntry, Lanes, Parts, PublishedRegistry};
 use crate::config::Intents;
+use crate::cose::CoseHeads;
 use crate::governance::Governance;
 use crate::limits::Limits;
 use crate::telemetry::Metrics;
@@ -73,6 +74,7 @@ pub(super) struct Choices {
     pub(super) lanes: Lanes,
     pub(super) cost: Cost,
     pub(super) checkpointer: bool,
+    pub(super) cose: bool,
 }
 
 impl Default for Choices {
@@ -83,6 +85,7 @@ impl Default for Choices {
             lanes: Lanes::Cores,
             cost: Cost::Inline,
             checkpointer: true,
+            cose: false,
         }
     }
 }
@@ -90,6 +93,7 @@ impl Default for Choices {
 pub(super) struct Rig {
     pub(super) chancery: Arc<Chancery>,
     pub(super) faults: Arc<Faults>,
+    _stop: tokio::sync::watch::Sender<bool>,
     _folder: tempfile::TempDir,
 }
 
@@ -176,15 +180,18 @@ impl Rig {
             witnessed: TreeSize(0),
             witness_kids: Vec::new(),
             archived: TreeSize(0),
+            cose: choices.cose.then(|| CoseHeads::new(None)),
             limits: choices.limits,
             metrics: Arc::new(Metrics::new()),
             clock,
             request_id_prefix: 0x0123_4567_89ab_cdef,
         }));
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        tokio::spawn(crate::cose::run(Arc::clone(&chancery), Duration::from_millis(5), stopped));
         if choices.checkpointer {
             tokio::spawn(checkpoint_on_demand(Arc::clone(&chancery), origin));
         }
-        Self { chancery, faults, _folder: folder }
+        Self { chancery, faults, _stop: stop, _folder: folder }
     }
 
     /// Leaves on the ledger.
@@ -394,6 +401,10 @@ async fn checkpoint_on_demand(chancery: Arc<Chancery>, origin: Origin) {
         let keys = [chancery.keyring.note_verifier(&origin).unwrap()];
         let checkpoint = Checkpoint::verify(&note, &origin, &keys).unwrap();
         chancery.roll.record_checkpoint(checkpoint).await.unwrap();
+        let [key] = keys;
+        if let Some(cose) = &chancery.cose {
+            cose.offer(head, key);
+        }
         chancery.progress.checkpointed(head.head().size);
     }
 }

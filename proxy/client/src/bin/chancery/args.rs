@@ -279,8 +279,14 @@ pub(crate) struct Append {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Receipt {
     /// Fetch the receipt of one ledger entry
-    #[command(after_help = "Example:
-  chancery receipt get 41 --signers signers.json -o receipt.json")]
+    #[command(
+        after_help = "A COSE receipt does not hold its entry: with --signers the receipt of JSON is fetched too, and one is checked by the
+other. It proves the same entry under a newer head each time.
+
+Example:
+  chancery receipt get 41 --signers signers.json -o receipt.json
+  chancery receipt get 41 --format cose --signers signers.json -o receipt.cose"
+    )]
     Get(GetReceipt),
     /// Put a receipt and all that proves it into one .evidence file
     #[command(after_help = evidence::BUNDLE_EXAMPLE)]
@@ -312,6 +318,8 @@ pub(crate) enum Form {
     Json,
     /// C2SP tlog-proof
     TlogProof,
+    /// COSE receipt (RFC 9942), where the service gives them; in base64 on standard output
+    Cose,
 }
 
 #[derive(Debug, Args)]

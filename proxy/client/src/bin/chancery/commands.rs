@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
 use crate::{
-    agent, approvals, artifacts, completeness, evidence, export, input, keys, ledger, login, mirror, people,
-    policy, registry, replay,
+    agent, approvals, artifacts, completeness, cose, evidence, export, input, keys, ledger, login, mirror,
+    people, policy, registry, replay,
 };
 
 /// Runs the command typed.
@@ -151,9 +151,17 @@ async fn receipt(client: &Client, asked: args::GetReceipt) -> Result<Report, Fai
     if asked.format == Form::TlogProof && asked.signers.is_some() {
         return Err(Failure::usage(&"--signers checks the JSON form; leave out --format tlog-proof"));
     }
-    let receipt = match asked.format {
-        Form::Json => client.receipt(index).await.map_err(missing)?,
-        Form::TlogProof => client.receipt_tlog_proof(index).await.map_err(missing)?,
+    let (receipt, as_json) = match asked.format {
+        Form::Json => {
+            let receipt = client.receipt(index).await.map_err(missing)?;
+            (receipt.clone(), receipt.to_vec())
+        }
+        Form::TlogProof => {
+            let proof = client.receipt_tlog_proof(index).await.map_err(missing)?;
+            let as_json = json!({ "tlogProof": String::from_utf8_lossy(&proof) }).to_string();
+            (proof, as_json.into_bytes())
+        }
+        Form::Cose => return cose::get(client, asked).await,
     };
     let checked = match &asked.signers {
         Some(path) => {
@@ -161,10 +169,6 @@ async fn receipt(client: &Client, asked: args::GetReceipt) -> Result<Report, Fai
             Some(checked.map_err(|error| Failure::invalid(&error))?)
         }
         None => None,
-    };
-    let as_json = match asked.format {
-        Form::Json => receipt.to_vec(),
-        Form::TlogProof => json!({ "tlogProof": String::from_utf8_lossy(&receipt) }).to_string().into_bytes(),
     };
     let Some(path) = &asked.output else {
         let text = String::from_utf8_lossy(&receipt).trim_end().to_owned();

@@ -12,7 +12,7 @@ use chancery_format::evidence::{
 use chancery_format::note::NOTE_BYTES_MAX;
 use chancery_format::policy::POLICY_BYTES_MAX;
 use chancery_format::receipt::RECEIPT_BYTES_MAX;
-use chancery_format::{LeafIndex, Receipt};
+use chancery_format::{LeafIndex, Receipt, SignersRegistry};
 use serde_json::json;
 
 use crate::args::Connection;
@@ -37,6 +37,18 @@ pub(crate) async fn bundle(asked: Bundle, connection: &Connection) -> Result<Rep
         None => String::from_utf8(commands::connect(connection)?.signers().await?.to_vec())
             .map_err(|error| Failure::evidence(&format!("the service's registry: {error}")))?,
     };
+    let (cose, told) = match cose {
+        Some(given) => (Some(given), "in it".to_owned()),
+        // Whoever names another log may do so because the issuer is gone.
+        None if asked.common.log.is_some() => (None, "none given".to_owned()),
+        None => {
+            let registry = SignersRegistry::parse(signers.as_bytes()).map_err(EvidenceError::from)?;
+            match crate::cose::offered(&commands::connect(connection)?, &receipt, &registry).await {
+                Ok(given) => (Some(given), "in it, from the service".to_owned()),
+                Err(why) => (None, one_line(&why)),
+            }
+        }
+    };
     let registry_index = asked.common.registry_index.map(LeafIndex);
     let made = NewBundle { receipt, signers, policy, cose, archive, registry_index };
     let mut bar = Bar::on_stderr();
@@ -45,10 +57,10 @@ pub(crate) async fn bundle(asked: Bundle, connection: &Connection) -> Result<Rep
     let made = made?;
     let json = made.to_json()?;
     input::replace_file(&asked.out, json.as_bytes())?;
-    Ok(told_of(&made, &asked.out, json.len()))
+    Ok(told_of(&made, &asked.out, json.len(), &told))
 }
 
-fn told_of(made: &Evidence, path: &Path, bytes: usize) -> Report {
+fn told_of(made: &Evidence, path: &Path, bytes: usize, cose: &str) -> Report {
     let registry = made.registry();
     let proven = registry.registry().ledger.origin.to_string();
     let index = made.receipt().index();
@@ -56,7 +68,7 @@ fn told_of(made: &Evidence, path: &Path, bytes: usize) -> Report {
         ("evidence", &format!("{}, {bytes} bytes", path.display())),
         ("entry", &format!("{index} of {}", one_line(&proven))),
         ("registry", &format!("version {}, published by entry {}", registry.version(), registry.index())),
-        ("COSE receipt", if made.cose().is_some() { "in it" } else { "none given" }),
+        ("COSE receipt", cose),
         ("policy", if made.policy().is_some() { "met by the entry's checkpoint" } else { "none given" }),
     ]);
     let json = json!({

@@ -15,6 +15,7 @@
 //! | `agent.rs` | `agent`, which serves until it is stopped |
 //! | `artifacts.rs` | digests and files are signed, and verified |
 //! | `completeness.rs` | all entries of a stream or a key are fetched, and watched |
+//! | `cose.rs` | COSE receipts are fetched |
 //! | `replay.rs`, `export.rs` | an outbox is appended; a stream's rows are written |
 //! | `registry.rs` | the registry in other shapes |
 //! | `evidence.rs` | bundles of evidence are made and renewed |
@@ -33,6 +34,7 @@ mod args;
 mod artifacts;
 mod commands;
 mod completeness;
+mod cose;
 mod evidence;
 mod export;
 mod input;

@@ -70,7 +70,7 @@ pub(crate) struct Bundle {
     /// Registry of signers as the ledger published it [default: the service's own]
     #[arg(long, value_name = "FILE")]
     pub(crate) signers: Option<PathBuf>,
-    /// A COSE receipt of the same entry, if the ledger's operator gave one
+    /// A COSE receipt of the same entry [default: the service's own, if it gives one and the log is its own too]
     #[arg(long, value_name = "FILE")]
     pub(crate) cose: Option<PathBuf>,
     #[command(flatten)]
