@@ -214,6 +214,7 @@ async fn each_method_asks_for_its_route() {
     server.script(&[], Act::json(200, "{}"));
     client.receipt(LeafIndex(4)).await.unwrap();
     client.receipt_tlog_proof(LeafIndex(4)).await.unwrap();
+    client.receipt_cose(LeafIndex(4)).await.unwrap();
     client.event(&"a/b".parse().unwrap()).await.unwrap();
     client.signers().await.unwrap();
     client.health().await.unwrap();
@@ -227,6 +228,7 @@ async fn each_method_asks_for_its_route() {
             "GET /v1/keys",
             "GET /v1/receipts/4",
             "GET /v1/receipts/4",
+            "GET /v1/receipts/4",
             "GET /v1/events/a%2Fb",
             "GET /v1/signers.json",
             "GET /health"
@@ -234,5 +236,6 @@ async fn each_method_asks_for_its_route() {
     );
     assert_eq!(seen[1].body, r#"{"eventType":"order.paid","payload":{"a":1.50},"stream":"s"}"#);
     assert_eq!(seen[4].accept.as_deref(), Some("application/tlog-proof"));
+    assert_eq!(seen[5].accept.as_deref(), Some("application/cose; cose-type=\"cose-sign1\""));
     assert!(seen[0].key.is_none() && seen[1].key.is_some());
 }

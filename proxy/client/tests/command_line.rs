@@ -142,6 +142,12 @@ async fn receipts_keys_and_status_come_back_as_asked() {
     assert_eq!(chancery(&server, &checked).await.status.code(), Some(3));
     assert!(!kept.exists());
 
+    // A service that knows no COSE receipts answers with JSON: that is no evidence, and not written.
+    server.script(&[], Act::json(200, "{}"));
+    let cose = ["receipt", "get", "7", "--format", "cose", "-o", kept.to_str().unwrap()];
+    assert_eq!(chancery(&server, &cose).await.status.code(), Some(3));
+    assert!(!kept.exists());
+
     let list = r#"{"keys":[{"kid":"orders","signer_kid":"orders-v1","algorithm":"ed25519","state":"active","purpose":"p"}]}"#;
     server.script(&[], Act::json(200, list));
     let output = chancery(&server, &["keys", "list"]).await;

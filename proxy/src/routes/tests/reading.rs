@@ -1,13 +1,13 @@
 //! Reading back: who sees payloads, how streams are paged, the log's public face, and health.
 
+use chancery_format::merkle;
 use chancery_format::tile::decode_bundle;
-use chancery_format::{LeafIndex, merkle};
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::rig::*;
 
-async fn append(rig: &Rig, who: &str, stream: &str, secret: &str) -> Value {
+pub(super) async fn append(rig: &Rig, who: &str, stream: &str, secret: &str) -> Value {
     let body = json!({
         "eventType": "order.paid", "payload": { "secret": secret }, "metadata": { "note": secret }, "stream": stream,
     });
@@ -46,62 +46,6 @@ async fn payloads_are_for_those_who_were_granted_them() {
     assert_eq!(proof.headers["content-type"], "application/tlog-proof");
     assert!(proof.text().starts_with(&format!("c2sp.org/tlog-proof@v1\nindex {index}\n")));
     rig.get(CLERK, "/log/tile/entries/000.p/1").await.expect_code(403, "payload-not-granted");
-}
-
-/// In any spelling of the media type, to whoever may have the bare proof; by nobody's wish where it is off.
-#[tokio::test]
-async fn cose_receipts_are_given_where_they_are_switched_on() {
-    use chancery_format::cose::CoseReceipt;
-
-    use crate::cose::CoseHeads;
-
-    let rig = Rig::start_with(Choices { cose: true, ..Choices::default() }).await;
-    let keys = rig.chancery.registry.load().registry.log_keys().unwrap();
-    let mut last = 0;
-    for (number, accept) in [
-        "application/cose",
-        "application/cose; cose-type=\"cose-sign1\"",
-        "text/html, Application/COSE;q=0.9;cose-type=cose-sign1",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let secret = format!("hunter{number}");
-        let index = append(&rig, ORDERS, "orders/eu", &secret).await["receipt"]["index"].as_u64().unwrap();
-        let ask = request(Method::GET, &format!("/v1/receipts/{index}"), "", &[("accept", accept)]);
-        let answer = rig.send(Some(CLERK), ask).await.expect(200);
-        assert_eq!(answer.headers["content-type"], "application/cose; cose-type=\"cose-sign1\"");
-        let receipt = CoseReceipt::parse(&answer.bytes).unwrap();
-        let leaf = rig.chancery.roll.leaf(LeafIndex(index)).await.unwrap().unwrap().bytes;
-        let verified = receipt.verify_inclusion(&merkle::leaf_hash(&leaf), rig.chancery.roll.origin(), &keys);
-        let (found, head) = verified.unwrap();
-        assert_eq!(found, LeafIndex(index));
-        assert_eq!(rig.chancery.roll.root_at(head.size).await.unwrap(), head.root);
-        last = index;
-    }
-    let ask = |accept| request(Method::GET, &format!("/v1/receipts/{last}"), "", &[("accept", accept)]);
-    for other in ["application/cose-key", "application/cose; cose-type=\"cose-mac0\"", "application/json"] {
-        let answer = rig.send(Some(AUDITOR), ask(other)).await.expect(200);
-        assert_eq!(answer.headers["content-type"], "application/json", "{other}");
-    }
-    let kept = rig.chancery.roll.cose_head().await.unwrap().unwrap();
-    assert_eq!(rig.chancery.cose.as_ref().unwrap().size(), Some(kept.1.size));
-    // A restart goes on with what was kept, if a key of the registry signed it.
-    let registry = rig.chancery.registry.load().registry.clone();
-    let restored = CoseHeads::restore(&rig.chancery.roll, &registry).await.unwrap();
-    assert_eq!(restored.size(), Some(kept.1.size));
-    let strangers = Rig::start().await.chancery.registry.load().registry.clone();
-    assert_eq!(CoseHeads::restore(&rig.chancery.roll, &strangers).await.unwrap().size(), None);
-    let ask = request(Method::GET, "/v1/receipts/99999", "", &[("accept", "application/cose")]);
-    rig.send(Some(CLERK), ask).await.expect_code(404, "not-found");
-
-    let off = Rig::start().await;
-    let index = append(&off, ORDERS, "orders/eu", "x").await["receipt"]["index"].as_u64().unwrap();
-    let path = format!("/v1/receipts/{index}");
-    let ask = request(Method::GET, &path, "", &[("accept", "application/cose")]);
-    let refused = off.send(Some(CLERK), ask).await.expect_code(404, "not-found");
-    assert!(refused.text().contains("cose_receipts"), "{}", refused.text());
-    assert_eq!(off.chancery.roll.cose_head().await.unwrap(), None);
 }
 
 #[tokio::test]
