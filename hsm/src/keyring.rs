@@ -10,7 +10,7 @@
 //! now and then but not one that uses another secret all the time.
 //!
 //! It refuses: two keys under one name, a device whose public key is not the registered one, the ledger
-//! key for anything but the ledger's own notes, and every request while the kill switch is pulled.
+//! key for anything but the ledger's own notes and heads, and every request while the kill switch is pulled.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
