@@ -88,9 +88,14 @@ impl Heads {
     pub async fn follow(&self, size: TreeSize) -> Result<(), RollError> {
         let followed = self.fold_until(size).await;
         if followed.is_err() {
-            *self.state.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.forget();
         }
         followed
+    }
+
+    /// What memory holds beyond the store may be written nowhere: the next call reads the stored map again.
+    fn forget(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     async fn fold_until(&self, size: TreeSize) -> Result<(), RollError> {
@@ -110,7 +115,7 @@ impl Heads {
         }
     }
 
-    /// Enrols the map of everything folded in, unless there is nothing new.
+    /// Enrols the map of everything folded in, unless there is nothing new. Errors as of [`follow`](Self::follow).
     pub async fn enrol(&self) -> Result<HeadsOutcome, RollError> {
         let (names_max, head) = (self.roll.shared().limits.heads_names_max, self.roll.head().head().size);
         let prepared = self
@@ -135,17 +140,18 @@ impl Heads {
             Ok(prepared) => prepared,
             Err(outcome) => return Ok(outcome),
         };
-        let stored = self.store_and_enrol(changed, heads).await;
-        self.with_state(move |state, _| {
-            match &stored {
-                Ok(index) => state.enrolled = Some(EnrolledAt { heads, index: *index }),
-                // The next attempt enrols the same leaves, and those that came meanwhile.
-                Err(_) => state.has_news = true,
+        let index = match self.store_and_enrol(changed, heads).await {
+            Ok(index) => index,
+            Err(error) => {
+                self.forget();
+                return Err(error);
             }
-            Ok(stored)
+        };
+        self.with_state(move |state, _| {
+            state.enrolled = Some(EnrolledAt { heads, index });
+            Ok(HeadsOutcome::Enrolled(index))
         })
-        .await?
-        .map(HeadsOutcome::Enrolled)
+        .await
     }
 
     /// The heads first, so that what is enrolled can always be proven; then the leaf; then where it is.
