@@ -120,6 +120,9 @@ pub enum KeyringError {
     /// The ledger key is not among the keys, or is not Ed25519.
     #[error("the ledger's signing key \"{0}\" must be a configured ed25519 key")]
     LedgerKey(Kid),
+    /// The ledger's second key is not among the keys, or is not ML-DSA-44.
+    #[error("the ledger's second signing key \"{0}\" must be a configured ml-dsa-44 key")]
+    SecondLedgerKey(Kid),
     /// The system gave no thread.
     #[error("cannot start worker threads for backend \"{0}\"")]
     Threads(String),
@@ -147,12 +150,19 @@ pub struct KeyringBuilder {
     backends: Vec<(Arc<dyn Backend>, usize)>,
     keys: Vec<KeySpec>,
     ledger_kid: Option<Kid>,
+    second_kid: Option<Kid>,
     switch: Arc<KillSwitch>,
 }
 
 impl KeyringBuilder {
     pub(crate) fn new() -> Self {
-        Self { backends: Vec::new(), keys: Vec::new(), ledger_kid: None, switch: Arc::default() }
+        Self {
+            backends: Vec::new(),
+            keys: Vec::new(),
+            ledger_kid: None,
+            second_kid: None,
+            switch: Arc::default(),
+        }
     }
 
     /// Adds a backend whose queue holds [`QUEUE_MAX`] requests.
@@ -178,6 +188,12 @@ impl KeyringBuilder {
         self
     }
 
+    /// Names the key that signs checkpoints beside it, and nothing else from now on.
+    pub fn second_ledger_key(mut self, kid: Option<Kid>) -> Self {
+        self.second_kid = kid;
+        self
+    }
+
     /// Uses a switch that someone else holds too.
     pub fn kill_switch(mut self, switch: Arc<KillSwitch>) -> Self {
         self.switch = switch;
@@ -196,14 +212,19 @@ impl KeyringBuilder {
                 Err(error) => errors.push(error),
             }
         }
-        if let Some(kid) = self.ledger_kid {
-            match shelf.by_kid.get(&kid) {
-                Some(key) if key.info.algorithm == SignatureAlgorithm::Ed25519 => {
-                    shelf.ledger = Some(Arc::clone(key));
-                }
-                _ => errors.push(KeyringError::LedgerKey(kid)),
-            }
-        }
+        let find = |kid: &Kid, algorithm| {
+            shelf.by_kid.get(kid).filter(|key| key.info.algorithm == algorithm).map(Arc::clone)
+        };
+        let ledger = self
+            .ledger_kid
+            .map(|kid| find(&kid, SignatureAlgorithm::Ed25519).ok_or_else(|| KeyringError::LedgerKey(kid)));
+        let second = self.second_kid.map(|kid| {
+            find(&kid, SignatureAlgorithm::MlDsa44).ok_or_else(|| KeyringError::SecondLedgerKey(kid))
+        });
+        let mut found = |key: Option<Result<Arc<Key>, KeyringError>>| {
+            key.and_then(|key| key.map_err(|error| errors.push(error)).ok())
+        };
+        (shelf.ledger, shelf.second) = (found(ledger), found(second));
         if !errors.is_empty() {
             return Err(KeyringErrors(errors));
         }

@@ -9,8 +9,8 @@
 //! and both answers must agree and have the right length, which catches a device that computes wrongly
 //! now and then but not one that uses another secret all the time.
 //!
-//! It refuses: two keys under one name, a device whose public key is not the registered one, the ledger
-//! key for anything but the ledger's own notes and heads, and every request while the kill switch is pulled.
+//! It refuses: two keys under one name, a device whose public key is not the registered one, the ledger's
+//! keys for anything but the ledger's own notes and heads, and every request while the kill switch is pulled.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use chancery_format::checkpoint::Checkpoint;
 use chancery_format::cose::{CoseAlgorithm, CoseReceipt, CoseStatement};
+use chancery_format::cosignature::{CosignedAt, CosignerKey};
 use chancery_format::entry::{Intent, KeyUse, Operation, SignatureBytes};
+use chancery_format::ledger_keys::LedgerKeys;
+use chancery_format::log_key::LogKey;
 use chancery_format::note::{self, NoteVerifier};
 use chancery_format::public_key::lower_s_secp256k1;
 use chancery_format::{
@@ -115,6 +118,11 @@ impl Keyring {
     /// The key that signs checkpoints.
     pub fn ledger_key(&self) -> Option<Arc<KeyInfo>> {
         self.shelf.load().ledger.as_ref().map(|key| Arc::clone(&key.info))
+    }
+
+    /// Whether the key signs checkpoints, and so nothing else.
+    pub fn signs_checkpoints(&self, kid: &Kid) -> bool {
+        self.shelf.load().is_ledgers(kid)
     }
 
     /// Opens one more key pair. Callers cannot ask for it before [`Keyring::promote`]. Talks to a device: not
@@ -330,7 +338,7 @@ impl Keyring {
             return Err(SignerError::UnknownKey);
         }
         key.check_not_halted()?;
-        if shelf.ledger.as_ref().is_some_and(|ledger| ledger.info.kid == key.info.kid) {
+        if shelf.is_ledgers(&key.info.kid) {
             return Err(SignerError::LedgerKey);
         }
         if key.info.algorithm != algorithm || !operation.is_by(algorithm) {
@@ -339,16 +347,26 @@ impl Keyring {
         Ok(Arc::clone(key))
     }
 
-    /// Signs the checkpoint of a tree head that is on disk and to which two ways lead, with the ledger key. Goes on
-    /// while signing is halted: what happened must stay provable.
+    /// Signs the checkpoint of a tree head that is on disk and to which two ways lead, with the ledger key, and with
+    /// the second one beside it if there is one: both or none. Goes on while signing is halted: what happened must stay
+    /// provable. `at` is the time that the second signature states.
     pub async fn sign_checkpoint(
         &self,
         head: &ConfirmedHead,
         origin: &Origin,
+        at: CosignedAt,
         deadline: Instant,
     ) -> Result<String, SignerError> {
         let checkpoint = Checkpoint::new(origin.clone(), head.head());
-        self.sign_note_text(&checkpoint.text(), origin, deadline).await
+        let text = checkpoint.text();
+        let note = self.sign_note_text(&text, origin, deadline);
+        let second = self.shelf.load().second.as_ref().map(Arc::clone);
+        let Some(second) = second else { return note.await };
+        let cosigner = cosigner_of(&second.info, origin).ok_or(SignerError::WrongInput)?;
+        let input = OwnedInput::Message(cosigner.message(&checkpoint, at).into());
+        let (note, signature) = tokio::join!(note, second.sign_checked(input, deadline, Flow::Ledger));
+        let line = cosigner.line(at, &signature?).map_err(|_| SignerError::BadSignature)?;
+        Ok(note? + &line)
     }
 
     /// Signs the same of such a head for COSE receipts (RFC 9942), with the same key and whatever is halted: once for a
@@ -416,14 +434,32 @@ impl Keyring {
         note::assemble_all(text, &signatures).map_err(|_| SignerError::WrongInput)
     }
 
-    /// How auditors verify notes of a key pair, as the ledger's key; `None` if it is not Ed25519.
+    /// How auditors verify the Ed25519 notes of a key pair, as the ledger's key; `None` if it is of another algorithm.
     pub fn note_verifier_of(&self, signer_kid: &Kid, origin: &Origin) -> Option<NoteVerifier> {
         verifier_of(&*self.lookup_signer(signer_kid)?, origin)
+    }
+
+    /// How auditors verify checkpoints by a key pair, as one of the ledger's; `None` if it cannot be one.
+    pub fn log_key_of(&self, signer_kid: &Kid, origin: &Origin) -> Option<LogKey> {
+        let info = self.lookup_signer(signer_kid)?;
+        let note = verifier_of(&info, origin).map(LogKey::Ed25519);
+        note.or_else(|| cosigner_of(&info, origin).map(LogKey::MlDsa44))
     }
 
     /// How auditors verify the ledger key's notes; `None` without an Ed25519 ledger key.
     pub fn note_verifier(&self, origin: &Origin) -> Option<NoteVerifier> {
         verifier_of(&*self.ledger_key()?, origin)
+    }
+
+    /// How auditors verify the checkpoints that are signed now; `None` without an Ed25519 ledger key.
+    pub fn ledger_keys(&self, origin: &Origin) -> Option<LedgerKeys> {
+        let shelf = self.shelf.load();
+        let first = verifier_of(&shelf.ledger.as_ref()?.info, origin)?;
+        let second = match &shelf.second {
+            Some(key) => Some(cosigner_of(&key.info, origin)?),
+            None => None,
+        };
+        Some(LedgerKeys::of_signers(origin.clone(), first, second))
     }
 
     /// Whether a signature is the key's over the digest. Uses the public key; never the device.
@@ -478,6 +514,11 @@ impl Keyring {
         let expected = key.lane.sign(&key.handle, input, deadline, flow).await?;
         Ok(Some(expected.len()) == key.info.algorithm.signature_bytes() && same(&expected, mac))
     }
+}
+
+fn cosigner_of(info: &KeyInfo, origin: &Origin) -> Option<CosignerKey> {
+    let cosigner = CosignerKey::new(origin.as_str(), info.public_key.clone()?).ok();
+    cosigner.filter(CosignerKey::is_ml_dsa)
 }
 
 fn verifier_of(info: &KeyInfo, origin: &Origin) -> Option<NoteVerifier> {

@@ -16,8 +16,10 @@ use crate::keyring::Key;
 pub(crate) struct Shelf {
     pub(crate) by_kid: HashMap<Kid, Arc<Key>>,
     pub(crate) by_signer_kid: HashMap<Kid, Arc<Key>>,
-    /// The key that signs checkpoints.
+    /// The key that signs checkpoints and the ledger's other notes.
     pub(crate) ledger: Option<Arc<Key>>,
+    /// The key that signs checkpoints beside it.
+    pub(crate) second: Option<Arc<Key>>,
 }
 
 impl Shelf {
@@ -29,15 +31,22 @@ impl Shelf {
         self.by_signer_kid.insert(key.info.signer_kid.clone(), key);
     }
 
-    /// Gives a key's `kid` to it. `false` if there is no such key. The ledger's signing key goes over with its
-    /// name.
+    /// Gives a key's `kid` to it. `false` if there is no such key. The ledger's signing keys go over with their
+    /// names.
     pub(crate) fn promote(&mut self, signer_kid: &Kid) -> bool {
         let Some(key) = self.by_signer_kid.get(signer_kid).map(Arc::clone) else { return false };
-        if self.ledger.as_ref().is_some_and(|ledger| ledger.info.kid == key.info.kid) {
-            self.ledger = Some(Arc::clone(&key));
+        for signing in [&mut self.ledger, &mut self.second] {
+            if signing.as_ref().is_some_and(|signing| signing.info.kid == key.info.kid) {
+                *signing = Some(Arc::clone(&key));
+            }
         }
         self.by_kid.insert(key.info.kid.clone(), key);
         true
+    }
+
+    /// Whether this key is one of those that sign checkpoints and nothing else.
+    pub(crate) fn is_ledgers(&self, kid: &Kid) -> bool {
+        [&self.ledger, &self.second].into_iter().flatten().any(|signing| signing.info.kid == *kid)
     }
 
     /// Takes a key away unless callers can still ask for it; `false` then, or if there is none.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chancery_format::committed::{DurableIntent, IssuedPayload};
 use chancery_format::cose::VerifiedCoseHead;
+use chancery_format::cosignature::CosignedAt;
 use chancery_format::entry::KeyUse;
 use chancery_format::log_key::LogKey;
 use chancery_format::{
@@ -23,6 +24,8 @@ use common::{
 };
 
 use SignatureAlgorithm::{EcdsaP256Sha256, Ed25519, HmacSha256, MlDsa65, RsaSha256};
+
+const AT: CosignedAt = CosignedAt::UNSTATED;
 
 fn failed(code: &str, key_use: KeyUse) -> Result<String, (String, KeyUse)> {
     Err((code.to_owned(), key_use))
@@ -268,7 +271,7 @@ async fn the_kill_switch_reaches_requests_that_already_wait() {
     // What happened stays provable.
     let origin: Origin = "log.example/test".parse().unwrap();
     let head = confirmed(TreeHead { size: TreeSize(1), root: Hash([1; 32]) });
-    assert!(ring.sign_checkpoint(&head, &origin, later()).await.is_ok());
+    assert!(ring.sign_checkpoint(&head, &origin, AT, later()).await.is_ok());
     assert!(ring.sign_cose_head(&head, &origin, later()).await.is_ok());
     assert_eq!(faults.asked(), 3);
 
@@ -301,11 +304,47 @@ async fn checkpoints_verify_with_the_published_key_and_name() {
     let (ring, faults) = faulty_ring(Cost::Inline, 1, 4);
     let origin: Origin = "log.example/test".parse().unwrap();
     let head = TreeHead { size: TreeSize(7), root: Hash([9; 32]) };
-    let note = ring.sign_checkpoint(&confirmed(head), &origin, later()).await.unwrap();
+    let note = ring.sign_checkpoint(&confirmed(head), &origin, AT, later()).await.unwrap();
     let keys = [ring.note_verifier(&origin).unwrap()];
     assert_eq!(Checkpoint::verify(&note, &origin, &keys).unwrap().head(), head);
     faults.set(Fault::FlippedBit);
-    let bad = ring.sign_checkpoint(&confirmed(head), &origin, later()).await;
+    let bad = ring.sign_checkpoint(&confirmed(head), &origin, AT, later()).await;
+    assert_eq!(bad, Err(SignerError::BadSignature));
+}
+
+#[tokio::test]
+async fn a_second_key_signs_checkpoints_beside_the_first_and_nothing_else() {
+    let device = Arc::new(FaultyDevice::new(software(), Cost::Inline, 1));
+    let faults = device.faults();
+    let build = |second: &str| {
+        Keyring::builder()
+            .backend(Arc::clone(&device) as Arc<dyn Backend>)
+            .key(spec("ledger", "ed25519", Ed25519))
+            .key(spec("ledger-pq", "ml-dsa-44", SignatureAlgorithm::MlDsa44))
+            .ledger_key("ledger".parse().unwrap())
+            .second_ledger_key(Some(second.parse().unwrap()))
+            .build()
+    };
+    for wrong in ["ledger", "absent"] {
+        let errors = build(wrong).err().unwrap().0;
+        assert_eq!(errors, [KeyringError::SecondLedgerKey(wrong.parse().unwrap())]);
+    }
+    let ring = build("ledger-pq").unwrap();
+    let origin: Origin = "log.example/test".parse().unwrap();
+    let head = TreeHead { size: TreeSize(7), root: Hash([9; 32]) };
+    let note = ring.sign_checkpoint(&confirmed(head), &origin, AT, later()).await.unwrap();
+    let keys = ring.ledger_keys(&origin).unwrap();
+    let verified = keys.verify(&note).unwrap();
+    assert!(verified.is_hybrid());
+    assert_eq!((verified.head(), faults.asked()), (head, 2));
+    let log_key = ring.log_key_of(&"ledger-pq-v1".parse().unwrap(), &origin).unwrap();
+    assert_eq!(keys.log_keys().get(1), Some(&log_key));
+
+    let asked = intent_of("ledger-pq", SignatureAlgorithm::MlDsa44, digest(1));
+    let refused = ring.seal(asked, None, later()).await;
+    assert_eq!(ending(&refused), failed("ledger-key", KeyUse::None));
+    faults.set(Fault::FlippedBit);
+    let bad = ring.sign_checkpoint(&confirmed(head), &origin, AT, later()).await;
     assert_eq!(bad, Err(SignerError::BadSignature));
 }
 

@@ -33,9 +33,7 @@ mod walk;
 
 use std::path::Path;
 
-use chancery_format::cosignature::CosignerKey;
-use chancery_format::note::NoteVerifier;
-use chancery_format::registry::{RegistryError, SignersRegistry};
+use chancery_format::ledger_keys::LedgerKeys;
 use chancery_format::{Hash, Origin, TreeHead};
 
 use crate::archive::{Archive, ArchiveError};
@@ -47,24 +45,10 @@ use crate::store::{Store, StoreError};
 pub use findings::{CheckReport, Counts, FINDINGS_MAX, Finding, Kind, REPAIRED_NAMES_MAX, Side, Verdict};
 pub use progress::CheckProgress;
 
-/// The keys whose signatures count.
-#[derive(Debug, Clone)]
-pub struct CheckKeys {
-    pub(crate) notes: Vec<NoteVerifier>,
-    pub(crate) ml_dsa: Vec<CosignerKey>,
-}
-
-impl CheckKeys {
-    /// The ledger keys of a registry.
-    pub fn of(registry: &SignersRegistry) -> Result<Self, RegistryError> {
-        Ok(Self { notes: registry.checkpoint_keys()?, ml_dsa: registry.ml_dsa_checkpoint_keys()? })
-    }
-}
-
 /// What is checked against what.
 pub struct CheckOptions<'a> {
     /// Whose checkpoints count.
-    pub keys: &'a CheckKeys,
+    pub keys: &'a LedgerKeys,
     /// The archive; `None`: the store alone.
     pub archive: Option<&'a dyn Archive>,
     /// Epochs that were shipped, if a shipper runs and says so. Otherwise the plan says it, but for the last epoch, of

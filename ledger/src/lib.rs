@@ -50,7 +50,7 @@ mod streams;
 mod tile_trees;
 
 pub use archive::{Archive, ArchiveError, Protection, Put};
-pub use check::{CheckError, CheckKeys, CheckOptions, CheckProgress, CheckReport, check_closed};
+pub use check::{CheckError, CheckOptions, CheckProgress, CheckReport, check_closed};
 pub use directory_archive::DirectoryArchive;
 pub use disk::{Disk, DiskError, RealDisk};
 pub use heads::{EnrolledAt, Heads, HeadsOutcome, ProvenHead};

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_format::archive::registry_note_text;
+use chancery_format::ledger_keys::LedgerKeys;
 use chancery_format::note::assemble;
 use chancery_format::registry::{LedgerSection, SignersRegistry};
 use chancery_format::{Hash, TreeHead, TreeSize, entry};
 use chancery_ledger::check::{CheckReport, Kind, Side, Verdict};
 use chancery_ledger::{
-    CheckError, CheckKeys, CheckOptions, CheckProgress, DirectoryArchive, RegistrySnapshot, Roll, Shipper,
+    CheckError, CheckOptions, CheckProgress, DirectoryArchive, RegistrySnapshot, Roll, Shipper,
     ShipperOptions, SyncMode, check_closed,
 };
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -82,9 +83,9 @@ impl World {
         Self { place, archive }
     }
 
-    fn keys() -> CheckKeys {
+    fn keys() -> LedgerKeys {
         let ledger = LedgerSection { origin: origin(), vkeys: vec![checkpoint_verifier().vkey()] };
-        CheckKeys::of(&SignersRegistry::new(ledger, Vec::new()).unwrap()).unwrap()
+        SignersRegistry::new(ledger, Vec::new()).unwrap().ledger_keys().unwrap()
     }
 
     fn check_with(&self, repair: bool) -> Result<CheckReport, CheckError> {

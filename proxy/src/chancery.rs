@@ -182,6 +182,8 @@ pub struct Parts {
     pub archived: TreeSize,
     /// The heads signed for COSE receipts, where those are switched on.
     pub cose: Option<CoseHeads>,
+    /// Whether served checkpoints bear lines that nobody knows.
+    pub grease: bool,
     /// Streams that are set to a dialect.
     pub chains: Vec<ChainConfig>,
     /// Keys that cosign as a witness, and do nothing else.
@@ -224,6 +226,8 @@ pub struct Chancery {
     pub checkpoints: RecentCheckpoints,
     /// The heads signed for COSE receipts, where those are switched on.
     pub cose: Option<CoseHeads>,
+    /// Whether served checkpoints bear lines that nobody knows.
+    pub grease: bool,
     /// `signers.json` as it stands.
     pub registry: ArcSwap<PublishedRegistry>,
     /// Every bound.
@@ -266,6 +270,7 @@ impl Chancery {
             progress: Progress::new(parts.checkpointed, parts.witnessed, parts.archived),
             checkpoints: RecentCheckpoints::default(),
             cose: parts.cose,
+            grease: parts.grease,
             registry: ArcSwap::from_pointee(parts.registry),
             metrics: parts.metrics,
             clock: parts.clock,

@@ -13,8 +13,8 @@ use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::archive_reshipped;
 use chancery_format::{RequestId, SignersRegistry, Timestamp};
 use chancery_ledger::{
-    Archive, ArchiveError, CheckError, CheckKeys, CheckOptions, CheckProgress, CheckReport, RollLimits,
-    ShipperStatus, check_closed,
+    Archive, ArchiveError, CheckError, CheckOptions, CheckProgress, CheckReport, RollLimits, ShipperStatus,
+    check_closed,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -149,7 +149,7 @@ impl Checking {
     }
 
     async fn run(&self, asked: &Asked, progress: Arc<CheckProgress>) -> Result<CheckReport, (String, u8)> {
-        let keys = CheckKeys::of(&self.chancery.registry.load().registry);
+        let keys = self.chancery.registry.load().registry.ledger_keys();
         let keys = keys.map_err(|error| (error.to_string(), 3))?;
         let (roll, shipped, repair) = (self.chancery.roll.clone(), self.shipped.clone(), asked.repair);
         let work = move || {
@@ -206,7 +206,7 @@ pub fn check_stopped(
     let unreadable = |reason: String| Failure::Evidence(format!("{}: {reason}", file.display()));
     let registry = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
     let registry = SignersRegistry::parse(&registry).map_err(|error| unreadable(error.to_string()))?;
-    let keys = CheckKeys::of(&registry).map_err(|error| unreadable(error.to_string()))?;
+    let keys = registry.ledger_keys().map_err(|error| unreadable(error.to_string()))?;
     let archive = config.archive.as_ref().map(|settings| archiving::open(settings)).transpose()?;
     let options = CheckOptions { keys: &keys, archive: archive.as_deref(), epochs: None, repair, progress };
     let limits = RollLimits::default();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chancery_format::checkpoint::CheckpointError;
-use chancery_format::{Checkpoint, LeafIndex, TreeSize};
+use chancery_format::{LeafIndex, TreeSize};
 use chancery_hsm::SignerError;
 use chancery_ledger::{RollError, SecondOpinion};
 use tokio::sync::watch;
@@ -122,9 +122,9 @@ impl Checkpointer {
     pub async fn once(&self) -> Result<TreeSize, CheckpointerError> {
         let chancery = &self.chancery;
         let origin = chancery.roll.origin();
-        let (verifier, note, confirmed) = loop {
-            // The key before the head: one that came meanwhile signs nothing from before it was activated.
-            let verifier = chancery.keyring.note_verifier(origin).ok_or(CheckpointerError::NoKey)?;
+        let (keys, note, confirmed) = loop {
+            // The keys before the head: one that came meanwhile signs nothing from before it was activated.
+            let keys = chancery.keyring.ledger_keys(origin).ok_or(CheckpointerError::NoKey)?;
             let head = chancery.roll.head();
             let size = head.head().size;
             let known = chancery.roll.latest_checkpoint().map_or(TreeSize(0), |latest| latest.size);
@@ -133,24 +133,25 @@ impl Checkpointer {
                 chancery.progress.checkpointed(known);
                 // Recorded before this start, or before COSE receipts were switched on.
                 if let Some(cose) = chancery.cose.as_ref().filter(|cose| size == known && cose.lacks(size)) {
-                    cose.offer(self.second_opinion.confirm(head).await?, verifier);
+                    cose.offer(self.second_opinion.confirm(head).await?, keys);
                 }
                 return Ok(known);
             }
             let deadline = Instant::now() + SIGN_TIMEOUT;
             let confirmed = self.second_opinion.confirm(head).await?;
-            let note = chancery.keyring.sign_checkpoint(&confirmed, origin, deadline).await?;
-            if chancery.keyring.note_verifier(origin).as_ref() == Some(&verifier) {
-                break (verifier, note, confirmed);
+            let at = chancery.now().into();
+            let note = chancery.keyring.sign_checkpoint(&confirmed, origin, at, deadline).await?;
+            if chancery.keyring.ledger_keys(origin).as_ref() == Some(&keys) {
+                break (keys, note, confirmed);
             }
         };
         let size = confirmed.head().size;
-        let verified = Checkpoint::verify(&note, origin, std::slice::from_ref(&verifier))?;
+        let verified = keys.verify(&note)?;
         match chancery.roll.record_checkpoint(verified.clone()).await {
             Ok(()) => {
                 chancery.checkpoints.recorded(verified);
                 if let Some(cose) = &chancery.cose {
-                    cose.offer(confirmed, verifier);
+                    cose.offer(confirmed, keys);
                 }
             }
             // Another attempt recorded one of the same or a larger size meanwhile: as good.

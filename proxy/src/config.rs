@@ -112,16 +112,27 @@ pub struct LedgerConfig {
     pub origin: Origin,
     /// `kid` of the Ed25519 key that signs checkpoints.
     pub signing_key: Kid,
+    /// `kid` of the ML-DSA-44 key that signs them beside it; default none.
+    pub second_signing_key: Option<Kid>,
     /// Time between checkpoints while there is something new; 100 ms to 60 s, default 1 s.
     pub checkpoint_interval: Duration,
     /// Time between enrolments of the heads of all streams and keys, at checkpoints; 100 ms to 1 h, default 1 min.
     pub heads_interval: Duration,
     /// Whether the ledger key signs each head a second time, for COSE receipts (RFC 9942); default no.
     pub cose_receipts: bool,
+    /// Whether served checkpoints bear lines that nobody knows, so that clients go on ignoring them; default no.
+    pub grease: bool,
     /// The ledger refuses new entries when the disk has less than this free; default 1 GiB.
     pub reserve_bytes: u64,
     /// Where `signers.json` is published, with `.sig` beside it; default in the ledger's folder.
     pub signers_file: PathBuf,
+}
+
+impl LedgerConfig {
+    /// Whether this key signs the ledger's checkpoints, and therefore nothing else.
+    pub fn signs_with(&self, kid: &Kid) -> bool {
+        self.signing_key == *kid || self.second_signing_key.as_ref() == Some(kid)
+    }
 }
 
 /// `[witness]`: being a witness of other logs (C2SP tlog-witness).

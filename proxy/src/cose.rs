@@ -13,9 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chancery_format::cose::{CoseReceiptError, VerifiedCoseHead};
-use chancery_format::log_key::LogKey;
+use chancery_format::ledger_keys::LedgerKeys;
 use chancery_format::merkle::leaf_hash;
-use chancery_format::note::NoteVerifier;
 use chancery_format::{ConfirmedHead, LeafIndex, SignersRegistry, TreeSize};
 use chancery_hsm::SignerError;
 use chancery_ledger::{Roll, RollError};
@@ -41,11 +40,11 @@ pub enum CoseHeadError {
     Roll(#[from] RollError),
 }
 
-/// A head whose checkpoint is recorded, and the key that signed that.
+/// A head whose checkpoint is recorded, and the keys that signed that.
 #[derive(Debug, Clone)]
 struct Offered {
     head: ConfirmedHead,
-    key: NoteVerifier,
+    keys: LedgerKeys,
 }
 
 /// The newest head that is to be signed, and the newest that is.
@@ -76,9 +75,9 @@ impl CoseHeads {
         Ok(Self::new(kept))
     }
 
-    /// The checkpoint of this head was recorded, signed by this key.
-    pub(crate) fn offer(&self, head: ConfirmedHead, key: NoteVerifier) {
-        self.offered.send_replace(Some(Offered { head, key }));
+    /// The checkpoint of this head was recorded, signed by these keys.
+    pub(crate) fn offer(&self, head: ConfirmedHead, keys: LedgerKeys) {
+        self.offered.send_replace(Some(Offered { head, keys }));
     }
 
     /// Whether a head of `size` leaves was neither signed nor offered.
@@ -115,7 +114,8 @@ impl CoseHeads {
     /// Signs and keeps one head. One of before a rotation of the key is let go: its successor follows.
     async fn sign(&self, chancery: &Chancery, offered: &Offered) -> Result<(), CoseHeadError> {
         let origin = chancery.roll.origin();
-        let is_of_this_key = || chancery.keyring.note_verifier(origin).as_ref() == Some(&offered.key);
+        let is_of_this_key =
+            || chancery.keyring.note_verifier(origin).as_ref() == offered.keys.ed25519().first();
         if !is_of_this_key() {
             return Ok(());
         }
@@ -124,7 +124,7 @@ impl CoseHeads {
         if !is_of_this_key() {
             return Ok(());
         }
-        let keys = [LogKey::Ed25519(offered.key.clone())];
+        let keys = offered.keys.log_keys();
         let verified = VerifiedCoseHead::verify(signed, &offered.head.head(), origin, &keys)?;
         chancery.roll.record_cose_head(verified.clone()).await?;
         self.signed.send_replace(Some(Arc::new(verified)));

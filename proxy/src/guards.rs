@@ -46,8 +46,14 @@ pub fn reasons(config: &Config, variables: &Variables, facts: &Facts) -> Vec<Str
         reasons.extend(exposure(config));
         reasons.extend(people(config));
         reasons.extend(tokens(config));
+        reasons.extend(grease(config));
     }
     reasons
+}
+
+/// Receipts are kept for years and should hold nothing that means nothing.
+fn grease(config: &Config) -> Option<String> {
+    config.ledger.grease.then(|| "ledger.grease is for tests of clients: remove it".to_owned())
 }
 
 /// Whoever reads a bearer token has it, so production wants to be told that this is meant.
@@ -235,6 +241,14 @@ mod tests {
         );
         let open = sound().replace("127.0.0.1:9464", "0.0.0.0:9464");
         assert_eq!(reasons_of(&open, &production, &Facts::default()).len(), 1);
+    }
+
+    #[test]
+    fn grease_is_for_tests() {
+        let greased = sound().replace("signing_key = \"ledger\"", "signing_key = \"ledger\"\ngrease = true");
+        let reasons = reasons_of(&greased, &[("CHANCERY_ENV", "production")], &Facts::default());
+        assert_eq!(reasons, ["ledger.grease is for tests of clients: remove it"]);
+        assert_eq!(reasons_of(&greased, &[], &Facts::default()), Vec::<String>::new());
     }
 
     #[test]

@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chancery_format::{Checkpoint, Kid, SignatureAlgorithm, TreeSize};
+use chancery_format::cosignature::CosignedAt;
+use chancery_format::{Kid, SignatureAlgorithm, TreeSize};
 use chancery_hsm::Keyring;
-use chancery_ledger::{OnFatal, Roll, SecondOpinion};
+use chancery_ledger::{Clock as _, OnFatal, Roll, SecondOpinion};
 
 use crate::config::{ArchiveKind, BackendKind, Config, KeyConfig, Variables};
-use crate::daemon::{Failure, backends, ledger_options, production_guards};
+use crate::daemon::{Failure, SystemClock, backends, ledger_options, production_guards};
 use crate::governance::Succession;
 use crate::reconciling::LastRecords;
 use crate::registry_publisher::{self, PublishError};
@@ -146,11 +147,12 @@ async fn fill(config: &Config, roll: Roll, keyring: &Arc<Keyring>) -> Result<Tre
     let keys = first_keys(config);
     registry_publisher::publish(&roll, keyring, &keys, &config.ledger.signers_file).await?;
     let head = SecondOpinion::new(roll.clone()).confirm(roll.head()).await?;
-    let note = keyring.sign_checkpoint(&head, roll.origin(), Instant::now() + SIGN_TIMEOUT).await;
+    let (at, deadline) = (CosignedAt::from(SystemClock.now()), Instant::now() + SIGN_TIMEOUT);
+    let note = keyring.sign_checkpoint(&head, roll.origin(), at, deadline).await;
     let note = note.map_err(PublishError::from)?;
-    let verifier = keyring.note_verifier(roll.origin()).ok_or(PublishError::NoKey)?;
-    let verified = Checkpoint::verify(&note, roll.origin(), &[verifier]);
-    let verified = verified
+    let keys = keyring.ledger_keys(roll.origin()).ok_or(PublishError::NoKey)?;
+    let verified = keys
+        .verify(&note)
         .map_err(|error| Failure::Init { what: "first checkpoint".into(), reason: error.to_string() })?;
     roll.record_checkpoint(verified).await?;
     roll.close().await;

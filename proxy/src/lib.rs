@@ -26,6 +26,7 @@
 //! | `daemon.rs` | builds, wires, drains |
 //! | `completeness.rs` | heads of all chains, enrolled and proven |
 //! | `cose.rs` | heads signed for COSE receipts, and the receipts under them |
+//! | `grease.rs` | lines that nobody knows, in test environments |
 //! | `checkpointer.rs`, `registry_publisher.rs`, `archiving.rs`, `witnessing.rs` | what happens on a cadence |
 //! | `checking.rs`, `checking/` | the check of store and archive, in the background or while it is stopped |
 //! | `witness.rs`, `witness/` | cosigns other logs' checkpoints |
@@ -48,6 +49,7 @@ pub mod daemon;
 pub mod dialects;
 pub mod events;
 pub mod governance;
+mod grease;
 pub mod guards;
 pub mod halts;
 pub mod init;

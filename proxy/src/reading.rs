@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chancery_format::checkpoint::VerifiedCheckpoint;
 use chancery_format::tile::TilePath;
-use chancery_format::{AuditEvent, Checkpoint, EventId, LeafIndex, Receipt, Rung, StreamName};
+use chancery_format::{AuditEvent, EventId, LeafIndex, Receipt, Rung, StreamName};
 use chancery_ledger::{StoredCheckpoint, StoredLeaf};
 use chancery_policy::{Act, What};
 
@@ -18,6 +18,7 @@ use crate::admission::policy::Grants;
 use crate::admission::{check_payloads, check_stream};
 use crate::chancery::Chancery;
 use crate::cose;
+use crate::grease::greased;
 use crate::problem::{Code, Problem};
 use crate::request::RequestError;
 use crate::response::{self, BYTES, Caching, Reply, TEXT, TLOG_PROOF};
@@ -109,14 +110,22 @@ pub(crate) async fn build_receipt(
         },
     };
     let proof = chancery.roll.inclusion_proof(index, checkpoint.head().size).await?;
+    let checkpoint = match chancery.grease {
+        true => Arc::new(verified_note(chancery, &greased(checkpoint.note()))?),
+        false => checkpoint,
+    };
     Ok(Receipt::new(leaf.to_vec(), index, proof, &checkpoint, rung))
 }
 
 /// A checkpoint that was read back, verified.
 fn verified(chancery: &Chancery, stored: Option<StoredCheckpoint>) -> Result<VerifiedCheckpoint, Problem> {
     let first = stored.ok_or_else(|| Problem::plain(Code::ReleasePending))?;
-    let keys = chancery.registry.load().registry.checkpoint_keys().map_err(Problem::internal)?;
-    Checkpoint::verify(&first.note, chancery.roll.origin(), &keys).map_err(Problem::internal)
+    verified_note(chancery, &first.note)
+}
+
+fn verified_note(chancery: &Chancery, note: &str) -> Result<VerifiedCheckpoint, Problem> {
+    let keys = chancery.registry.load().registry.ledger_keys().map_err(Problem::internal)?;
+    keys.verify(note).map_err(Problem::internal)
 }
 
 /// `GET /v1/events/{id}`.
@@ -200,7 +209,8 @@ pub async fn checkpoint(chancery: &Chancery) -> Result<Reply, Problem> {
         _ => chancery.roll.latest_witnessed().await?,
     };
     let latest = latest.ok_or_else(|| not_found("checkpoint"))?;
-    Ok(Reply::other(TEXT, Caching::Briefly, latest.note.to_string()))
+    let note = if chancery.grease { greased(&latest.note) } else { latest.note.to_string() };
+    Ok(Reply::other(TEXT, Caching::Briefly, note))
 }
 
 /// `GET /log/tile/…`; `path` starts with `tile/`.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use chancery_format::archive::registry_note_text;
 use chancery_format::committed::{Committed, EventKind};
 use chancery_format::entry::{Activation, ReplayKey, registry_published, signer_activated, signer_retired};
-use chancery_format::note::NoteVerifier;
+use chancery_format::log_key::LogKey;
 use chancery_format::registry::{LedgerSection, RegistryError, SignerRecord};
 use chancery_format::{EventDraft, Hash, Kid, LeafIndex, PrincipalName, SignersRegistry, Timestamp};
 use chancery_hsm::{Keyring, Registered, SignerError};
@@ -90,7 +90,7 @@ pub async fn revise(
     roll: &Roll,
     keyring: &Arc<Keyring>,
     file: &Path,
-    to_come: Option<NoteVerifier>,
+    to_come: Option<LogKey>,
     change: impl FnOnce(&mut Vec<SignerRecord>),
 ) -> Result<(PublishedRegistry, LeafIndex), PublishError> {
     let before = last(roll).await?;
@@ -114,7 +114,7 @@ async fn write(
     keyring: &Arc<Keyring>,
     file: &Path,
     before: Option<(RegistrySnapshot, SignersRegistry)>,
-    (records, to_come): (Vec<SignerRecord>, Option<NoteVerifier>),
+    (records, to_come): (Vec<SignerRecord>, Option<LogKey>),
 ) -> Result<(PublishedRegistry, LeafIndex), PublishError> {
     let known = before.as_ref().map(|(_, registry)| registry);
     let registry = SignersRegistry::new(ledger_section(roll, keyring, known, to_come)?, records)?;
@@ -131,16 +131,16 @@ async fn write(
     Ok((published, enrolled.index()))
 }
 
-/// The checkpoint keys: every earlier one, whose checkpoints must still verify, today's, and the one to come.
+/// The checkpoint keys: every earlier one, whose checkpoints must still verify, today's, and the one to come. Of each kind.
 fn ledger_section(
     roll: &Roll,
     keyring: &Keyring,
     known: Option<&SignersRegistry>,
-    to_come: Option<NoteVerifier>,
+    to_come: Option<LogKey>,
 ) -> Result<LedgerSection, PublishError> {
-    let today = keyring.note_verifier(roll.origin()).ok_or(PublishError::NoKey)?;
+    let today = keyring.ledger_keys(roll.origin()).ok_or(PublishError::NoKey)?.log_keys();
     let mut vkeys = known.map(|registry| registry.ledger.vkeys.clone()).unwrap_or_default();
-    for vkey in [today].into_iter().chain(to_come).map(|key| key.vkey()) {
+    for vkey in today.into_iter().chain(to_come).map(|key| key.vkey()) {
         if !vkeys.contains(&vkey) {
             vkeys.push(vkey);
         }

@@ -241,12 +241,12 @@ impl Witnessing {
         let Some(newest) = chancery.roll.latest_checkpoint().filter(|newest| newest.size > witnessed) else {
             return Ok(witnessed);
         };
-        let keys = chancery.registry.load().registry.checkpoint_keys()?;
-        let verified = Checkpoint::verify(&newest.note, chancery.roll.origin(), &keys)?;
+        let keys = chancery.registry.load().registry.ledger_keys()?;
+        let verified = keys.verify(&newest.note)?;
         let asked = self.remotes.iter().map(|remote| self.ask(remote, &newest, verified.checkpoint()));
         let lines: Vec<String> = join_all(asked).await.into_iter().flatten().collect();
         let note = format!("{}{}", newest.note, lines.concat());
-        let cosigned = Checkpoint::verify(&note, chancery.roll.origin(), &keys)?;
+        let cosigned = keys.verify(&note)?;
         let refused =
             |refusal| RoundError::Policy { refusal, cosigned: lines.len(), asked: self.remotes.len() };
         let judged = self.policy.judge(cosigned, self.now()).map_err(refused)?;

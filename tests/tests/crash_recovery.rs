@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use chancery_client::{Client, ClientError, NewEvent, SignRequest, check_receipt};
 use chancery_format::names::IdempotencyKey;
-use chancery_format::{Checkpoint, Digest, LeafIndex, TreeHead};
+use chancery_format::{Digest, LeafIndex, TreeHead};
 use chancery_tests::rig::{Daemon, World, WorldOptions, evidence, roll_options, wire};
 use serde_json::value::RawValue;
 
@@ -200,8 +200,7 @@ fn head(world: &World) -> TreeHead {
     let reply = wire::call(world, Some(&world.orders), &wire::Ask::get("/log/checkpoint")).unwrap();
     assert_eq!(reply.status, 200, "{}", reply.body);
     let registry = world.registry();
-    let keys = registry.checkpoint_keys().unwrap();
-    Checkpoint::verify(&reply.body, &registry.ledger.origin, &keys).unwrap().head()
+    registry.ledger_keys().unwrap().verify(&reply.body).unwrap().head()
 }
 
 fn open_intents(world: &World) -> usize {

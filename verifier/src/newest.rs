@@ -4,12 +4,12 @@ use chancery_format::archive::checkpoint_name;
 use chancery_format::entry::Rung;
 use chancery_format::merkle;
 use chancery_format::note::{NOTE_BYTES_MAX, Note, NoteVerifier};
-use chancery_format::{Checkpoint, Hash, LeafIndex, Receipt, TreeHead, VerifiedCheckpoint};
+use chancery_format::{Hash, LeafIndex, Receipt, TreeHead, VerifiedCheckpoint};
 
 use crate::evidence::Evidence;
 use crate::findings::{Finding, Findings, Kind, LISTED_MAX};
 use crate::inventory::Inventory;
-use crate::ledger::{unread, verify_head};
+use crate::ledger::unread;
 use crate::nodes::{ArchiveNodes, NodeError};
 use crate::trust::Trust;
 
@@ -70,17 +70,15 @@ fn read(evidence: &dyn Evidence, trust: &Trust, name: &str) -> Result<VerifiedCh
 
 /// A checkpoint of the ledger the registry names, from wherever it came.
 pub(crate) fn verified(note: &[u8], trust: &Trust) -> Result<VerifiedCheckpoint, Finding> {
-    verify_head(trust, note)?;
     let invalid = |reason: String| Finding::new(Kind::CheckpointInvalid, reason);
     let note = std::str::from_utf8(note).map_err(|_| invalid("not UTF-8".to_owned()))?;
-    Checkpoint::verify(note, trust.origin(), trust.checkpoint_keys())
-        .map_err(|error| invalid(error.to_string()))
+    trust.ledger_keys().verify(note).map_err(|error| invalid(error.to_string()))
 }
 
 /// Who signed a checkpoint: the key's name in the registry, if it has one, and its id.
 pub(crate) fn signer_names(note: &str, trust: &Trust) -> Vec<String> {
     let Ok(parsed) = Note::parse(note) else { return Vec::new() };
-    let keys = parsed.verify(trust.checkpoint_keys()).unwrap_or_default();
+    let keys = parsed.verify(trust.ledger_keys().ed25519()).unwrap_or_default();
     let name = |key: &NoteVerifier| {
         let signer = trust.signer_of_key(key).map(|id| trust.signer(id).name().to_owned());
         let id: String = key.key_id().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chancery_format::ledger_keys::LedgerKeys;
 use chancery_format::note::NoteVerifier;
 use chancery_format::registry::{RegistryError, SignerRecord};
 use chancery_format::{EventId, Hash, LeafIndex, Origin, PublicKey, SignersRegistry};
@@ -19,8 +20,10 @@ pub(crate) struct Signer {
     pub(crate) record: SignerRecord,
     /// `None` for MAC keys.
     pub(crate) key: Option<PublicKey>,
-    /// Whether this key signs checkpoints of this ledger.
+    /// Whether this key signs checkpoints of this ledger by Ed25519, so that leaves may stand under it.
     pub(crate) is_ledger_key: bool,
+    /// Whether it signs them by ML-DSA-44.
+    pub(crate) is_second_ledger_key: bool,
 }
 
 impl Signer {
@@ -35,8 +38,8 @@ impl Signer {
 pub struct Trust {
     registry: SignersRegistry,
     sha256: Hash,
-    keys: Vec<NoteVerifier>,
-    /// For each of `keys`: which signer it is, if the registry lists it as one.
+    keys: LedgerKeys,
+    /// For each Ed25519 key of `keys`: which signer it is, if the registry lists it as one.
     key_signers: Vec<Option<SignerId>>,
     signers: Vec<Signer>,
     by_name: HashMap<String, SignerId>,
@@ -49,19 +52,22 @@ impl Trust {
     /// Reads `signers.json`.
     pub fn parse(json: &[u8]) -> Result<Self, RegistryError> {
         let registry = SignersRegistry::parse(json)?;
-        let keys = registry.checkpoint_keys()?;
+        let keys = registry.ledger_keys()?;
         let mut signers = Vec::with_capacity(registry.signers.len());
         for record in &registry.signers {
             let key = record.public_key()?;
             let vkey = note_key(&registry.ledger.origin, key.as_ref());
-            let is_ledger_key = vkey.is_some_and(|vkey| keys.contains(&vkey));
-            signers.push(Signer { record: record.clone(), key, is_ledger_key });
+            let is_ledger_key = vkey.is_some_and(|vkey| keys.ed25519().contains(&vkey));
+            let is_second_ledger_key =
+                keys.ml_dsa().iter().any(|second| Some(second.public_key()) == key.as_ref());
+            signers.push(Signer { record: record.clone(), key, is_ledger_key, is_second_ledger_key });
         }
         let by_name: HashMap<_, _> =
             signers.iter().enumerate().map(|(at, signer)| (signer.name().to_owned(), SignerId(at))).collect();
         let kids = registry.signers.iter().filter_map(|record| record.kid.as_ref());
         let kids = kids.map(|kid| kid.as_str().to_owned()).collect();
-        let key_signers = keys.iter().map(|key| signer_of(&signers, &registry.ledger.origin, key)).collect();
+        let signer_of = |key| signer_of(&signers, &registry.ledger.origin, key);
+        let key_signers = keys.ed25519().iter().map(signer_of).collect();
         let [a, b, c, d, e, f, ..] = Hash::of(&[registry.ledger.origin.as_str().as_bytes()]).0;
         let origin_tag = [a, b, c, d, e, f];
         let origin_text = format!("{a:02x}{b:02x}{c:02x}{d:02x}-{e:02x}{f:02x}-8000-");
@@ -85,13 +91,13 @@ impl Trust {
     }
 
     /// Keys that may sign checkpoints.
-    pub(crate) fn checkpoint_keys(&self) -> &[NoteVerifier] {
+    pub(crate) const fn ledger_keys(&self) -> &LedgerKeys {
         &self.keys
     }
 
-    /// The signer behind a checkpoint key, if the registry lists one.
+    /// The signer behind an Ed25519 checkpoint key, if the registry lists one.
     pub(crate) fn signer_of_key(&self, key: &NoteVerifier) -> Option<SignerId> {
-        let at = self.keys.iter().position(|known| known == key)?;
+        let at = self.keys.ed25519().iter().position(|known| known == key)?;
         self.key_signers.get(at).copied().flatten()
     }
 

@@ -23,6 +23,9 @@ pub enum CheckpointError {
     /// It speaks of another ledger.
     #[error("checkpoint is of another origin")]
     Origin,
+    /// The ledger had an ML-DSA-44 key by then, and no signature of it is there.
+    #[error("checkpoint lacks the ledger's ML-DSA-44 signature")]
+    NotHybrid,
 }
 
 /// What a checkpoint says.
@@ -74,7 +77,8 @@ impl Checkpoint {
     }
 
     /// The same, with the log's ML-DSA-44 keys: such a signature need not be there, see
-    /// [`VerifiedCheckpoint::is_hybrid`], but one that does not verify refuses the checkpoint.
+    /// [`VerifiedCheckpoint::is_hybrid`], but one that does not verify refuses the checkpoint. Where a registry says
+    /// from when on it must be there, use [`crate::ledger_keys::LedgerKeys::verify`].
     pub fn verify_hybrid(
         note: &str,
         origin: &Origin,

@@ -19,7 +19,7 @@
 //! | `merkle.rs` | RFC 6962 tree: frontier, batch proofs, inclusion and consistency |
 //! | `tile.rs` | C2SP tlog-tiles: paths, tiles, entry bundles |
 //! | `note.rs`, `checkpoint.rs` | C2SP signed notes and checkpoints |
-//! | `log_key.rs` | the keys by which a log signs them |
+//! | `log_key.rs`, `ledger_keys.rs` | the keys by which a log signs them, and from when on a ledger owes both |
 //! | `cosignature.rs` | C2SP cosignatures: what witnesses sign, and what a log signs with ML-DSA-44 |
 //! | `witness.rs` | C2SP tlog-witness: requests to cosign, a witness' decision, its answers |
 //! | `policy.rs` | C2SP tlog-policy: which logs and which quorum of witnesses a verifier trusts |
@@ -55,6 +55,7 @@ pub mod evidence;
 pub mod governance;
 pub mod hash;
 pub mod heads;
+pub mod ledger_keys;
 pub mod log_key;
 pub mod merkle;
 pub mod names;

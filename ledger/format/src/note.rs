@@ -125,6 +125,11 @@ impl NoteVerifier {
     pub const fn key_id(&self) -> [u8; 4] {
         self.key_id
     }
+
+    /// Whether a line of a note bears this key's name and id.
+    pub fn is_named_by(&self, line: &NoteSignature<'_>) -> bool {
+        self.name == line.name && self.key_id == line.key_id
+    }
 }
 
 /// Puts a note together from its text (which ends in a newline) and this key's signature over it.
@@ -200,9 +205,7 @@ impl<'a> Note<'a> {
     pub fn verify<'k>(&self, keys: &'k [NoteVerifier]) -> Result<Vec<&'k NoteVerifier>, NoteError> {
         let mut signed = Vec::new();
         for line in &self.signatures {
-            let Some(key) = keys.iter().find(|key| key.name == line.name && key.key_id == line.key_id) else {
-                continue;
-            };
+            let Some(key) = keys.iter().find(|key| key.is_named_by(line)) else { continue };
             let signature = Signature::from_slice(&line.signature).map_err(|_| NoteError::BadSignature)?;
             let verdict = key.key.verify_strict(self.text.as_bytes(), &signature);
             verdict.map_err(|_| NoteError::BadSignature)?;

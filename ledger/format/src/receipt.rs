@@ -199,9 +199,7 @@ impl Receipt {
         registry: &SignersRegistry,
         message: Option<&[u8]>,
     ) -> Result<VerifiedReceipt<'a>, ReceiptError> {
-        let (keys, ml_dsa) = (registry.checkpoint_keys()?, registry.ml_dsa_checkpoint_keys()?);
-        let checkpoint =
-            Checkpoint::verify_hybrid(&self.checkpoint, &registry.ledger.origin, &keys, &ml_dsa)?;
+        let checkpoint = registry.ledger_keys()?.verify(&self.checkpoint)?;
         if checkpoint.head().size != self.size {
             return Err(ReceiptError::TreeSize);
         }

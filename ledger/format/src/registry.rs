@@ -8,11 +8,10 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::SignatureAlgorithm;
-use crate::cosignature::CosignerKey;
 use crate::hash::LeafIndex;
+use crate::ledger_keys::LedgerKeys;
 use crate::log_key::LogKey;
 use crate::names::{Kid, Origin};
-use crate::note::NoteVerifier;
 use crate::public_key::PublicKey;
 use crate::timestamp::Timestamp;
 
@@ -164,7 +163,7 @@ impl SignersRegistry {
         if self.version != 1 {
             return Err(RegistryError::Version(self.version));
         }
-        self.checkpoint_keys()?;
+        self.ledger_keys()?;
         let mut seen = HashSet::new();
         for signer in &self.signers {
             if !seen.insert(&signer.signer_kid) {
@@ -177,18 +176,12 @@ impl SignersRegistry {
         Ok(())
     }
 
-    /// The Ed25519 keys that may sign checkpoints; their name must be the origin.
-    pub fn checkpoint_keys(&self) -> Result<Vec<NoteVerifier>, RegistryError> {
-        let (keys, _) = LogKey::split(self.log_keys()?);
-        if keys.is_empty() { Err(RegistryError::LedgerKey) } else { Ok(keys) }
+    /// The keys of the ledger's checkpoints, with when each is due.
+    pub fn ledger_keys(&self) -> Result<LedgerKeys, RegistryError> {
+        LedgerKeys::of_registry(self)
     }
 
-    /// The ML-DSA-44 keys that may sign checkpoints beside them; often none.
-    pub fn ml_dsa_checkpoint_keys(&self) -> Result<Vec<CosignerKey>, RegistryError> {
-        Ok(LogKey::split(self.log_keys()?).1)
-    }
-
-    /// All of them, in the file's order.
+    /// The keys that may sign checkpoints, in the file's order; the name of each is the origin.
     pub fn log_keys(&self) -> Result<Vec<LogKey>, RegistryError> {
         let parsed = self.ledger.vkeys.iter().map(|vkey| LogKey::parse(vkey)).collect::<Result<Vec<_>, _>>();
         let keys = parsed.map_err(|_| RegistryError::LedgerKey)?;

@@ -163,7 +163,7 @@ impl Check<'_> {
             &registry_signature_name(version),
             signed.then_some(note.as_bytes()),
             it,
-            |held| is_signed(held, &text, &keys.notes),
+            |held| is_signed(held, &text, keys.ed25519()),
         )
     }
 
@@ -190,7 +190,7 @@ impl Check<'_> {
 
     fn is_signed_registry(&self, note: &str, version: u64, hash: &Hash) -> bool {
         let text = registry_note_text(self.origin, version, hash);
-        is_signed(note.as_bytes(), &text, &self.options.keys.notes)
+        is_signed(note.as_bytes(), &text, self.options.keys.ed25519())
     }
 }
 

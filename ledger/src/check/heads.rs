@@ -2,7 +2,7 @@
 
 use chancery_format::archive::checkpoint_name;
 use chancery_format::tile::{TilePath, WIDTH};
-use chancery_format::{Checkpoint, TreeHead, TreeSize};
+use chancery_format::{TreeHead, TreeSize};
 
 use super::findings::{Finding, Kind, Side};
 use super::objects::Held;
@@ -295,9 +295,7 @@ impl Check<'_> {
 
     pub(super) fn verified(&self, note: &[u8], size: u64) -> Result<TreeHead, String> {
         let text = std::str::from_utf8(note).map_err(|_| "it is no text".to_owned())?;
-        let keys = self.options.keys;
-        let verified = Checkpoint::verify_hybrid(text, self.origin, &keys.notes, &keys.ml_dsa);
-        let head = verified.map_err(|error| error.to_string())?.head();
+        let head = self.options.keys.verify(text).map_err(|error| error.to_string())?.head();
         if head.size.0 == size {
             Ok(head)
         } else {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use chancery_format::cose::CoseReceipt;
 use chancery_format::evidence::{ArchivedObjects, BundledPolicy, Evidence, EvidenceError, known_lines};
 use chancery_format::policy::PolicyRefusal;
-use chancery_format::{Checkpoint, LeafIndex, Receipt, SignersRegistry, TreeSize, VerifiedCheckpoint};
+use chancery_format::{LeafIndex, Receipt, SignersRegistry, TreeSize, VerifiedCheckpoint};
 
 pub use self::asking::AskedWitness;
 pub use self::renewing::{Upgrade, Upgraded, upgrade};
@@ -145,12 +145,11 @@ impl Shown {
         policy: Option<&BundledPolicy>,
     ) -> Result<Self, EvidenceError> {
         let policy = policy.map(BundledPolicy::policy);
-        let (keys, ml_dsa) = (registry.checkpoint_keys()?, registry.ml_dsa_checkpoint_keys()?);
-        let verified = |note: &str| Checkpoint::verify_hybrid(note, &registry.ledger.origin, &keys, &ml_dsa);
+        let keys = registry.ledger_keys()?;
         // Of a stranger's note no line would be left, which says less than what is wrong with it.
-        verified(note)?;
+        keys.verify(note)?;
         let (note, left_out) = known_lines(note, registry, policy)?;
-        let checkpoint = verified(&note)?;
+        let checkpoint = keys.verify(&note)?;
         if let Some(policy) = policy {
             policy.judge(checkpoint.clone(), None)?;
         }

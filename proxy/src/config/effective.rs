@@ -144,16 +144,18 @@ fn listeners(config: &Config) -> Value {
 
 fn ledger(config: &Config) -> Value {
     let ledger = &config.ledger;
-    table([
+    let section = table([
         ("directory", path(&ledger.directory)),
         ("origin", text(ledger.origin.as_str())),
         ("signing_key", text(ledger.signing_key.as_str())),
         ("checkpoint_interval_ms", number(ledger.checkpoint_interval.as_millis())),
         ("heads_interval_ms", number(ledger.heads_interval.as_millis())),
         ("cose_receipts", Value::Boolean(ledger.cose_receipts)),
+        ("grease", Value::Boolean(ledger.grease)),
         ("reserve_bytes", number(ledger.reserve_bytes)),
         ("signers_file", path(&ledger.signers_file)),
-    ])
+    ]);
+    with(section, "second_signing_key", ledger.second_signing_key.as_ref().map(|kid| text(kid.as_str())))
 }
 
 fn archive(archive: &ArchiveConfig) -> Value {

@@ -99,6 +99,12 @@ fn read(root: &Section<'_, '_>, file: &Path, variables: &Variables) -> Option<Co
     check_chains(&chains, &keys, &principals, ledger.as_ref());
     if let Some(Some(witness)) = &witness {
         check_witness(&witness_section, witness, &keys, &principals, &chains);
+        for kid in
+            witness.kids.iter().filter(|kid| ledger.as_ref().is_some_and(|ledger| ledger.signs_with(kid)))
+        {
+            let message = format!("{kid} signs the ledger's own checkpoints and nothing else");
+            witness_section.wrong::<()>("kids", message);
+        }
     }
     if let Some(ledger) = &ledger {
         check_ledger_key(&ledger_section, ledger, &keys);
@@ -251,7 +257,7 @@ fn check_principals(
         for kid in &config.grant.kids {
             if !known.contains(&kid.as_str()) {
                 wrong("kids", format!("there is no key {kid:?}; there are: {}", known.join(", ")));
-            } else if ledger.is_some_and(|ledger| ledger.signing_key == *kid) {
+            } else if ledger.is_some_and(|ledger| ledger.signs_with(kid)) {
                 wrong("kids", format!("{kid:?} signs the ledger's checkpoints and nothing else"));
             }
         }
@@ -340,7 +346,7 @@ fn check_chains(
             }
             Some(_) => {}
         }
-        if ledger.is_some_and(|ledger| ledger.signing_key == chain.kid) {
+        if ledger.is_some_and(|ledger| ledger.signs_with(&chain.kid)) {
             wrong("kid", "signs the ledger's checkpoints and nothing else".to_owned());
         }
         if let Some(other) = principals.iter().find(|it| it.kids.contains(&chain.kid)) {
@@ -408,7 +414,7 @@ fn check_co_signers(keys: &[Element<'_, '_, KeyConfig>], ledger: &LedgerConfig) 
         let (digest, other) = (config.algorithm.digest(), second.algorithm.digest());
         if config.kid == *name {
             wrong("is the key itself".to_owned());
-        } else if ledger.signing_key == *name || ledger.signing_key == config.kid {
+        } else if ledger.signs_with(name) || ledger.signs_with(&config.kid) {
             wrong("is not for the key that signs the ledger's checkpoints and nothing else".to_owned());
         } else if config.algorithm.is_mac() || second.algorithm.is_mac() {
             wrong("is for signatures; a MAC has none beside it".to_owned());
@@ -428,6 +434,20 @@ fn check_ledger_key(section: &Section<'_, '_>, ledger: &LedgerConfig, keys: &[El
         }
         Some(Element { value: Some(key), .. }) if key.algorithm != SignatureAlgorithm::Ed25519 => {
             wrong(format!("key {:?} is {}; checkpoints are signed with ed25519", key.kid, key.algorithm));
+        }
+        Some(_) => {}
+    }
+    let Some(second) = &ledger.second_signing_key else { return };
+    let wrong = |message: String| section.wrong::<()>("second_signing_key", message);
+    match keys.iter().find(|key| key.name.as_deref() == Some(second.as_str())) {
+        None => {
+            wrong(format!("there is no key {second:?}"));
+        }
+        Some(Element { value: Some(key), .. }) if key.algorithm != SignatureAlgorithm::MlDsa44 => {
+            wrong(format!(
+                "key {second:?} is {}; beside ed25519, checkpoints are signed with ml-dsa-44",
+                key.algorithm
+            ));
         }
         Some(_) => {}
     }
@@ -567,6 +587,16 @@ mod tests {
             ("signing_key = \"ledger\"", "signing_key = \"absent\"", "there is no key \"absent\""),
             ("signing_key = \"ledger\"", "signing_key = \"orders\"", "checkpoints are signed with ed25519"),
             ("kids = [\"orders\"]", "kids = [\"ledger\"]", "signs the ledger's checkpoints and nothing else"),
+            (
+                "signing_key = \"ledger\"",
+                "signing_key = \"ledger\"\nsecond_signing_key = \"absent\"",
+                "there is no key \"absent\"",
+            ),
+            (
+                "signing_key = \"ledger\"",
+                "signing_key = \"ledger\"\nsecond_signing_key = \"orders\"",
+                "beside ed25519, checkpoints are signed with ml-dsa-44",
+            ),
             ("kids = [\"orders\"]", "kids = [\"absent\"]", "there is no key \"absent\""),
             ("kids = [\"orders\"]", "kids = []", "is empty, but sign or mac is granted"),
             ("spiffe://demo.example/service/orders", "spiffe://demo.example", "no SPIFFE id with a path"),

@@ -83,9 +83,11 @@ pub(super) fn ledger(section: &Section<'_, '_>) -> Option<LedgerConfig> {
     let directory = section.required_path("directory", "\"ledger\"");
     let origin = section.required_parsed("origin", "\"log.example/chancery\"");
     let signing_key = section.required_parsed("signing_key", "\"ledger\"");
+    let second_signing_key = section.parsed("second_signing_key");
     let interval_ms = section.number("checkpoint_interval_ms", 1_000, 100, 60_000);
     let heads_ms = section.number("heads_interval_ms", 60_000, 100, MS_PER_HOUR);
     let cose_receipts = section.flag("cose_receipts", false);
+    let grease = section.flag("grease", false);
     let reserve_bytes = section.number("reserve_bytes", GIB, 1 << 20, 1 << 50);
     let signers_file = section.path("signers_file");
     section.finish();
@@ -95,9 +97,11 @@ pub(super) fn ledger(section: &Section<'_, '_>) -> Option<LedgerConfig> {
         directory,
         origin: origin?,
         signing_key: signing_key?,
+        second_signing_key,
         checkpoint_interval: Duration::from_millis(interval_ms?),
         heads_interval: Duration::from_millis(heads_ms?),
         cose_receipts: cose_receipts?,
+        grease: grease?,
         reserve_bytes: reserve_bytes?,
     })
 }

@@ -105,7 +105,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
             co_signer.as_deref(),
             key,
             &backend.kind,
-            key.kid == config.ledger.signing_key,
+            config.ledger.signs_with(&key.kid),
         ))
     });
     let keys = keys.collect();
@@ -124,6 +124,7 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         witnessed: roll.latest_witnessed().await?.map_or(TreeSize(0), |latest| latest.size),
         archived: archiving.as_ref().map_or(TreeSize(0), Archiving::archived),
         cose,
+        grease: config.ledger.grease,
         roll,
         keyring,
         keys,

@@ -168,7 +168,9 @@ pub fn keyring(
     backends: &[(String, Opened)],
     registry: Option<&SignersRegistry>,
 ) -> Result<Keyring, Failure> {
-    let mut builder = Keyring::builder().ledger_key(config.ledger.signing_key.clone());
+    let mut builder = Keyring::builder()
+        .ledger_key(config.ledger.signing_key.clone())
+        .second_ledger_key(config.ledger.second_signing_key.clone());
     for (_, opened) in backends {
         builder = builder.backend(opened.backend());
     }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use chancery_format::governance::{
     Act, Closed, Event, Executed, Fault, Proposal, ProposalStatus, RotationStep, State,
 };
-use chancery_format::note::NoteVerifier;
+use chancery_format::log_key::LogKey;
 use chancery_format::{Kid, Timestamp};
 use chancery_hsm::{KeyringError, Registered, SignerError};
 use tokio::sync::Mutex;
@@ -283,7 +283,7 @@ impl Lifecycle {
     /// The same with another key that is to sign checkpoints.
     async fn republish_with(
         &self,
-        to_come: Option<NoteVerifier>,
+        to_come: Option<LogKey>,
         change: impl FnOnce(&mut Vec<chancery_format::registry::SignerRecord>),
     ) -> Result<chancery_format::LeafIndex, LifecycleError> {
         let chancery = &self.chancery;
@@ -301,7 +301,7 @@ impl Lifecycle {
         let info = keyring.lookup_signer(&key.signer_kid)?;
         let backend = self.config.backend_of(key)?;
         let co_signer = key.co_signer.as_ref().and_then(|kid| keyring.lookup(kid));
-        let is_ledger_key = key.kid == self.config.ledger.signing_key;
+        let is_ledger_key = self.config.ledger.signs_with(&key.kid);
         Some(KeyEntry::new(&info, co_signer.as_deref(), key, &backend.kind, is_ledger_key))
     }
 }

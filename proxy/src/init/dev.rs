@@ -105,6 +105,11 @@ fn digits() -> Result<String, Failure> {
 
 fn configuration(options: &DevOptions, backend: &str) -> String {
     let name = if backend.contains("softhsm") { "softhsm" } else { "keys" };
+    // SoftHSM2 has no ML-DSA yet.
+    let in_files = match name {
+        "keys" => "",
+        _ => "\n[[backends]]\nname = \"keys\"\nkind = \"software\"\ndirectory = \"keys\"\n",
+    };
     let keys = [
         ("ledger", "ledger-ed25519-v1", "ed25519", "ledger", "signs checkpoints", "durable"),
         ("orders", "orders-ed25519-v1", "ed25519", "orders", "order events", "durable"),
@@ -112,9 +117,10 @@ fn configuration(options: &DevOptions, backend: &str) -> String {
         ("releases", "releases-rsa-v1", "rsa-pss-sha256", "manifest", "release manifests", "archived"),
         ("webhooks", "webhooks-hmac-v1", "hmac-sha256", "webhooks", "webhook bodies", "durable"),
     ];
+    let second = ("ledger-pq", "ledger-ml-dsa-44-v1", "ml-dsa-44", "ledger", "signs them too", "durable");
+    let keys = keys.map(|key| (name, key)).into_iter().chain([("keys", second)]);
     let keys: String = keys
-        .iter()
-        .map(|(kid, signer_kid, algorithm, purpose, description, release)| {
+        .map(|(name, (kid, signer_kid, algorithm, purpose, description, release))| {
             format!(
                 "\n[[keys]]\nkid = \"{kid}\"\nsigner_kid = \"{signer_kid}\"\nbackend = \"{name}\"\n\
                  algorithm = \"{algorithm}\"\npurpose = \"{purpose}\"\ndescription = \"{description}\"\nrelease = \"{release}\"\n"
@@ -125,7 +131,7 @@ fn configuration(options: &DevOptions, backend: &str) -> String {
         include_str!("dev/chancery.toml.in"),
         address = options.address,
         ops_address = options.ops_address,
-        backend = backend,
+        backend = format!("{backend}{in_files}"),
         keys = keys,
         client = certificates::CLIENT,
         auditor = certificates::AUDITOR,

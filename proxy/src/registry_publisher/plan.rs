@@ -33,6 +33,12 @@ pub enum PlanError {
         /// The same as configured.
         configured: String,
     },
+    /// A key that signs checkpoints would be anybody's from now on.
+    #[error(
+        "key \"{0}\" signs this ledger's checkpoints and nothing else: name it in [ledger], or take it out of the \
+         configuration, which retires it"
+    )]
+    SignsCheckpoints(Kid),
     /// The keyring has no such key. A defect: it was built from the same configuration.
     #[error("key \"{0}\" is not in the keyring")]
     NotOpened(Kid),
@@ -120,6 +126,14 @@ pub fn changes(
     keys: &Succession,
     keyring: &Keyring,
 ) -> Result<Changes, PlanError> {
+    let vkeys = known.map(|registry| registry.ledger.vkeys.as_slice()).unwrap_or_default();
+    let origin = known.map(|registry| &registry.ledger.origin);
+    for key in keys.current.iter().filter(|key| !keyring.signs_checkpoints(&key.kid)) {
+        let log_key = origin.and_then(|origin| keyring.log_key_of(&key.signer_kid, origin));
+        if log_key.is_some_and(|log_key| vkeys.contains(&log_key.vkey())) {
+            return Err(PlanError::SignsCheckpoints(key.kid.clone()));
+        }
+    }
     let opened = keys.current.iter().map(|key| {
         let info = keyring.lookup(&key.kid).ok_or_else(|| PlanError::NotOpened(key.kid.clone()))?;
         Ok(new_key(key, &info))

@@ -259,6 +259,7 @@ async fn assemble(
         witness_kids: Vec::new(),
         archived: archiving.archived(),
         cose: None,
+        grease: false,
         roll,
         keyring,
         keys,

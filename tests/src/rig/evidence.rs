@@ -6,7 +6,7 @@ use std::path::Path;
 use chancery_format::archive::checkpoint_name;
 use chancery_format::merkle::Frontier;
 use chancery_format::tile::{TilePath, WIDTH, decode_bundle};
-use chancery_format::{AuditEvent, Checkpoint, Hash, SignersRegistry, VerifiedCheckpoint, merkle};
+use chancery_format::{AuditEvent, Hash, SignersRegistry, VerifiedCheckpoint, merkle};
 
 /// Every leaf under the last archived checkpoint, in order.
 pub fn leaves(archive: &Path, registry: &SignersRegistry) -> Vec<Vec<u8>> {
@@ -30,10 +30,10 @@ fn read_bundle(archive: &Path, path: TilePath, leaves: &mut Vec<Vec<u8>>) {
 
 /// Every archived checkpoint, in order, each verified.
 pub fn checkpoints(archive: &Path, registry: &SignersRegistry) -> Vec<VerifiedCheckpoint> {
-    let keys = registry.checkpoint_keys().unwrap();
+    let keys = registry.ledger_keys().unwrap();
     let read = |epoch| std::fs::read_to_string(archive.join(checkpoint_name(epoch))).ok();
     let notes = (0..).map_while(read);
-    notes.map(|note| Checkpoint::verify(&note, &registry.ledger.origin, &keys).unwrap()).collect()
+    notes.map(|note| keys.verify(&note).unwrap()).collect()
 }
 
 /// Root of the tree after each of the given sizes.

@@ -21,6 +21,8 @@ pub struct WorldOptions {
     pub origin: &'static str,
     /// The key that signs checkpoints.
     pub signing_key: &'static str,
+    /// The one that signs them beside it.
+    pub second_signing_key: Option<&'static str>,
     /// Lines added to `[ledger]`.
     pub ledger: String,
     /// The `[archive]` table, with `{dir}` for the folder.
@@ -46,6 +48,7 @@ impl Default for WorldOptions {
         Self {
             origin: "log.example/test",
             signing_key: "ledger",
+            second_signing_key: Some("ledger-pq"),
             ledger: "checkpoint_interval_ms = 200\nreserve_bytes = 1048576\n".into(),
             archive: "kind = \"directory\"\ndirectory = \"{dir}/archive\"\nepoch_interval_ms = 300\n".into(),
             intents: "always",
@@ -161,10 +164,11 @@ impl World {
             .as_ref()
             .map_or(format!("{dir}/ledger"), |path| path.display().to_string());
         let keys: String = KEYS.iter().map(|(kid, algorithm)| key_table(kid, algorithm)).collect();
+        let second = options.second_signing_key.map(|kid| format!("second_signing_key = \"{kid}\"\n"));
         let kids: Vec<String> = KEYS
             .iter()
-            .skip(1)
             .map(|(kid, _)| *kid)
+            .filter(|kid| !["ledger", "ledger-pq"].contains(kid))
             .chain(self.hsm_kids.iter().chain(options.kids).copied())
             .map(|kid| format!("\"{kid}\""))
             .collect();
@@ -174,7 +178,7 @@ impl World {
              key_file = \"{{dir}}/server.key\"\nclient_ca_file = \"{{dir}}/ca.crt\"\ncrl_file = \"{{dir}}/ca.crl\"\n\n\
              [listeners.ops]\naddress = \"127.0.0.1:{}\"\n\n\
              [ledger]\ndirectory = \"{ledger}\"\norigin = \"{}\"\nsigning_key = \"{}\"\n\
-             signers_file = \"{{dir}}/signers.json\"\n{}\n\
+             signers_file = \"{{dir}}/signers.json\"\n{}{}\n\
              [archive]\n{}\n\
              [[backends]]\nname = \"software\"\nkind = \"software\"\ndirectory = \"{{dir}}/keys\"\nintents = \"{}\"\n\n\
              {keys}\
@@ -186,6 +190,7 @@ impl World {
             self.ops_port,
             options.origin,
             options.signing_key,
+            second.unwrap_or_default(),
             options.ledger,
             options.archive,
             options.intents,
@@ -257,9 +262,9 @@ impl World {
     }
 }
 
-/// Keys of every world: kid and algorithm. The first signs checkpoints; `dual` has `pq` for a co-signer, and
+/// Keys of every world: kid and algorithm. The first signs checkpoints, the last signs them too; `dual` has `pq` for a co-signer, and
 /// digests may be anchored in its name.
-pub const KEYS: [(&str, &str); 10] = [
+pub const KEYS: [(&str, &str); 11] = [
     ("ledger", "ed25519"),
     ("ed", "ed25519"),
     ("p256", "ecdsa-p256-sha256"),
@@ -270,6 +275,7 @@ pub const KEYS: [(&str, &str); 10] = [
     ("k1", "ecdsa-secp256k1-sha256"),
     ("pq", "ml-dsa-65"),
     ("dual", "ed25519"),
+    ("ledger-pq", "ml-dsa-44"),
 ];
 
 fn key_table(kid: &str, algorithm: &str) -> String {

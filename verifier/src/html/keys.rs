@@ -156,7 +156,11 @@ pub(super) fn lives(out: &mut String, audit: &Audit<'_>) {
 fn life(out: &mut String, audit: &Audit<'_>, pair: &Pair<'_>) {
     let (life, tally, survey) = (pair.life, &pair.used.tally, &audit.told.survey);
     let kid = life.kid.as_deref().unwrap_or("");
-    let role = if audit.trust.signer(pair.id).is_ledger_key { ", signs checkpoints" } else { "" };
+    let signer = audit.trust.signer(pair.id);
+    let role = match signer.is_ledger_key || signer.is_second_ledger_key {
+        true => ", signs checkpoints",
+        false => "",
+    };
     put!(
         out,
         "<tr><th scope=row><span class=m>{}</span><br><span class=soft>{} {}{role}</span><td data-l=life>since {} <span \

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use chancery_format::archive::{checkpoint_name, registry_name, registry_note_text, registry_signature_name};
-use chancery_format::note::{NOTE_BYTES_MAX, Note};
+use chancery_format::note::{NOTE_BYTES_MAX, Note, NoteSignature};
 use chancery_format::registry::REGISTRY_BYTES_MAX;
-use chancery_format::{Checkpoint, Hash, SignersRegistry, TreeHead};
+use chancery_format::{Hash, SignersRegistry, TreeHead};
 
 use super::bundle::unread;
 use crate::evidence::Evidence;
@@ -13,8 +13,8 @@ use crate::findings::{Finding, Findings, Kind};
 use crate::inventory::Inventory;
 use crate::trust::{SignerId, Trust};
 
-/// A verified head and who signed it; `None` is a checkpoint key that the registry does not list as a
-/// signer, and whose life is therefore not known.
+/// A verified head and who signed it by Ed25519; `None` is a checkpoint key that the registry does not list as a
+/// signer, and whose life is therefore not known. Where a signature by ML-DSA-44 is due beside theirs, it is there.
 #[derive(Debug, Clone)]
 pub(crate) struct SignedHead {
     pub(crate) head: TreeHead,
@@ -30,7 +30,7 @@ pub(crate) fn read_checkpoint(
     let name = checkpoint_name(epoch);
     let bytes = evidence.open(&name, NOTE_BYTES_MAX).map_err(|error| unread(&name, &error))?;
     let signed = verify_head(trust, &bytes);
-    let signed = signed.and_then(|signed| nobody_else(&bytes, signed.signers.len()).map(|()| signed));
+    let signed = signed.and_then(|signed| checkpoint_by_nobody_else(&bytes, trust).map(|()| signed));
     signed.map_err(|finding| finding.in_file(name))
 }
 
@@ -38,24 +38,31 @@ pub(crate) fn read_checkpoint(
 pub(crate) fn verify_head(trust: &Trust, bytes: &[u8]) -> Result<SignedHead, Finding> {
     let invalid = |reason: String| Finding::new(Kind::CheckpointInvalid, reason);
     let note = std::str::from_utf8(bytes).map_err(|_| invalid("not UTF-8".into()))?;
-    let verified = Checkpoint::verify(note, trust.origin(), trust.checkpoint_keys())
-        .map_err(|error| invalid(error.to_string()))?;
+    let verified = trust.ledger_keys().verify(note).map_err(|error| invalid(error.to_string()))?;
     let signers = known_signers(trust, note)?;
     Ok(SignedHead { head: verified.head(), signers })
 }
 
-/// Who signed a note that verified, as far as the registry knows them.
+/// Who signed a note that verified by Ed25519, as far as the registry knows them.
 fn known_signers(trust: &Trust, note: &str) -> Result<Vec<Option<SignerId>>, Finding> {
     let invalid = |error| Finding::new(Kind::CheckpointInvalid, format!("{error}"));
-    let signed = Note::parse(note).and_then(|note| note.verify(trust.checkpoint_keys())).map_err(invalid)?;
+    let signed =
+        Note::parse(note).and_then(|note| note.verify(trust.ledger_keys().ed25519())).map_err(invalid)?;
     Ok(signed.into_iter().map(|key| trust.signer_of_key(key)).collect())
 }
 
 /// In an archive nothing is written that nobody can check, so a line by an unknown key was put there by somebody else.
-fn nobody_else(note: &[u8], known: usize) -> Result<(), Finding> {
-    let lines =
-        std::str::from_utf8(note).ok().and_then(|note| Some(Note::parse(note).ok()?.signatures.len()));
-    if lines == Some(known) {
+fn checkpoint_by_nobody_else(note: &[u8], trust: &Trust) -> Result<(), Finding> {
+    let keys = trust.ledger_keys();
+    by_nobody_else(note, |line| {
+        keys.ed25519().iter().any(|key| key.is_named_by(line))
+            || keys.ml_dsa().iter().any(|key| key.is_named_by(line))
+    })
+}
+
+fn by_nobody_else(note: &[u8], is_known: impl Fn(&NoteSignature<'_>) -> bool) -> Result<(), Finding> {
+    let note = std::str::from_utf8(note).ok().and_then(|note| Note::parse(note).ok());
+    if note.is_some_and(|note| note.signatures.iter().all(is_known)) {
         return Ok(());
     }
     let message = "carries a signature line by a key that the registry does not know";
@@ -121,6 +128,8 @@ fn verify_registry_note(trust: &Trust, version: u64, sha256: &Hash, note: &[u8])
     if parsed.text != registry_note_text(trust.origin(), version, sha256) {
         return Err("does not speak of this file".into());
     }
-    let signed = known_signers(trust, note).and_then(|signed| nobody_else(note.as_bytes(), signed.len()));
+    let is_known =
+        |line: &NoteSignature<'_>| trust.ledger_keys().ed25519().iter().any(|key| key.is_named_by(line));
+    let signed = known_signers(trust, note).and_then(|_| by_nobody_else(note.as_bytes(), is_known));
     signed.map_err(|finding| finding.message)
 }

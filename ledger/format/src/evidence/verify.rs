@@ -156,8 +156,7 @@ pub fn known_lines<'p>(
     let policies = policies.into_iter();
     cosigners.extend(policies.flat_map(|policy| policy.witnesses().map(|witness| witness.key.clone())));
     let known = |line: &NoteSignature<'_>| {
-        logs.iter().any(|key| key.name() == line.name && key.key_id() == line.key_id)
-            || cosigners.iter().any(|key| key.is_named_by(line))
+        logs.iter().any(|key| key.is_named_by(line)) || cosigners.iter().any(|key| key.is_named_by(line))
     };
     let kept = note.with_lines(known);
     let left_out = note.signatures.iter().filter(|line| !known(line)).count();
@@ -165,8 +164,7 @@ pub fn known_lines<'p>(
 }
 
 fn verify_note(note: &str, registry: &SignersRegistry) -> Result<VerifiedCheckpoint, EvidenceError> {
-    let (keys, ml_dsa) = (registry.checkpoint_keys()?, registry.ml_dsa_checkpoint_keys()?);
-    Ok(Checkpoint::verify_hybrid(note, &registry.ledger.origin, &keys, &ml_dsa)?)
+    Ok(registry.ledger_keys()?.verify(note)?)
 }
 
 /// What a note says, whoever signed it.

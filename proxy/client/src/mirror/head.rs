@@ -1,12 +1,15 @@
 //! Checkpoints of logs, ours and others'.
 //!
 //! [`chancery_format::Checkpoint`] reads what we write, in its one spelling. Other logs may put extension lines after
-//! the root, and have origins with spaces; both are accepted here. The signature is checked over the whole text.
+//! the root, and have origins with spaces; both are accepted here. An Ed25519 signature is checked over the whole text;
+//! one by ML-DSA-44 covers no extension lines, and counts for checkpoints without.
 
+use chancery_format::cosignature::{CosignerKey, cosignatures};
 use chancery_format::entry::decode_base64;
+use chancery_format::log_key::LogKey;
 use chancery_format::merkle::{TREE_SIZE_MAX, empty_root};
 use chancery_format::note::{Note, NoteError, NoteVerifier};
-use chancery_format::{Hash, TreeHead, TreeSize};
+use chancery_format::{Checkpoint, Hash, TreeHead, TreeSize};
 
 /// Why a checkpoint or a key was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +18,7 @@ pub enum HeadError {
     #[error(transparent)]
     Note(#[from] NoteError),
     /// A key that was given. The caller is at fault.
-    #[error("{0:?} is not an Ed25519 verifier key; write NAME+HASH+KEY")]
+    #[error("{0:?} is not a verifier key of Ed25519 or ML-DSA-44; write NAME+HASH+KEY")]
     Key(String),
     /// The keys have several names, so the log's cannot be told from them.
     #[error("the keys have different names; say with --origin which log it is")]
@@ -37,15 +40,15 @@ pub enum HeadError {
 #[derive(Debug, Clone)]
 pub struct LogKeys {
     origin: String,
-    keys: Vec<NoteVerifier>,
+    ed25519: Vec<NoteVerifier>,
+    ml_dsa: Vec<CosignerKey>,
 }
 
 impl LogKeys {
     /// From verifier keys; the log is called as its keys are, unless `origin` says otherwise.
     pub fn parse(vkeys: &[String], origin: Option<String>) -> Result<Self, HeadError> {
-        let read = |vkey: &String| {
-            NoteVerifier::parse(vkey.trim()).map_err(|_| HeadError::Key(vkey.trim().to_owned()))
-        };
+        let read =
+            |vkey: &String| LogKey::parse(vkey.trim()).map_err(|_| HeadError::Key(vkey.trim().to_owned()));
         let keys = vkeys.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let origin = match (origin, keys.split_first()) {
             (Some(origin), Some(_)) => origin,
@@ -54,7 +57,8 @@ impl LogKeys {
             }
             _ => return Err(HeadError::Origin),
         };
-        Ok(Self { origin, keys })
+        let (ed25519, ml_dsa) = LogKey::split(keys);
+        Ok(Self { origin, ed25519, ml_dsa })
     }
 
     /// The log's name for itself.
@@ -69,8 +73,22 @@ impl LogKeys {
         if origin != self.origin {
             return Err(HeadError::OtherLog { found: origin.to_owned(), wanted: self.origin.clone() });
         }
-        parsed.verify(&self.keys)?;
+        let by_ed25519 = match parsed.verify(&self.ed25519) {
+            Err(NoteError::NoKnownSignature) => false,
+            signed => !signed?.is_empty(),
+        };
+        if !self.signed_by_ml_dsa(&parsed)? && !by_ed25519 {
+            return Err(NoteError::NoKnownSignature.into());
+        }
         Ok(SignedHead { head, note: note.to_owned() })
+    }
+
+    fn signed_by_ml_dsa(&self, note: &Note<'_>) -> Result<bool, HeadError> {
+        if !self.ml_dsa.iter().any(|key| note.signatures.iter().any(|line| key.is_named_by(line))) {
+            return Ok(false);
+        }
+        let checkpoint = Checkpoint::parse(note.text).ok_or(HeadError::Malformed)?;
+        Ok(!cosignatures(note, &checkpoint, &self.ml_dsa)?.is_empty())
     }
 }
 

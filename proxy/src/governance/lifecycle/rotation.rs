@@ -146,8 +146,8 @@ impl Lifecycle {
             compromised_since: None,
             description: key.description.clone(),
         };
-        let to_come = match self.is_ledgers(&key.kid) {
-            true => self.chancery.keyring.note_verifier_of(&key.signer_kid, self.chancery.roll.origin()),
+        let to_come = match self.config.ledger.signs_with(&key.kid) {
+            true => self.chancery.keyring.log_key_of(&key.signer_kid, self.chancery.roll.origin()),
             false => None,
         };
         let index = self
@@ -187,9 +187,13 @@ impl Lifecycle {
     /// The name goes over.
     async fn switch(&self, key: &KeyConfig, requested: &RotationRequested) -> Result<(), LifecycleError> {
         let chancery = &self.chancery;
-        let hand_over = match self.is_ledgers(&key.kid) {
-            true => Some(self.continue_ledger(requested).await?),
-            false => self.hand_over(requested).await,
+        let hand_over = if self.opens_leaves(&key.kid) {
+            Some(self.continue_ledger(requested).await?)
+        } else if self.config.ledger.signs_with(&key.kid) {
+            // It signs checkpoints and nothing else; the registry that names it is signed by the first ledger key.
+            None
+        } else {
+            self.hand_over(requested).await
         };
         let info = chancery.keyring.lookup_signer(&requested.to);
         let info = info.ok_or_else(|| LifecycleError::UnknownKey(requested.to.clone()))?;
@@ -218,7 +222,7 @@ impl Lifecycle {
         };
         chancery.governance.record(Event::RotationApplied(applied)).await?;
         chancery.keyring.promote(&requested.to);
-        if self.is_ledgers(&key.kid) {
+        if self.opens_leaves(&key.kid) {
             chancery.roll.set_signer(requested.to.clone());
         }
         chancery.replace_key(entry);
@@ -230,7 +234,8 @@ impl Lifecycle {
         Ok(())
     }
 
-    fn is_ledgers(&self, kid: &Kid) -> bool {
+    /// Whether it is the ledger's first key, under which leaves stand.
+    fn opens_leaves(&self, kid: &Kid) -> bool {
         *kid == self.config.ledger.signing_key
     }
 

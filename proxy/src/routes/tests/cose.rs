@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use chancery_format::cose::CoseReceipt;
-use chancery_format::{Checkpoint, LeafIndex, merkle};
+use chancery_format::ledger_keys::LedgerKeys;
+use chancery_format::{LeafIndex, merkle};
 use chancery_ledger::SecondOpinion;
 use hyper::Method;
 
@@ -81,13 +82,13 @@ async fn heads_that_cannot_be_signed_are_counted_and_tried_again() {
     let size = head.head().size;
     assert!(cose.lacks(size));
     let other = keyring.note_verifier_of(&"orders-v1".parse().unwrap(), origin).unwrap();
-    cose.offer(head, other);
+    cose.offer(head, LedgerKeys::of_signers(origin.clone(), other, None));
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!((cose.size(), roll.cose_head().await.unwrap()), (None, None), "the key was rotated meanwhile");
 
     // Not recorded yet.
-    let key = keyring.note_verifier(origin).unwrap();
-    cose.offer(head, key.clone());
+    let keys = keyring.ledger_keys(origin).unwrap();
+    cose.offer(head, keys.clone());
     let failures = || {
         let text = rig.chancery.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix("chancery_cose_head_failures_total "));
@@ -96,8 +97,9 @@ async fn heads_that_cannot_be_signed_are_counted_and_tried_again() {
     wait_until(|| failures() >= 2).await;
     assert!(cose.size().is_none() && !cose.lacks(size));
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    let note = keyring.sign_checkpoint(&head, origin, deadline).await.unwrap();
-    roll.record_checkpoint(Checkpoint::verify(&note, origin, &[key]).unwrap()).await.unwrap();
+    let at = rig.chancery.now().into();
+    let note = keyring.sign_checkpoint(&head, origin, at, deadline).await.unwrap();
+    roll.record_checkpoint(keys.verify(&note).unwrap()).await.unwrap();
     rig.chancery.progress.checkpointed(size);
     wait_until(|| cose.size() == Some(size)).await;
     let receipt = rig.send(Some(CLERK), ask()).await.expect(200);

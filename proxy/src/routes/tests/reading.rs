@@ -1,7 +1,10 @@
 //! Reading back: who sees payloads, how streams are paged, the log's public face, and health.
 
-use chancery_format::merkle;
+use std::collections::BTreeSet;
+
+use chancery_format::note::Note;
 use chancery_format::tile::decode_bundle;
+use chancery_format::{Receipt, merkle};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -98,6 +101,25 @@ async fn the_log_is_served_as_c2sp_says() {
     for nothing in ["0/000", "0/000.p/200", "entries/000", "1/000.p/1", "0/001.p/1", "64/000", "0/0"] {
         rig.get(AUDITOR, &format!("/log/tile/{nothing}")).await.expect_code(404, "not-found");
     }
+}
+
+#[tokio::test]
+async fn grease_is_served_and_not_kept() {
+    let rig = Rig::start_with(Choices { grease: true, ..Choices::default() }).await;
+    let index = append(&rig, ORDERS, "orders/eu", "x").await["receipt"]["index"].as_u64().unwrap();
+    let receipt = rig.get(AUDITOR, &format!("/v1/receipts/{index}")).await.expect(200);
+    let served = rig.get(AUDITOR, "/log/checkpoint").await.expect(200).text().to_owned();
+    let kept = rig.chancery.roll.latest_checkpoint().unwrap().note;
+    let names = |note: &str| -> BTreeSet<String> {
+        Note::parse(note).unwrap().signatures.iter().map(|line| line.name.to_owned()).collect()
+    };
+    let both = ["grease.invalid", "log.example/test"].map(str::to_owned).into();
+    assert_eq!((names(&served), names(&kept)), (both, BTreeSet::from(["log.example/test".to_owned()])));
+    let parsed = Receipt::parse(&receipt.bytes).unwrap();
+    let verified = parsed.verify(&rig.chancery.registry.load().registry).unwrap();
+    assert!(verified.checkpoint.note().contains("grease.invalid"));
+    let again = rig.get(AUDITOR, &format!("/v1/receipts/{index}")).await.expect(200);
+    assert_eq!(again.bytes, receipt.bytes);
 }
 
 #[tokio::test]

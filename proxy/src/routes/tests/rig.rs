@@ -10,8 +10,7 @@ use bytes::Bytes;
 use chancery_format::entry::CoSigner;
 use chancery_format::registry::{KeyState, LedgerSection, SignerRecord};
 use chancery_format::{
-    Checkpoint, HashAlgorithm, Kid, LeafIndex, Origin, Rung, SignatureAlgorithm, SignersRegistry, Timestamp,
-    TreeSize,
+    HashAlgorithm, Kid, LeafIndex, Origin, Rung, SignatureAlgorithm, SignersRegistry, Timestamp, TreeSize,
 };
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_hsm::testing::{Fault, Faults, FaultyDevice};
@@ -75,6 +74,7 @@ pub(super) struct Choices {
     pub(super) cost: Cost,
     pub(super) checkpointer: bool,
     pub(super) cose: bool,
+    pub(super) grease: bool,
 }
 
 impl Default for Choices {
@@ -86,6 +86,7 @@ impl Default for Choices {
             cost: Cost::Inline,
             checkpointer: true,
             cose: false,
+            grease: false,
         }
     }
 }
@@ -181,6 +182,7 @@ impl Rig {
             witness_kids: Vec::new(),
             archived: TreeSize(0),
             cose: choices.cose.then(|| CoseHeads::new(None)),
+            grease: choices.grease,
             limits: choices.limits,
             metrics: Arc::new(Metrics::new()),
             clock,
@@ -397,13 +399,13 @@ async fn checkpoint_on_demand(chancery: Arc<Chancery>, origin: Origin) {
         chancery.progress.checkpoint_wanted().await;
         let head = SecondOpinion::new(chancery.roll.clone()).confirm(chancery.roll.head()).await.unwrap();
         let deadline = Instant::now() + DEADLINE;
-        let note = chancery.keyring.sign_checkpoint(&head, &origin, deadline).await.unwrap();
-        let keys = [chancery.keyring.note_verifier(&origin).unwrap()];
-        let checkpoint = Checkpoint::verify(&note, &origin, &keys).unwrap();
+        let at = chancery.now().into();
+        let note = chancery.keyring.sign_checkpoint(&head, &origin, at, deadline).await.unwrap();
+        let keys = chancery.keyring.ledger_keys(&origin).unwrap();
+        let checkpoint = keys.verify(&note).unwrap();
         chancery.roll.record_checkpoint(checkpoint).await.unwrap();
-        let [key] = keys;
         if let Some(cose) = &chancery.cose {
-            cose.offer(head, key);
+            cose.offer(head, keys);
         }
         chancery.progress.checkpointed(head.head().size);
     }

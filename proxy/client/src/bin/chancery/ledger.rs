@@ -6,8 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chancery_client::mirror::{self, LogKeys, ProvenEntry, Source};
 use chancery_format::merkle::{self, Step, leaf_hash};
-use chancery_format::note::NoteVerifier;
-use chancery_format::{AuditEvent, Checkpoint, Hash, Receipt, Rung, SignersRegistry};
+use chancery_format::{AuditEvent, Hash, Receipt, Rung, SignersRegistry};
 use serde_json::{Value, json};
 
 use crate::args::Connection;
@@ -63,17 +62,14 @@ async fn fetch(
 }
 
 fn keys_of(registry: &SignersRegistry) -> Result<LogKeys, Failure> {
-    let keys = registry.checkpoint_keys().map_err(|error| Failure::evidence(&error))?;
-    let vkeys: Vec<String> = keys.iter().map(NoteVerifier::vkey).collect();
-    LogKeys::parse(&vkeys, Some(registry.ledger.origin.as_str().to_owned()))
+    LogKeys::parse(&registry.ledger.vkeys, Some(registry.ledger.origin.as_str().to_owned()))
         .map_err(|error| Failure::usage(&error))
 }
 
 /// What a receipt of the entry would prove: its own hash, its place, and the signatures in it.
 fn verified(entry: &ProvenEntry, registry: &SignersRegistry) -> Result<Vec<String>, Failure> {
-    let keys = registry.checkpoint_keys().map_err(|error| Failure::evidence(&error))?;
-    let checkpoint = Checkpoint::verify(entry.head().note(), &registry.ledger.origin, &keys);
-    let checkpoint = checkpoint.map_err(|error| Failure::invalid(&error))?;
+    let keys = registry.ledger_keys().map_err(|error| Failure::evidence(&error))?;
+    let checkpoint = keys.verify(entry.head().note()).map_err(|error| Failure::invalid(&error))?;
     let (leaf, proof) = (entry.leaf().to_vec(), entry.proof().to_vec());
     let receipt = Receipt::new(leaf, entry.index(), proof, &checkpoint, Rung::Checkpointed);
     let verified = receipt.verify(registry).map_err(|error| Failure::invalid(&error))?;
