@@ -90,7 +90,9 @@ function check(receipt, leaf, origin, key) {
 
 // NAME+HASH+BASE64(0x01 || key)
 const [origin, , ...rest] = vkey.split("+");
-const raw = Buffer.from(rest.join("+"), "base64").subarray(1);
+const material = Buffer.from(rest.join("+"), "base64");
+if (material[0] !== 1 || material.length !== 33) refuse("the vkey is not of Ed25519");
+const raw = material.subarray(1);
 const der = Buffer.concat([Buffer.from("302a300506032b6570032100", "hex"), raw]);
 const key = createPublicKey({ key: der, format: "der", type: "spki" });
 const leaf = readFileSync(leafFile);

@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 """verify.py ARCHIVE --signers signers.json: an independent verifier, written from ledger/format/FORMAT.md alone.
-Exit 0 valid, 1 bad, 2 usage, 3 evidence missing. Needs the package `cryptography` (which has no ML-DSA over µ) and nothing of ours."""
+Exit 0 valid, 1 bad, 2 usage, 3 evidence missing. Needs the package `cryptography` (which has no ML-DSA over µ) and nothing of ours.
+By a version of it that has no ML-DSA, the ledger's signatures by that are counted as not checked; those of entries are bad."""
 import base64, collections, contextlib, datetime, decimal, functools, hashlib, json, os, pathlib, re, sys
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+try:
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
+except ImportError:  # what it would verify is counted
+    MLDSA44PublicKey = None
 MEMBERS = {*"actor eventType hash id payload prevHash seq signer_kid stream ts version".split()}
 MORE, HALF = {"chain", "manifestSignatureId", "metadata"}, 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0
 OUTCOME = re.compile(r"signing\.signature\.(issued|failed|abandoned|anchored|checking)")
@@ -62,15 +67,46 @@ def check(signer, digest, signature):  # by any algorithm of section 6 but ed255
     how = {"ecdsa": [ec.ECDSA(hashed)], "rsa-s": [padding.PKCS1v15(), hashed], "rsa-p": [pss, hashed]}
     need("k1" not in signer["algorithm"] or utils.decode_dss_signature(signature)[1] <= HALF, "the higher s")
     pem_key(signer["public_key_pem"]).verify(signature, digest, *how.get(signer["algorithm"][:5], []))
-def open_note(raw, keys):  # the text of a note that known keys signed, and nobody else
+class Cosigner:  # a ledger's key of type 0x06, which signs what a checkpoint says, and when
+    def __init__(self, raw):
+        need(len(raw) == 1312, "not a key for ML-DSA-44")
+        self.raw, self.key, self.checked, self.unchecked = raw, None, 0, 0
+        with contextlib.suppress(UnsupportedAlgorithm):
+            self.key = MLDSA44PublicKey and MLDSA44PublicKey.from_public_bytes(raw)
+    def message(self, time, text):
+        origin, size, head, end = text.decode().split("\n")
+        name = bytes([len(origin.encode())]) + origin.encode()  # the cosigner's and the log's are one
+        need(end == "" and len(b64(head)) == 32 and str(int(size)) == size and 0 <= int(size) < 1 << 63, "not a checkpoint")
+        return b"".join([b"subtree/v1\n\0", name, time, name, bytes(8), int(size).to_bytes(8, "big"), b64(head)])
+    def verify(self, signature, text):
+        time, signature = signature[:8], signature[8:]
+        message = self.message(time, text)
+        need(len(signature) == 2420 and time[0] < 128, "not a cosignature")
+        if self.key is None:
+            self.unchecked += 1
+        else:
+            self.key.verify(signature, message)
+            self.checked += 1
+def read_vkey(vkey, origin):  # a log's key: its key id, its bytes, and what verifies
+    material = b64(vkey.split("+", 2)[2])
+    key_id = sha256(origin.encode(), b"\n", material)[:4]
+    need(vkey == f"{origin}+{key_id.hex()}+{base64.b64encode(material).decode()}", "not a vkey of the origin")
+    kinds = {1: Ed25519PublicKey.from_public_bytes, 6: Cosigner}
+    return key_id, material[1:], kinds[material[0]](material[1:])
+def open_note(raw, keys, cosigners={}):  # the text of a note that known keys signed, each once, and nobody else; which
     text, blank, lines = raw.decode().rpartition("\n\n")
     need(blank and lines.endswith("\n") and not any(c < " " and c != "\n" for c in text + lines), "not a note")
+    signed = set()
     for line in lines[:-1].split("\n"):
         dash, name, material = line.split(" ")
         key_id, signature = b64(material)[:4], b64(material)[4:]
-        need(dash == "\u2014" and (name, key_id) in keys, "signed by a key the registry does not know")
-        keys[name, key_id].verify(signature, (text + "\n").encode())
-    return text + "\n"
+        key = keys.get((name, key_id)) or cosigners.get((name, key_id))
+        need(dash == "\u2014" and key, "signed by a key the registry does not know")
+        need((name, key_id) not in signed, "signed twice by one key")
+        key.verify(signature, (text + "\n").encode())
+        signed.add((name, key_id))
+    need(signed & {*keys}, "not signed by an Ed25519 key of the registry")
+    return text + "\n", signed
 def path(number, before=""):
     return (path(number // 1000, "x") + "/" if number > 999 else "") + f"{before}{number % 1000:03}"
 def cut(bundle, width):  # the leaves of a bundle, each with its length before it
@@ -95,10 +131,11 @@ class Verifier:
         self.waiting, self.map, self.mapped = collections.deque(), {}, -1
         self.tag = "{0:.8}-{1}-8000-".format(tag := sha256(self.origin.encode())[:6].hex(), tag[8:])
         self.signers = {signer["signer_kid"]: signer for signer in registry["signers"]}
-        raw = [b64(vkey.split("+", 2)[2])[1:] for vkey in registry["ledger"]["vkeys"]]
-        for key in raw:
-            key_id = sha256(self.origin.encode(), b"\n\1", key)[:4]
-            self.keys[self.origin, key_id] = Ed25519PublicKey.from_public_bytes(key)
+        self.cosigners, raw = {}, set()  # keys of the ledger that sign with ML-DSA-44, checkpoints alone
+        for key_id, bare, key in [read_vkey(vkey, self.origin) for vkey in registry["ledger"]["vkeys"]]:
+            (self.cosigners if isinstance(key, Cosigner) else self.keys)[self.origin, key_id] = key
+            raw.add(bare)
+        self.second = [signer for signer in registry["signers"] if signer["algorithm"] == "ml-dsa-44"]
         ed25519 = {kid: signer for kid, signer in self.signers.items() if signer["algorithm"] == "ed25519"}
         self.ledger = {kid for kid in ed25519 if pem_key(ed25519[kid]["public_key_pem"]).public_bytes_raw() in raw}
         walk = [(at, name) for at, _, names in os.walk(archive) for name in names]
@@ -120,12 +157,20 @@ class Verifier:
         for name in [f"checkpoint/{epoch:012}" for epoch in range(count)]:
             if (note := self.read(name)) is not None:
                 with self.place(name):
-                    origin, size, head, end = open_note(note, self.keys).split("\n")
+                    text, signed = open_note(note, self.keys, self.cosigners)
+                    origin, size, head, end = text.split("\n")
                     need(origin == self.origin and end == "" and str(int(size)) == size, "not of this ledger")
                     need(int(size) > max(heads, default=-1), "sizes do not grow")
+                    due = self.due(int(size) - 1)
+                    need(not due or signed & due, "lacks the signature by ML-DSA-44 that is due")
                     heads[int(size)] = b64(head)
         self.gap = len(heads) != count
         return heads
+    def due(self, last):  # keys of which one has signed a checkpoint that ends with this entry
+        ends = lambda signer: min(signer.get("retiredIndex", last + 1), signer.get("compromisedSince", last + 1))
+        due = [signer for signer in self.second if 0 <= signer.get("activatedIndex", last + 1) <= last < ends(signer)]
+        raw = [b64(re.sub("-----.*?-----|\n", "", signer["public_key_pem"]))[-1312:] for signer in due]  # the end of its SPKI
+        return {name for name, key in self.cosigners.items() if key.raw in raw}
     def leaves(self, heads, size):  # every leaf, tail, root and tile, in order; False if it must stop
         tails = {at: self.read(f"tile/entries/{path(at // 256)}.p/{at % 256}") for at in heads if at % 256}
         bundles = [self.read("tile/entries/" + path(n)) for n in range(size // 256)] + [tails.get(size)]
@@ -229,7 +274,7 @@ class Verifier:
             with self.place(name):
                 said = file is not None and (self.published.get(version, digest), json.loads(file)["ledger"]["origin"])
                 need(said in (False, (digest, self.origin)), "not what was published")
-                text = None if file is None or note is None else open_note(note, self.keys)
+                text = None if file is None or note is None else open_note(note, self.keys)[0]
                 need(text in (None, f"{self.origin}/signers\n{version}\n{digest}\n"), "its note does not sign it")
             if version not in self.published:
                 self.missing.append(f"{name}: no entry publishes it")
@@ -246,7 +291,9 @@ class Verifier:
             if signer.get("activatedIndex", size) < size and name not in self.life or \
                     signer.get("retiredIndex", size) < size and self.life.get(name) is None:
                 self.bad.append(f"signer {name}: the ledger does not tell what the registry does")
-        print(*self.bad[:1000], *self.missing[:1000], f"{size} leaves, {len(heads)} checkpoints", sep="\n")
+        checked, unchecked = (sum(getattr(key, which) for key in self.cosigners.values()) for which in ("checked", "unchecked"))
+        told = f"{size} leaves, {len(heads)} checkpoints, {checked} signatures of ML-DSA-44 on them verified, {unchecked} not checked"
+        print(*self.bad[:1000], *self.missing[:1000], told, sep="\n")
         return 1 if self.bad else 3 if self.missing or not heads else 0
 if __name__ == "__main__":
     usage = len(sys.argv) != 4 or sys.argv[2] != "--signers"

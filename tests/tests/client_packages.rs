@@ -8,6 +8,7 @@ use std::process::Command;
 
 use chancery_tests::rig::world::ORDERS;
 use chancery_tests::rig::{Daemon, World, WorldOptions};
+use chancery_tests::servers::node_with_ml_dsa;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -99,13 +100,20 @@ fn the_packages_have_the_version_of_the_service() {
 #[test]
 fn the_typescript_package_passes_its_own_tests() {
     let folder = compiled();
-    let mut node = Command::new("node");
-    node.args(["--test", "--test-reporter=tap"]);
-    for name in ["formats", "receipt", "transport"] {
-        node.arg(folder.path().join(format!("test/{name}.test.js")));
-    }
-    let printed = run(&mut node);
-    assert!(printed.contains("\n# pass 25\n") && printed.contains("\n# fail 0\n"), "{printed}");
+    let tested = |node: &Path| {
+        let mut node = Command::new(node);
+        node.args(["--test", "--test-reporter=tap"]);
+        for name in ["formats", "hybrid", "receipt", "transport"] {
+            node.arg(folder.path().join(format!("test/{name}.test.js")));
+        }
+        let printed = run(&mut node);
+        assert!(printed.contains("\n# pass 35\n") && printed.contains("\n# fail 0\n"), "{printed}");
+        printed
+    };
+    tested(Path::new("node"));
+    // The machine's own may have no ML-DSA; with one that has, false signatures by it are refused.
+    let printed = tested(&node_with_ml_dsa().unwrap());
+    assert!(printed.contains("\n# ML-DSA-44 is verified by v24."), "{printed}");
 }
 
 #[test]
@@ -113,7 +121,12 @@ fn the_python_package_passes_its_own_tests() {
     let output = interpreter().args(["-m", "unittest", "discover", "-s", "tests"]).output().unwrap();
     // It reports on standard error.
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("Ran 25 tests"), "{said}");
+    assert!(output.status.success() && said.contains("Ran 35 tests"), "{said}");
+    // As locked, its package has ML-DSA, so that false signatures by it are refused.
+    let known = "import ledger; print(ledger.MlDsaKey.IS_KNOWN)";
+    let mut ask = interpreter();
+    ask.env("PYTHONPATH", std::env::join_paths([python().join("src"), python().join("tests")]).unwrap());
+    assert_eq!(run(ask.args(["-c", known])), "True\n");
 }
 
 #[test]

@@ -3,14 +3,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test's failure")]
 
 use chancery_format::cose::CoseReceipt;
-use chancery_format::cosignature::{CosignerKey, cosignatures};
+use chancery_format::cosignature::{CosignedAt, CosignerKey, cosignatures};
 use chancery_format::evidence::Evidence;
 use chancery_format::heads::HeadsMap;
 use chancery_format::log_key::LogKey;
 use chancery_format::merkle::{Frontier, leaf_hash};
 use chancery_format::note::{Note, NoteVerifier};
 use chancery_format::policy::Policy;
-use chancery_format::{AuditEvent, Checkpoint, EventId, Hash, LeafIndex};
+use chancery_format::{AuditEvent, Checkpoint, EventId, Hash, LeafIndex, PublicKey};
+use ml_dsa::{ExpandedSigningKey, MlDsa44};
 
 const FORMAT: &str = include_str!("../FORMAT.md");
 
@@ -76,6 +77,28 @@ fn cosignature(block: &str) {
     assert_eq!(times, [word(time, "time").parse::<u64>().unwrap()]);
 }
 
+/// The key of a seed, what it signs of a checkpoint, and the line with its deterministic signature.
+fn ml_dsa(block: &str) {
+    let mut lines = block.splitn(7, '\n');
+    let mut next = |name: &str| word(lines.next().unwrap(), name).to_owned();
+    let (seed, id, vkey) = (hex::decode(next("seed")).unwrap(), next("id"), next("vkey-sha256"));
+    let (time, message, line) = (next("time").parse().unwrap(), next("message"), next("line-sha256"));
+    let checkpoint = Checkpoint::parse(&format!("{}\n", lines.next().unwrap())).unwrap();
+    let private = ExpandedSigningKey::<MlDsa44>::from_seed(&seed.as_slice().try_into().unwrap());
+    let raw = private.verifying_key().encode().as_slice().try_into().unwrap();
+    let public = PublicKey::from_ml_dsa_44_raw(&raw).unwrap();
+    let key = CosignerKey::new(checkpoint.origin().as_str(), public).unwrap();
+    assert_eq!(hex::encode(key.key_id()), id);
+    assert_eq!(Hash::of(&[key.vkey().as_bytes()]).to_hex(), vkey);
+    let at = CosignedAt::new(time).unwrap();
+    assert_eq!(hex::encode(key.message(&checkpoint, at)), message);
+    let signature = private.sign_deterministic(&key.message(&checkpoint, at), &[]).unwrap().encode();
+    let made = key.line(at, &signature).unwrap();
+    assert_eq!(Hash::of(&[made.as_bytes()]).to_hex(), line);
+    let note = format!("{}\n{made}", checkpoint.text());
+    assert_eq!(cosignatures(&Note::parse(&note).unwrap(), &checkpoint, &[key]).unwrap().len(), 1);
+}
+
 fn policy(block: &str) {
     let file = format!("{block}\n").into_bytes();
     assert_eq!(Policy::parse(&file).unwrap().to_bytes(), file);
@@ -116,6 +139,7 @@ fn every_example_of_the_format_is_true() {
             "tree" => tree(block),
             "note" => note(block),
             "cosignature" => cosignature(block),
+            "ml-dsa" => ml_dsa(block),
             "policy" => policy(block),
             "cose" => cose(block),
             "heads" => heads(block),
@@ -124,8 +148,8 @@ fn every_example_of_the_format_is_true() {
         }
         kinds.push(kind);
     }
-    let all = ["id", "leaf", "leaf", "tree", "note", "cosignature", "heads", "policy", "cose", "evidence"];
-    assert_eq!(kinds, all);
+    let all = "id leaf leaf tree note cosignature ml-dsa heads policy cose evidence";
+    assert_eq!(kinds.join(" "), all);
 }
 
 #[test]

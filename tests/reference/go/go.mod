@@ -1,6 +1,9 @@
 module chancery.example/reference
 
-// What Debian 12 has; golang.org/x/mod v0.20.0 is the last that works with it.
-go 1.19
+// What filippo.io/mldsa asks for.
+go 1.25.0
 
-require golang.org/x/mod v0.20.0
+require (
+	filippo.io/mldsa v1.0.0
+	golang.org/x/mod v0.20.0
+)

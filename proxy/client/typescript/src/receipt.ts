@@ -32,6 +32,10 @@ export interface Proof {
   readonly unverified: readonly string[];
   /** Whether the receipt itself is the signature of the digest. */
   readonly anchored: boolean;
+  /** Algorithms by which the ledger signed the checkpoint, verified: `ed25519`, and `ml-dsa-44` if it did and could be. */
+  readonly checkpointVerified: readonly string[];
+  /** Algorithms by which it signed and this runtime cannot verify: `ml-dsa-44` before Node.js 24.6. */
+  readonly checkpointUnverified: readonly string[];
 }
 
 /** How strict to be. */
@@ -55,7 +59,7 @@ export function verifyReceipt(
   options: VerifyOptions = {},
 ): Proof {
   const { event, index, treeSize, proof, note } = readReceipt(receipt);
-  const checkpoint = verifyCheckpoint(note, registry.origin, registry.noteKeys);
+  const checkpoint = verifyCheckpoint(note, registry.origin, registry.noteKeys, (size) => registry.noteKeysDue(size));
   if (typeof checkpoint === "string") throw new ReceiptError("checkpoint", `its checkpoint is refused: ${checkpoint}`);
   need(checkpoint.size === treeSize, "checkpoint", "its treeSize is not the checkpoint's");
   const leaf = Buffer.from(canonical(event));
@@ -67,7 +71,9 @@ export function verifyReceipt(
   checkLeaf(event, leaf, index, registry);
   const signatures = checkSignatures(event, index, registry, options.unsupportedCoSigner ?? "refuse");
   if (asked !== "anything") checkAsked(event, asked, index, registry);
-  return { origin: registry.origin, index, treeSize, root: checkpoint.root.toString("hex"), event, ...signatures };
+  const signed = { checkpointVerified: checkpoint.verified, checkpointUnverified: checkpoint.unverified };
+  const root = checkpoint.root.toString("hex");
+  return { origin: registry.origin, index, treeSize, root, event, ...signatures, ...signed };
 }
 
 function readReceipt(text: string): {

@@ -45,11 +45,13 @@ export class SignersRegistry {
   private constructor(
     /** First line of every checkpoint. */
     readonly origin: string,
-    /** The keys that may sign checkpoints. */
+    /** The keys that may sign checkpoints: of Ed25519, and of ML-DSA-44 if there are some. */
     readonly noteKeys: readonly NoteKey[],
     /** By `signerKid`. */
     readonly signers: ReadonlyMap<string, Signer>,
     private readonly ledgerKids: ReadonlySet<string>,
+    /** Of the keys for ML-DSA-44 those that are signers, each with its signer. */
+    private readonly secondKeys: readonly (readonly [NoteKey, Signer])[],
   ) {}
 
   /** Reads a file. Throws {@link RegistryError}. */
@@ -81,15 +83,18 @@ export class SignersRegistry {
       : [];
     const keys = listed.filter((key) => key !== undefined);
     if (
-      !only(ledger, ["origin", "vkeys"]) ||
-      keys.length === 0 ||
+      !only(ledger, ["origin", "vkeys", "policy"]) ||
+      !keys.some((key) => key.algorithm === "ed25519") ||
       keys.length !== listed.length ||
       keys.some((key) => key.name !== origin)
     ) {
-      throw new RegistryError("no valid key of the ledger");
+      throw new RegistryError("no valid keys of the ledger");
     }
+    if (ledger["policy"] !== undefined && !hasLogs(ledger["policy"], vkeys as string[]))
+      throw new RegistryError("the policy is not of the ledger's keys");
     const signers = new Map<string, Signer>();
     const ledgerKids = new Set<string>();
+    const secondKeys: [NoteKey, Signer][] = [];
     for (const entry of entries) {
       const signer = readSigner(entry);
       if (signers.has(signer.signerKid)) throw new RegistryError(`lists ${signer.signerKid} twice`);
@@ -97,13 +102,25 @@ export class SignersRegistry {
       const raw = rawEd25519(entry as JsonObject);
       if (signer.algorithm === "ed25519" && keys.some((key) => raw !== undefined && key.raw.equals(raw)))
         ledgerKids.add(signer.signerKid);
+      if (signer.algorithm === "ml-dsa-44") {
+        const spki = spkiOf(entry as JsonObject);
+        for (const key of keys) if (key.algorithm === "ml-dsa-44" && endsWith(spki, key.raw)) secondKeys.push([key, signer]);
+      }
     }
-    return new SignersRegistry(origin as string, keys, signers, ledgerKids);
+    return new SignersRegistry(origin as string, keys, signers, ledgerKids, secondKeys);
   }
 
   /** Whether entries may stand under this name: that of a key whose checkpoints count. */
   isLedgerKey(signerKid: string): boolean {
     return this.ledgerKids.has(signerKid);
+  }
+
+  /**
+   * Keys of which one must have signed a checkpoint of that size beside Ed25519: those for ML-DSA-44 that were active at
+   * its last entry.
+   */
+  noteKeysDue(size: number): readonly NoteKey[] {
+    return this.secondKeys.filter(([, signer]) => size > 0 && isValidAt(signer, size - 1)).map(([key]) => key);
   }
 
   /** Whether some pair has this logical name. */
@@ -120,6 +137,14 @@ export function isValidAt(signer: Signer, index: number): boolean {
 
 function only(value: JsonObject, names: readonly string[]): boolean {
   return Object.keys(value).every((name) => names.includes(name));
+}
+
+/** Whether a policy's logs are exactly these keys. Its witnesses are not read: nothing here counts cosignatures. */
+function hasLogs(policy: Json, vkeys: readonly string[]): boolean {
+  if (typeof policy !== "string" || !policy.endsWith("\n")) return false;
+  const lines = policy.split("\n").map((line) => line.split(/[ \t]+/).filter((word) => word !== ""));
+  const logs = lines.filter((words) => words[0] === "log" && [2, 3].includes(words.length)).map((words) => words[1]);
+  return vkeys.every((vkey) => logs.includes(vkey)) && logs.every((log) => log !== undefined && vkeys.includes(log));
 }
 
 function readSigner(entry: Json): Signer {
@@ -147,6 +172,15 @@ function readSigner(entry: Json): Signer {
     compromisedSince: index("compromisedSince"),
   };
   return { signerKid, kid, algorithm, key, ...places };
+}
+
+/** The bytes between a PEM's first and last line. */
+function spkiOf(entry: JsonObject): Buffer {
+  return Buffer.from(String(entry["public_key_pem"] ?? "").replace(/-----.*?-----|\n/g, ""), "base64");
+}
+
+function endsWith(bytes: Buffer, end: Buffer): boolean {
+  return bytes.length > end.length && bytes.subarray(-end.length).equals(end);
 }
 
 /** The 32 bytes inside an Ed25519 key's PEM. */

@@ -83,6 +83,8 @@ export function readPublicKey(name: string, pem: string): PublicKey | "bad" | "u
   }
   if (key.export({ type: "spki", format: "pem" }).toString().trim() !== pem.trim()) return "bad";
   if (algorithm.type === "none") return key.asymmetricKeyType === "ed25519" ? "unsupported" : "bad";
+  // A runtime that knows the encoding, from its OpenSSL, and not the algorithm, gives such a key no type.
+  if (key.asymmetricKeyType === undefined && algorithm.type.startsWith("ml-dsa")) return "unsupported";
   if (key.asymmetricKeyType !== algorithm.type) return "bad";
   if (algorithm.type === "rsa") return rsaKey(key, algorithm);
   if (algorithm.curve !== undefined) return ecdsaKey(key, algorithm.curve);
@@ -91,6 +93,28 @@ export function readPublicKey(name: string, pem: string): PublicKey | "bad" | "u
     return strong === undefined ? "bad" : { verifies: (digest, signature) => verifyEd25519(strong, digest, signature) };
   }
   return { verifies: (digest, signature) => verify(null, digest, key, signature) };
+}
+
+/** Lengths of ML-DSA-44 (FIPS 204), in bytes. */
+const ML_DSA_44_KEY_BYTES = 1312;
+export const ML_DSA_44_SIGNATURE_BYTES = 2420;
+/** What stands before such a key in its SPKI. */
+const ML_DSA_44_SPKI = Buffer.from("30820532300b06096086480165030403110382052100", "hex");
+
+/**
+ * An ML-DSA-44 key from its bytes, pure and without context; `undefined` if they are none, `"unsupported"` if this
+ * runtime does not know the algorithm.
+ */
+export function mlDsa44Key(raw: Uint8Array): PublicKey | "unsupported" | undefined {
+  if (raw.length !== ML_DSA_44_KEY_BYTES) return undefined;
+  let key: KeyObject;
+  try {
+    key = createPublicKey({ key: Buffer.concat([ML_DSA_44_SPKI, raw]), format: "der", type: "spki" });
+  } catch {
+    return "unsupported";
+  }
+  if (String(key.asymmetricKeyType) !== "ml-dsa-44") return "unsupported";
+  return { verifies: (message, signature) => verify(null, message, key, signature) };
 }
 
 function ecdsaKey(key: KeyObject, curve: Curve): PublicKey | "bad" {

@@ -332,3 +332,16 @@ test("a registry half understood is not trusted", () => {
   }
   assert.ok(refused > 50, `${refused} damages`);
 });
+
+test("a registry may have a policy of its ledger's keys, and of no others", () => {
+  const file = JSON.parse(new TestLedger().registry()) as { ledger: { vkeys: string[]; policy?: unknown } };
+  const [vkey] = file.ledger.vkeys;
+  const read = (policy: unknown): SignersRegistry => {
+    file.ledger.policy = policy;
+    return SignersRegistry.parse(JSON.stringify(file));
+  };
+  for (const good of [`log ${vkey}\nquorum none\n`, `# ours\n\tlog  ${vkey} https://log.example/\nquorum none\n`])
+    assert.ok(read(good).noteKeys.length > 0);
+  const others = [`quorum none\n`, `log ${vkey}`, `log x\nquorum none\n`, `log ${vkey}\nlog x\nquorum none\n`];
+  for (const bad of [...others, "", null, 7, {}]) assert.throws(() => read(bad), RegistryError, String(bad));
+});

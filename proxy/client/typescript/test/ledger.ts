@@ -1,7 +1,7 @@
 // A small ledger, made at test time with keys that live as long as the test: what a service could hand out,
 // honest or not. Trees and proofs are those of RFC 6962's definitions, not of the code under test.
 
-import { createHash, generateKeyPairSync, sign, constants, type KeyObject } from "node:crypto";
+import { createHash, generateKeyPairSync, randomBytes, sign, constants, type KeyObject } from "node:crypto";
 import { canonical, type Json, type JsonObject } from "../src/json.js";
 import { idOf } from "../src/leaf.js";
 
@@ -80,6 +80,57 @@ export function pairs(): Map<string, Pair> {
     { algorithm: "hmac-sha256", publicKey: undefined, digestAlgorithm: "sha256", sign: () => Buffer.alloc(32, 7) },
   ];
   return new Map(all.map((one) => [one.algorithm, one]));
+}
+
+/** An ML-DSA-44 key under a name: a real one where the runtime has it, else bytes of the right lengths. */
+export class MlDsaKey {
+  private readonly keys = MlDsaKey.generate();
+  readonly raw = this.keys?.publicKey.export({ type: "spki", format: "der" }).subarray(-1312) ?? randomBytes(1312);
+  readonly id: Buffer;
+
+  constructor(readonly name = ORIGIN) {
+    this.id = sha256(name, "\n\x06", this.raw).subarray(0, 4);
+  }
+
+  /** Whether this runtime signs and verifies by ML-DSA-44. */
+  static get isKnown(): boolean {
+    return MlDsaKey.generate() !== undefined;
+  }
+
+  private static generate(): { publicKey: KeyObject; privateKey: KeyObject } | undefined {
+    try {
+      return generateKeyPairSync("ml-dsa-44" as "ed25519");
+    } catch {
+      return undefined;
+    }
+  }
+
+  get vkey(): string {
+    const material = Buffer.concat([Uint8Array.of(6), this.raw]);
+    return `${this.name}+${this.id.toString("hex")}+${material.toString("base64")}`;
+  }
+
+  /** What stands in a line below this text: key id, time, signature. */
+  material(text: string, time = 1_800_000_000n): Buffer {
+    const [origin, size, root] = text.split("\n") as [string, string, string];
+    const [name, seconds, end] = [Buffer.from(this.name), Buffer.alloc(8), Buffer.alloc(8)];
+    seconds.writeBigUInt64BE(time);
+    end.writeBigUInt64BE(BigInt(size));
+    // As C2SP tlog-cosignature has it: label, name, time, origin, first leaf, end, root.
+    const parts = [Buffer.from("subtree/v1\n\0"), Buffer.of(name.length), name, seconds];
+    parts.push(Buffer.of(origin.length), Buffer.from(origin), Buffer.alloc(8), end, Buffer.from(root, "base64"));
+    const signature = this.keys ? sign(null, Buffer.concat(parts), this.keys.privateKey) : randomBytes(2420);
+    return Buffer.concat([this.id, seconds, signature]);
+  }
+
+  line(text: string): string {
+    return noteLine(this.name, this.material(text));
+  }
+}
+
+/** A line of a note. */
+export function noteLine(name: string, material: Uint8Array): string {
+  return `\u2014 ${name} ${Buffer.from(material).toString("base64")}\n`;
 }
 
 /** Draft of a leaf: what stands in it beside its place. */
@@ -175,8 +226,12 @@ export class TestLedger {
   }
 
   note(text: string): string {
-    const line = Buffer.concat([this.keyId, sign(null, Buffer.from(text), this.keys.privateKey)]);
-    return `${text}\n\u2014 ${ORIGIN} ${line.toString("base64")}\n`;
+    return `${text}\n${this.line(text)}`;
+  }
+
+  /** The line by Ed25519. */
+  line(text: string): string {
+    return noteLine(ORIGIN, Buffer.concat([this.keyId, sign(null, Buffer.from(text), this.keys.privateKey)]));
   }
 }
 

@@ -60,6 +60,11 @@ class Proof:
     unverified: Tuple[str, ...]
     #: Whether the receipt itself is the signature of the digest.
     anchored: bool
+    #: Algorithms by which the ledger signed the checkpoint, verified: ``ed25519``, and ``ml-dsa-44`` if it did and could
+    #: be.
+    checkpoint_verified: Tuple[str, ...]
+    #: Algorithms by which it signed and this version of ``cryptography`` cannot verify.
+    checkpoint_unverified: Tuple[str, ...]
 
 
 def verify_receipt(
@@ -77,7 +82,7 @@ def verify_receipt(
     """
     event, index, tree_size, proof, note = _read(receipt)
     try:
-        checkpoint = verify_checkpoint(note, registry.origin, registry.note_keys)
+        checkpoint = verify_checkpoint(note, registry.origin, registry.note_keys, registry.note_keys_due)
     except ValueError as error:
         raise ReceiptError("checkpoint", f"its checkpoint is refused: {error}") from error
     need(checkpoint.size == tree_size, "checkpoint", "its treeSize is not the checkpoint's")
@@ -89,7 +94,8 @@ def verify_receipt(
     signed = _check_signatures(event, index, registry, report_unsupported_co_signer)
     if not isinstance(asked, Anything):
         _check_asked(event, asked, id_of(registry.origin, index))
-    return Proof(registry.origin, index, tree_size, checkpoint.root.hex(), event, *signed)
+    by = (checkpoint.verified, checkpoint.unverified)
+    return Proof(registry.origin, index, tree_size, checkpoint.root.hex(), event, *signed, *by)
 
 
 def _read(text: str) -> Tuple[Dict[str, Any], int, int, List[bytes], str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence, Union
+from typing import Any, Collection, Mapping, Optional, Sequence, Union
 
-from .canonical import parse
+from .canonical import from_base64, parse
 from .errors import RegistryError
 from .log import NoteKey, parse_vkey
-from .signatures import PublicKey, is_algorithm, is_mac, read_public_key
+from .signatures import ML_DSA_44_KEY_BYTES, PublicKey, is_algorithm, is_mac, read_public_key
 
 _MEMBERS = frozenset(
     """signer_kid kid algorithm public_key_pem purpose state deployedAt retiredAt activatedIndex retiredIndex
@@ -37,6 +37,8 @@ class Signer:
     retired_index: Optional[int]
     #: First index from which its signatures are suspect.
     compromised_since: Optional[int]
+    #: The bytes of a key for ML-DSA-44.
+    ml_dsa_44: Optional[bytes] = None
 
     def is_valid_at(self, index: int) -> bool:
         """Whether a signature of this key at ``index`` counts."""
@@ -51,7 +53,7 @@ class SignersRegistry:
 
     #: First line of every checkpoint.
     origin: str
-    #: The keys that may sign checkpoints.
+    #: The keys that may sign checkpoints: of Ed25519, and of ML-DSA-44 if there are some.
     note_keys: Sequence[NoteKey]
     #: By ``signer_kid``.
     signers: Mapping[str, Signer]
@@ -79,6 +81,12 @@ class SignersRegistry:
         raw = signer.key.ed25519 if signer is not None and signer.key is not None else None
         return raw is not None and any(key.key.raw == raw for key in self.note_keys)
 
+    def note_keys_due(self, size: int) -> Collection[NoteKey]:
+        """Keys of which one must have signed a checkpoint of that size beside Ed25519: those of ML-DSA-44 that were
+        active at its last entry."""
+        active = {one.ml_dsa_44 for one in self.signers.values() if size > 0 and one.is_valid_at(size - 1)}
+        return [key for key in self.note_keys if key.algorithm == "ml-dsa-44" and key.key.raw in active]
+
     def has_kid(self, kid: str) -> bool:
         """Whether some pair has this logical name."""
         return any(signer.kid == kid for signer in self.signers.values())
@@ -96,15 +104,23 @@ def _read(file: Any) -> SignersRegistry:
         "not of version 1",
     )
     ledger = file["ledger"]
-    _need(isinstance(ledger, dict) and ledger.keys() == {"origin", "vkeys"}, "no ledger")
+    _need(isinstance(ledger, dict) and {"origin", "vkeys"} <= ledger.keys() <= {"origin", "vkeys", "policy"}, "no ledger")
     origin, vkeys = ledger["origin"], ledger["vkeys"]
     keys = [parse_vkey(vkey) for vkey in vkeys] if isinstance(vkeys, list) else []
     known = [key for key in keys if key is not None and key.name == origin]
-    _need(0 < len(known) == len(keys), "no valid key of the ledger")
+    _need(len(known) == len(keys) and any(key.algorithm == "ed25519" for key in known), "no valid keys of the ledger")
+    _need("policy" not in ledger or _logs(ledger["policy"]) == set(vkeys), "the policy is not of these keys")
     signers = [_signer(entry) for entry in file["signers"]]
     named = {signer.signer_kid: signer for signer in signers}
     _need(len(named) == len(signers), "lists a signer twice")
     return SignersRegistry(origin, known, named)
+
+
+def _logs(policy: Any) -> set[str]:
+    """The keys of a policy's logs. Its witnesses are not read: nothing here counts cosignatures."""
+    _need(isinstance(policy, str) and policy.endswith("\n"), "a policy that is no text of lines")
+    lines = [re.split(r"[ \t]+", line.strip(" \t")) for line in policy.split("\n")]
+    return {words[1] for words in lines if words[0] == "log" and len(words) in (2, 3)}
 
 
 def _signer(entry: Any) -> Signer:
@@ -123,4 +139,8 @@ def _signer(entry: Any) -> Signer:
     places = [entry.get(place) for place in ("activatedIndex", "retiredIndex", "compromisedSince")]
     for place in places:
         _need(place is None or type(place) is int and 0 <= place < 1 << 53, f"{name}: an index that is none")
-    return Signer(name, kid, algorithm, key, *places)
+    # It ends its SPKI, which a version without the algorithm does not read.
+    spki = from_base64(re.sub("-----.*?-----|\n", "", pem)) if algorithm == "ml-dsa-44" and pem is not None else None
+    raw = None if spki is None else spki[-ML_DSA_44_KEY_BYTES:]
+    activated, retired, compromised = places
+    return Signer(name, kid, algorithm, key, activated, retired, compromised, raw)

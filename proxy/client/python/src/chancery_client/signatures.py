@@ -100,6 +100,35 @@ class PublicKey:
     ed25519: Optional[bytes] = None
 
 
+#: Lengths of ML-DSA-44 (FIPS 204), in bytes.
+ML_DSA_44_KEY_BYTES = 1312
+ML_DSA_44_SIGNATURE_BYTES = 2420
+#: What stands before such a key in its SPKI.
+_ML_DSA_44_SPKI = bytes.fromhex("30820532300b06096086480165030403110382052100")
+
+
+@dataclass(frozen=True)
+class MlDsa44Key:
+    """FIPS 204, pure and without context."""
+
+    raw: bytes
+    #: ``None`` if this version of ``cryptography`` lacks the algorithm.
+    verifies: Optional[Verifies]
+
+    @staticmethod
+    def read(raw: bytes) -> Optional[MlDsa44Key]:
+        """A key from its bytes; ``None`` if they are none."""
+        if len(raw) != ML_DSA_44_KEY_BYTES:
+            return None
+        try:
+            key = serialization.load_der_public_key(_ML_DSA_44_SPKI + raw)
+        except (UnsupportedAlgorithm, ValueError):
+            return MlDsa44Key(raw, None)
+        # Only newer versions of the package have the class, so its type cannot be named.
+        verify = getattr(key, "verify")
+        return MlDsa44Key(raw, lambda message, signature: _tried(lambda: verify(signature, message)))
+
+
 def _tried(verify: Callable[[], object]) -> bool:
     try:
         verify()
