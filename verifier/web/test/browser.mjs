@@ -7,7 +7,7 @@ import { chromium } from "playwright-core";
 const ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync"];
 const SETTLE_MS = 60_000;
-const SLOTS = ["receipt", "registry", "note", "file"];
+const SLOTS = ["receipt", "registry", "note", "policy", "file"];
 
 export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ARGS });
 
@@ -48,7 +48,7 @@ export class Tab {
       const wanted = evidence[slot], held = this.held.get(slot);
       if (wanted === undefined && held !== undefined) await this.through(() => this.page.locator(`[data-remove=${slot}]`).click());
       if (wanted !== undefined && !(held !== undefined && Buffer.from(wanted).equals(Buffer.from(held)))) {
-        const name = { receipt: "receipt.json", registry: "signers.json", note: "signers.json.sig", file: "order.pdf" }[slot];
+        const name = { receipt: "receipt.json", registry: "signers.json", note: "signers.json.sig", policy: "witnesses.policy", file: "order.pdf" }[slot];
         await this.through(() => this.page.locator(`#${slot}-file`).setInputFiles({ name, mimeType: "application/octet-stream", buffer: Buffer.from(wanted) }));
       }
       this.held.set(slot, wanted);

@@ -214,11 +214,11 @@ export function evidenceCases(tab, world, mlDsaKnown) {
     const numbers = [["integer no double holds", broken('"A-17"', "9007199254740993")], ["infinity", broken('"A-17"', "1e999")]];
     return await expectMany(tab, "receipt", many, NOT_VALID, "receipt") + await expectMany(tab, "receipt", numbers, NOT_VALID, "leaf");
   });
-  add("more than 4 MiB", async () => {
+  add("more than 16 MiB", async () => {
     await tab.give(good);
-    const told = await tab.giveMany("receipt", [`${good.receipt}${" ".repeat(4 * 1024 * 1024)}`]);
+    const told = await tab.giveMany("receipt", [`${good.receipt}${" ".repeat(16 * 1024 * 1024)}`]);
     assert.equal(told[0].verdict, "cannot-decide");
-    assert.match(told[0].reason, /larger than 4 MiB/);
+    assert.match(told[0].reason, /larger than 16 MiB/);
     tab.held.delete("receipt");
     return 1;
   });

@@ -106,10 +106,10 @@ export function humanCases(browser, url, world, shots, options) {
     await tab.through(() => drop(tab, [["receipt.json", good.receipt], ["signers.json", registry.slice(0, -2)]]));
     const without = await tab.told();
     assert.deepEqual([without.verdict, without.checks.registry], ["cannot-decide", "failed"]);
-    await tab.through(() => drop(tab, [["big.json", " ".repeat(4 * 1024 * 1024 + 1)]]));
+    await tab.through(() => drop(tab, [["big.json", " ".repeat(16 * 1024 * 1024 + 1)]]));
     const big = await tab.told();
     assert.equal(big.verdict, "cannot-decide");
-    assert.match(big.notice, /larger than 4 MiB/);
+    assert.match(big.notice, /larger than 16 MiB/);
     return 3;
   }));
   add("text that hides or turns is shown for what it is", () => within({}, async (tab) => {
