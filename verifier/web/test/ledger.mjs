@@ -31,6 +31,14 @@ function proofOf(index, leaves) {
     : [...proofOf(index - at, leaves.slice(at)), rootOf(leaves.slice(0, at))];
 }
 
+/** RFC 6962 §2.1.2, by its definition. */
+function consistencyOf(old, leaves, isWhole = true) {
+  if (old === leaves.length) return isWhole ? [] : [rootOf(leaves)];
+  const at = split(leaves.length);
+  return old <= at ? [...consistencyOf(old, leaves.slice(0, at), isWhole), rootOf(leaves.slice(at))]
+    : [...consistencyOf(old - at, leaves.slice(at), false), rootOf(leaves.slice(0, at))];
+}
+
 // ---- Keys
 
 export const pemOf = (key) => key.export({ type: "spki", format: "pem" });
@@ -116,8 +124,59 @@ export const makeKey = (algorithm) => MAKERS[algorithm]();
 
 // ---- Notes
 
-const keyId = (name, raw) => sha256(name, "\n", Buffer.of(1), raw).subarray(0, 4);
-export const vkeyOf = (name, raw) => `${name}+${keyId(name, raw).toString("hex")}+${Buffer.concat([Buffer.of(1), raw]).toString("base64")}`;
+const keyId = (name, raw, type = 1) => sha256(name, "\n", Buffer.of(type), raw).subarray(0, 4);
+export const vkeyOf = (name, raw, type = 1) => `${name}+${keyId(name, raw, type).toString("hex")}+${Buffer.concat([Buffer.of(type), raw]).toString("base64")}`;
+const u64 = (number) => { const bytes = Buffer.alloc(8); bytes.writeBigUInt64BE(BigInt(number)); return bytes; };
+const short = (text) => Buffer.concat([Buffer.of(Buffer.byteLength(text)), Buffer.from(text)]);
+
+/** Signs checkpoints as a witness does, or, with its ledger's name, as a ledger does with ML-DSA-44. */
+export class Cosigner {
+  /** `mlDsa` is `{ raw, signMessage }`; without it, a new Ed25519 key. */
+  constructor(name, mlDsa = undefined) {
+    const key = mlDsa ?? makeKey("ed25519");
+    Object.assign(this, { name, type: mlDsa ? 6 : 4, raw: key.raw, signs: mlDsa ? mlDsa.signMessage : (message) => crypto.sign(null, message, key.privateKey) });
+  }
+
+  get vkey() {
+    return vkeyOf(this.name, this.raw, this.type);
+  }
+
+  /** What it signs of a checkpoint's text, C2SP tlog-cosignature. */
+  message(body, time) {
+    if (this.type === 4) return Buffer.from(`cosignature/v1\ntime ${time}\n${body}`);
+    const [origin, size, root] = body.split("\n");
+    return Buffer.concat([Buffer.from("subtree/v1\n\0"), short(this.name), u64(time), short(origin), u64(0), u64(size), Buffer.from(root, "base64")]);
+  }
+
+  async line(body, { time = 1_795_000_000, change = (bytes) => bytes, of = body } = {}) {
+    const signature = Buffer.from(await this.signs(this.message(of, time)));
+    return noteLine(this.name, keyId(this.name, this.raw, this.type), change(Buffer.concat([u64(time), signature])));
+  }
+}
+
+/** A policy of one log and these witnesses, of whom `quorum` must have cosigned. */
+export function policyOf(vkeys, witnesses, quorum = "all") {
+  const lines = [...vkeys.map((vkey) => `log ${vkey}`), ...witnesses.map(({ vkey }, at) => `witness w${at} ${vkey}`)];
+  if (witnesses.length > 0) lines.push(`group g ${quorum} ${witnesses.map((_, at) => `w${at}`).join(" ")}`);
+  return `${lines.join("\n")}\nquorum ${witnesses.length > 0 ? "g" : "none"}\n`;
+}
+
+// ---- CBOR, as far as COSE receipts need it
+
+const head = (kind, count) => {
+  const value = BigInt(count), at = value < 24n ? -1 : [0x100n, 0x10000n, 0x100000000n, 1n << 64n].findIndex((most) => value < most);
+  const bytes = at < 0 ? [] : [...Buffer.from(value.toString(16).padStart(2 << at, "0"), "hex")];
+  return Buffer.of((kind << 5) | (at < 0 ? Number(value) : 24 + at), ...bytes);
+};
+export const cbor = {
+  number: (value) => (BigInt(value) < 0n ? head(1, -1n - BigInt(value)) : head(0, value)),
+  bytes: (value) => Buffer.concat([head(2, value.length), value]),
+  text: (value) => Buffer.concat([head(3, Buffer.byteLength(value)), Buffer.from(value)]),
+  list: (...items) => Buffer.concat([head(4, items.length), ...items]),
+  map: (...pairs) => Buffer.concat([head(5, pairs.length), ...pairs.flat()]),
+  tag: (number, item) => Buffer.concat([head(6, number), item]),
+  null: Buffer.of(0xf6),
+};
 export const noteLine = (name, id, signature) => `\u2014 ${name} ${Buffer.concat([id, signature]).toString("base64")}\n`;
 /** A line that looks like a witness's. */
 export const strangersLine = (name = "witness.example/w1") => noteLine(name, crypto.randomBytes(4), crypto.randomBytes(72));
@@ -131,6 +190,7 @@ export class Ledger {
     this.streams = new Map();
     this.signers = [];
     this.ledgerKeys = [];
+    this.mlDsaKeys = [];
     this.clock = Date.parse("2026-11-21T03:46:35.120Z");
     const first = this.addLedgerKey("ledger-v1");
     this.own("ledger.opened", { formatVersion: 1, origin });
@@ -229,7 +289,70 @@ export class Ledger {
       signer_kid: name, kid, algorithm, public_key_pem: publicPem, purpose: "signing",
       state: record.activatedIndex === undefined ? "staged" : "active", deployedAt: "2026-11-21T03:46:35.120Z", description: "made by a test", ...record,
     }));
-    return { version: 1, ledger: { origin: this.origin, vkeys: this.ledgerKeys.map(({ raw }) => vkeyOf(this.origin, raw)) }, signers };
+    return { version: 1, ledger: { origin: this.origin, vkeys: this.vkeys() }, signers };
+  }
+
+  vkeys() {
+    return [...this.ledgerKeys.map(({ raw }) => vkeyOf(this.origin, raw)), ...this.mlDsaKeys.map(({ vkey }) => vkey)];
+  }
+
+  // ---- Evidence
+
+  /** The ledger's ML-DSA-44 key: its checkpoints have a line more from here on. */
+  addMlDsaKey(mlDsa) {
+    this.mlDsaKeys.push(new Cosigner(this.origin, mlDsa));
+  }
+
+  /** The entry that publishes the registry as it is, and the file. */
+  publish(version = 1, file = JSON.stringify(this.registry(), null, 2)) {
+    const index = this.append({ eventType: "registry.published", actor: "chancery", stream: "chancery", payload: { sha256: sha256(file).toString("hex"), version } });
+    return { index, file };
+  }
+
+  body(size = this.leaves.length) {
+    return `${this.origin}\n${size}\n${rootOf(this.leaves.slice(0, size)).toString("base64")}\n`;
+  }
+
+  /** A checkpoint by all keys of the ledger, cosigned by these. */
+  async cosigned(size, witnesses = [], { keys, mlDsa = this.mlDsaKeys, lines = [] } = {}) {
+    const body = this.body(size), more = [];
+    for (const cosigner of [...mlDsa, ...witnesses]) more.push(await cosigner.line(body));
+    return this.checkpoint({ size, keys, lines: [...more, ...lines] });
+  }
+
+  proof(index, size) {
+    return proofOf(index, this.leaves.slice(0, size));
+  }
+
+  tlogProof(index, size, note) {
+    return `c2sp.org/tlog-proof@v1\nindex ${index}\n${this.proof(index, size).map((hash) => `${hash.toString("base64")}\n`).join("")}\n${note}`;
+  }
+
+  /** A COSE receipt of an entry; `changes` makes it one that no ledger gives out. */
+  async cose(index, size, { algorithm = -8, origin = this.origin, key = this.ledgerKeys.at(-1), root = rootOf(this.leaves.slice(0, size)), claimed = size, place = index, path = this.proof(index, size), protects = undefined, proofs = undefined, signature = undefined } = {}) {
+    const { number, bytes, text, list, map, tag } = cbor;
+    const header = protects ?? map([number(1), number(algorithm)], [number(15), map([number(1), text(origin)], [number(-65537), number(claimed)])], [number(395), number(1)]);
+    const message = list(text("Signature1"), bytes(header), bytes(Buffer.alloc(0)), bytes(root));
+    const signed = signature ?? (algorithm === -48 ? Buffer.from(await this.mlDsaKeys.at(-1).signs(message)) : crypto.sign(null, message, key.privateKey));
+    const proof = list(number(claimed), number(place), list(...path.map((hash) => bytes(hash))));
+    return tag(18, list(bytes(header), proofs ?? map([number(396), map([number(-1), list(bytes(proof))])]), cbor.null, bytes(signed)));
+  }
+
+  /** The members of an `.evidence` file, as an object. */
+  evidence(index, published, { size, note, cose, policy, archive, renewals = [], registryNote = note, registrySize = size }) {
+    return {
+      version: 1, event: JSON.parse(this.leaves[index].toString()), proof: this.tlogProof(index, size, note), ...(cose && { cose: cose.toString("base64") }),
+      registry: { file: published.file, event: JSON.parse(this.leaves[published.index].toString()), proof: this.tlogProof(published.index, registrySize, registryNote) },
+      ...(policy && { policy }), ...(archive && { archive }), renewals,
+    };
+  }
+
+  renewal(index, published, { before, size, note, policy, newer }) {
+    const hex = (hashes) => hashes.map((hash) => hash.toString("hex"));
+    return {
+      checkpoint: note, inclusionProof: hex(this.proof(index, size)), registryProof: hex(this.proof(published.index, size)), consistencyProof: hex(consistencyOf(before, this.leaves.slice(0, size))),
+      ...(newer && { registry: { file: newer.file, event: JSON.parse(this.leaves[newer.index].toString()), index: newer.index, inclusionProof: hex(this.proof(newer.index, size)) } }), ...(policy && { policy }),
+    };
   }
 
   /** `signers.json.sig` over these bytes. */

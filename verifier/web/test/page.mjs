@@ -1,8 +1,9 @@
 // Drives the verifying page in a real Chromium and prints one line of JSON for each case. Exits 1 if any failed.
 //
-//   node page.mjs --page FILE_OR_URL [--evidence DIR] [--screenshots DIR] [--only WORDS]
+//   node page.mjs --page FILE_OR_URL [--evidence DIR] [--screenshots DIR] [--only WORDS] [--verifier PROGRAM]
 //                 [--client-cert FILE --client-key FILE]
 //
+// PROGRAM of --verifier is chancery-verify: it must say of every evidence file what the page says.
 // DIR of --evidence holds what a daemon gave out: receipt*.json, sidecars, signers.json, perhaps signers.json.sig.
 // $CHROMIUM names another browser than /usr/bin/chromium.
 
@@ -11,15 +12,17 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { Auditor } from "./auditor.mjs";
 import { launch, Tab } from "./browser.mjs";
+import { bundleCases } from "./bundles.mjs";
 import { evidenceCases, makeWorld } from "./evidence.mjs";
 import { sha as digestOf } from "./ledger.mjs";
 import { humanCases } from "./human.mjs";
 
 const string = { type: "string" };
-const { values: given } = parseArgs({ options: { page: string, evidence: string, screenshots: string, only: string, "client-cert": string, "client-key": string } });
+const { values: given } = parseArgs({ options: { page: string, evidence: string, screenshots: string, only: string, verifier: string, "client-cert": string, "client-key": string } });
 if (given.page === undefined) {
-  console.error("usage: node page.mjs --page FILE_OR_URL [--evidence DIR] [--screenshots DIR] [--only WORDS]");
+  console.error("usage: node page.mjs --page FILE_OR_URL [--evidence DIR] [--screenshots DIR] [--only WORDS] [--verifier PROGRAM]");
   process.exit(2);
 }
 const url = /^https?:/.test(given.page) ? given.page : pathToFileURL(resolve(given.page)).href;
@@ -27,7 +30,7 @@ const clientCertificates = given["client-cert"] && [{ origin: new URL(url).origi
 const options = { clientCertificates };
 if (given.screenshots) mkdirSync(given.screenshots, { recursive: true });
 
-const browser = await launch();
+const browser = await launch(), auditor = new Auditor(given.verifier);
 let failures = 0, cases = 0, pieces = 0;
 async function run(name, act) {
   if (given.only && !name.includes(given.only)) return;
@@ -48,6 +51,7 @@ try {
   const mlDsa = await mlDsaKeys(tab), known = Object.values(mlDsa).every(({ known: is }) => is);
   const world = await makeWorld(mlDsa);
   for (const [name, act] of evidenceCases(tab, world, known)) await run(name, act);
+  for (const [name, act] of await bundleCases(tab, mlDsa, known, auditor)) await run(name, act);
   if (given.evidence) for (const [name, act] of daemonCases(tab, given.evidence)) await run(name, act);
   await run("after all this, no request left the page and nothing was complained of", async () => {
     assert.deepEqual(tab.requests, [url]);
@@ -59,6 +63,7 @@ try {
   for (const [name, act] of humanCases(browser, url, world, given.screenshots, options)) await run(name, act);
 } finally {
   await browser.close();
+  auditor.close();
 }
 console.log(JSON.stringify({ cases, failures, evidence: pieces }));
 process.exitCode = failures === 0 && cases > 0 ? 0 : 1;
@@ -92,9 +97,11 @@ async function mlDsaKeys(tab) {
     }, algorithm.toUpperCase());
     const sign = (message, hash) => tab.page.evaluate(async ([name, bytes]) =>
       [...new Uint8Array(await crypto.subtle.sign({ name }, globalThis.testKeys[name], Uint8Array.from(bytes)))], [algorithm.toUpperCase(), [...digestOf(hash, message)]]);
+    const signMessage = (message) => tab.page.evaluate(async ([name, bytes]) =>
+      [...new Uint8Array(await crypto.subtle.sign({ name }, globalThis.testKeys[name], Uint8Array.from(bytes)))], [algorithm.toUpperCase(), [...message]]);
     const spki = der ? Buffer.from(der) : Buffer.concat([Buffer.from(head, "hex"), Buffer.alloc(key, 7)]);
     const lines = spki.toString("base64").match(/.{1,64}/g).join("\n");
-    made[algorithm] = { known: der !== undefined, hash: "sha256", publicPem: `-----BEGIN PUBLIC KEY-----\n${lines}\n-----END PUBLIC KEY-----\n`, sign: der ? sign : () => Buffer.alloc(signature, 7) };
+    made[algorithm] = { known: der !== undefined, hash: "sha256", publicPem: `-----BEGIN PUBLIC KEY-----\n${lines}\n-----END PUBLIC KEY-----\n`, raw: spki.subarray(-key), sign: der ? sign : () => Buffer.alloc(signature, 7), signMessage: der ? signMessage : () => Buffer.alloc(signature, 7) };
   }
   return made;
 }
