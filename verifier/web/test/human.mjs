@@ -23,7 +23,11 @@ export function humanCases(browser, url, world, shots, options) {
       await tab.close();
     }
   };
+  const { bundles } = world, bundled = bundles.full(bundles.at.issued).then(JSON.stringify);
+  const evidence = { receipt: bundled, registry: bundles.registry, policy: bundles.quantumPolicy };
   const scenes = {
+    "evidence": evidence, "evidence-alone": { receipt: bundled },
+    "evidence-not-valid": { ...evidence, receipt: bundled.then((told) => told.replace("A-17", "A-71").replace(/("consistencyProof":\[")(.)/, (_, before, letter) => before + (letter === "0" ? "1" : "0"))) },
     empty: {}, good: { ...good, note: ledger.registryNote(registry), file: "pay 100 to bob" },
     "not-valid": { ...good, receipt: good.receipt.replace("A-17", "A-71") },
     "in-part": { receipt: receiptOf("message"), registry }, "no-registry": { receipt: good.receipt }, event: { receipt: receiptOf("chain kernel"), registry },
@@ -32,8 +36,8 @@ export function humanCases(browser, url, world, shots, options) {
   for (const scheme of SCHEMES) {
     for (const [size, viewport] of [["wide", { width: 1280, height: 900 }], ["phone", PHONE]]) {
       add(`accessible, ${scheme}, ${size}`, () => within({ colorScheme: scheme, viewport }, async (tab) => {
-        for (const [name, evidence] of Object.entries(scenes)) {
-          await tab.give(evidence);
+        for (const [name, given] of Object.entries(scenes)) {
+          await tab.give({ ...given, receipt: await given.receipt });
           await tab.page.evaluate(() => scrollTo(0, 0));
           if (shots) await tab.page.screenshot({ path: `${shots}/${name}-${scheme}-${size}.png`, fullPage: true });
           assert.deepEqual(await tab.inaccessible(), [], name);
