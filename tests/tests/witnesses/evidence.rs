@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Output, Stdio};
 
 use chancery_tests::rig::binary;
+use chancery_tests::servers::page_tests;
 
 use super::*;
 
@@ -158,7 +159,25 @@ fn a_receipt_is_renewed_by_later_witnesses_when_its_issuer_is_gone() {
     }
     let strangers = b.world.path("signers.json");
     judged(&[&file, "--signers", strangers.to_str().unwrap()], 1);
+    the_page_agrees(&file, &signers, &policy);
     altered_members_are_refused(&file, &path("altered.evidence"), &[&signers, &policy]);
+}
+
+/// The page in a browser, which shares no code with ours, believes the file by the registry and by the witnesses, one of
+/// whom signed with ML-DSA-44.
+fn the_page_agrees(file: &str, signers: &str, policy: &str) {
+    let (tests, evidence) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (from, name) in
+        [(file, "renewed.evidence"), (signers, "signers.json"), (policy, "witnesses.policy")]
+    {
+        std::fs::copy(from, evidence.path().join(name)).unwrap();
+    }
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../verifier/web/index.html");
+    let mut command = page_tests(tests.path()).unwrap();
+    command.arg("--page").arg(page).arg("--evidence").arg(evidence.path());
+    let output = command.args(["--only", "from the daemon: renewed.evidence"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("\"cases\":1"), "{told}{output:?}");
 }
 
 /// The ledger ended before anybody witnessed it: its last checkpoint is cosigned years later, with both algorithms, for

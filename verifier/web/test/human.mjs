@@ -85,6 +85,13 @@ export function humanCases(browser, url, world, shots, options) {
     return 2;
   }));
 
+  add("evidence, dropped with what it is judged by", () => within({}, async (tab) => {
+    await tab.through(async () => drop(tab, [["a", await bundled], ["b", bundles.registry], ["c", bundles.policy]]));
+    const { verdict, checks } = await tab.told();
+    assert.deepEqual([checks.receipt, checks.registry, checks.policy, checks.witnesses], ["checked", "checked", "checked", "checked"], verdict);
+    assert.match(await tab.page.locator("#parts").innerText(), /Renewal 2[^]*s3:\/\/audit\/prod/);
+    assert.equal(await tab.page.locator("#path svg").count(), 1);
+  }));
   add("dropped together", () => within({}, async (tab) => {
     await tab.through(() => drop(tab, [["a.bin", good.receipt], ["b.bin", registry], ["c.bin", ledger.registryNote(registry)], ["order.pdf", "pay 100 to bob"]]));
     const { verdict, checks } = await tab.told();
@@ -142,6 +149,24 @@ export function humanCases(browser, url, world, shots, options) {
     assert.equal(told.verdict, "valid-in-part");
     assert.match(told.title, /as far as this browser can tell: 1 signature not checked/);
     assert.match(told.why.signature, /does not know ML-DSA-44/);
+    const bundle = { receipt: await bundled, registry: bundles.registry }, opened = await tab.give(bundle);
+    assert.deepEqual([opened.verdict, opened.checks["renewal-1-cosigned"], opened.checks["renewal-2-cosigned"]], ["valid-in-part", "checked", "open"]);
+    assert.match(`${opened.title} ${opened.why["renewal-2-cosigned"]}`, /1 signature not checked[^]*no ML-DSA, so 1 line was not checked: witness\.example\/quantum/);
+    const asked = await tab.give({ ...bundle, policy: bundles.quantumPolicy });
+    assert.deepEqual([asked.verdict, asked.checks.witnesses], ["cannot-decide", "open"]);
+    assert.match(asked.reason, /hangs on ML-DSA signatures/);
+    assert.equal((await tab.give({ ...bundle, policy: bundles.laterPolicy })).checks.witnesses, "checked");
+    const hybrid = await hybridOf(world), one = await tab.give(hybrid);
+    assert.deepEqual([one.verdict, one.checks.checkpoint, one.checks["checkpoint-ml-dsa"]], ["valid-in-part", "checked", "open"]);
+    assert.match(one.why["checkpoint-ml-dsa"], /^This browser has no ML-DSA/);
+    if (shots) await tab.page.screenshot({ path: `${shots}/without-ml-dsa-light-wide.png`, fullPage: true });
+    return 5;
+  }));
+  add("a browser that takes ML-DSA keys in one form only", () => within({
+    before: () => { const own = SubtleCrypto.prototype.importKey; SubtleCrypto.prototype.importKey = function importKey(format, key, algorithm, ...rest) { return algorithm.name.startsWith("ML-DSA") && format === "spki" ? Promise.reject(new Error("not here")) : own.call(this, format, key, algorithm, ...rest); }; },
+  }, async (tab) => {
+    const known = await tab.page.evaluate(() => crypto.subtle.generateKey({ name: "ML-DSA-44" }, true, ["sign", "verify"]).then(() => true, () => false));
+    assert.equal((await tab.give(await hybridOf(world))).checks["checkpoint-ml-dsa"], known ? "checked" : "open");
   }));
   add("a page without cryptography decides nothing", () => within({
     before: () => Object.defineProperty(Crypto.prototype, "subtle", { value: undefined }),
@@ -178,6 +203,13 @@ export function humanCases(browser, url, world, shots, options) {
     assert.equal(page.match(/\s(?:style|on[a-z]+)=|(?:src|href)="(?!#)/g), null, "no inline style, no handler, nothing from elsewhere");
   }));
   return cases;
+}
+
+/** A receipt under a checkpoint that the ledger signed with ML-DSA-44 too. */
+async function hybridOf({ mlDsa }) {
+  const ledger = new Ledger("log.example/hybrid"), index = ledger.append({ eventType: "note", actor: "bob", stream: "bobs", payload: {} });
+  ledger.addMlDsaKey(mlDsa["ml-dsa-44"]);
+  return { receipt: textOf({ ...ledger.receipt(index), checkpoint: await ledger.cosigned(ledger.leaves.length) }), registry: JSON.stringify(ledger.registry()) };
 }
 
 /** Files, as if they were let go over the page. */

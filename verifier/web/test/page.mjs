@@ -1,10 +1,11 @@
 // Drives the verifying page in a real Chromium and prints one line of JSON for each case. Exits 1 if any failed.
 //
-//   node page.mjs --page FILE_OR_URL [--evidence DIR] [--screenshots DIR] [--only WORDS] [--verifier PROGRAM]
-//                 [--client-cert FILE --client-key FILE]
+//   node page.mjs --page FILE_OR_URL [--evidence DIR] [--format FILE] [--screenshots DIR] [--only WORDS]
+//                 [--verifier PROGRAM] [--client-cert FILE --client-key FILE]
 //
 // PROGRAM of --verifier is chancery-verify: it must say of every evidence file what the page says.
-// DIR of --evidence holds what a daemon gave out: receipt*.json, sidecars, signers.json, perhaps signers.json.sig.
+// DIR of --evidence holds what a daemon gave out: receipt*.json, sidecars, *.evidence, signers.json, perhaps signers.json.sig
+// and witnesses.policy. FILE of --format is FORMAT.md, whose example of an evidence file the page must take.
 // $CHROMIUM names another browser than /usr/bin/chromium.
 
 import { strict as assert } from "node:assert";
@@ -20,9 +21,9 @@ import { sha as digestOf } from "./ledger.mjs";
 import { humanCases } from "./human.mjs";
 
 const string = { type: "string" };
-const { values: given } = parseArgs({ options: { page: string, evidence: string, screenshots: string, only: string, verifier: string, "client-cert": string, "client-key": string } });
+const { values: given } = parseArgs({ options: { page: string, evidence: string, screenshots: string, only: string, verifier: string, format: string, "client-cert": string, "client-key": string } });
 if (given.page === undefined) {
-  console.error("usage: node page.mjs --page FILE_OR_URL [--evidence DIR] [--screenshots DIR] [--only WORDS] [--verifier PROGRAM]");
+  console.error("usage: node page.mjs --page FILE_OR_URL [--evidence DIR] [--format FILE] [--screenshots DIR] [--only WORDS] [--verifier PROGRAM]");
   process.exit(2);
 }
 const url = /^https?:/.test(given.page) ? given.page : pathToFileURL(resolve(given.page)).href;
@@ -54,6 +55,7 @@ try {
   const world = await makeWorld(mlDsa), bundles = await makeBundles(mlDsa);
   for (const [name, act] of evidenceCases(tab, world, known)) await run(name, act);
   for (const [name, act] of await bundleCases(tab, bundles, mlDsa, known, auditor)) if (!(isServed && name.includes("altered"))) await run(name, act);
+  if (given.format) await run("the example in FORMAT.md", () => exampleOf(tab, readFileSync(given.format, "utf8")));
   if (given.evidence) for (const [name, act] of daemonCases(tab, given.evidence)) await run(name, act);
   await run("after all this, no request left the page and nothing was complained of", async () => {
     assert.deepEqual(tab.requests, [url]);
@@ -62,7 +64,7 @@ try {
     return 1;
   });
   await tab.close();
-  for (const [name, act] of humanCases(browser, url, { ...world, bundles }, given.screenshots, options)) await run(name, act);
+  for (const [name, act] of humanCases(browser, url, { ...world, bundles, mlDsa }, given.screenshots, options)) await run(name, act);
 } finally {
   await browser.close();
   auditor.close();
@@ -74,14 +76,41 @@ process.exitCode = failures === 0 && cases > 0 ? 0 : 1;
 function daemonCases(tab, folder) {
   const read = (name) => (existsSync(join(folder, name)) ? readFileSync(join(folder, name)) : undefined);
   const receipts = readdirSync(folder).filter((name) => /^receipt.*\.json$|\.chancery\.json$/.test(name)).sort();
-  if (receipts.length === 0 || read("signers.json") === undefined) throw new Error(`${folder} has no receipt*.json and signers.json`);
-  return receipts.map((name) => [`from the daemon: ${name}`, async () => {
+  const bundles = readdirSync(folder).filter((name) => name.endsWith(".evidence")).sort();
+  if (receipts.length + bundles.length === 0 || read("signers.json") === undefined) throw new Error(`${folder} has no receipt*.json or *.evidence, or no signers.json`);
+  const ofBundle = (name) => [`from the daemon: ${name}`, async () => {
+    const registry = read("signers.json"), policy = read("witnesses.policy"), receipt = read(name), taken = ["valid", "valid-in-part"];
+    const told = await tab.give({ receipt, registry, policy, note: read("signers.json.sig") });
+    assert.ok(taken.includes(told.verdict), `${told.verdict}: ${told.reason}`);
+    if (JSON.parse(receipt).cose) assert.equal(told.checks.cose, "checked");
+    if (JSON.parse(receipt).renewals.length > 0) assert.equal(told.checks["renewal-1-continues"], "checked");
+    if (policy) {
+      assert.equal(told.checks.witnesses, "checked", told.why.witnesses);
+      const alone = await tab.give({ receipt, policy });
+      assert.ok(taken.includes(alone.verdict) && alone.checks.anchor === "checked", `${alone.verdict}: ${alone.reason}`);
+    }
+    assert.equal((await tab.give({ receipt })).verdict, "cannot-decide");
+    const altered = receipt.toString().replace(/("ts": ?"2)0/, "$11");
+    assert.equal((await tab.give({ receipt: altered, registry })).verdict, "not-valid");
+    return 4;
+  }];
+  return [...bundles.map(ofBundle), ...receipts.map((name) => [`from the daemon: ${name}`, async () => {
     const told = await tab.give({ receipt: read(name), registry: read("signers.json"), note: read("signers.json.sig") });
     assert.ok(["valid", "valid-in-part"].includes(told.verdict), `${told.verdict}: ${told.reason}`);
     const altered = read(name).toString().replace(/("ts": ?"2)0/, "$11");
     assert.equal((await tab.give({ receipt: altered, registry: read("signers.json") })).verdict, "not-valid");
     return 2;
-  }]);
+  }])];
+}
+
+/** The vector of §9.3: its policy, and the file that it vouches for. */
+async function exampleOf(tab, page) {
+  const [, policy, receipt] = /```vector evidence\n((?:[^{].*\n)+)(\{.*\})\n```/.exec(page);
+  const told = await tab.give({ receipt, policy });
+  assert.deepEqual([told.verdict, told.checks.anchor, told.checks["renewal-1-continues"]], ["valid", "checked", "checked"], told.reason);
+  const registry = JSON.parse(receipt).registry.file;
+  assert.equal((await tab.give({ receipt, registry })).verdict, "valid");
+  return 2;
 }
 
 /** ML-DSA keys live in the browser, which Node 20 is behind; where it has none, shapes of keys and signatures. */
