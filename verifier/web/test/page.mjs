@@ -63,7 +63,7 @@ try {
     assert.deepEqual(await tab.page.evaluate(async () => [document.cookie, (await globalThis.caches?.keys().catch(() => [])) ?? [], performance.getEntriesByType("resource").length]), ["", [], 0]);
     return 1;
   });
-  await tab.close();
+  // This tab stays: keys for ML-DSA are in it.
   for (const [name, act] of humanCases(browser, url, { ...world, bundles, mlDsa }, given.screenshots, options)) await run(name, act);
 } finally {
   await browser.close();
