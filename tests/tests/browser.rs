@@ -55,9 +55,7 @@ fn bundle(world: &World, daemon: &Daemon, receipt: &Path, evidence: &Path) {
     let event = json!({ "eventType": "order.paid", "payload": { "order": 7 }, "stream": "orders" });
     let reply = call(world, Some(&world.orders), &Ask::post("/v1/events", event.to_string())).unwrap();
     assert!(reply.status < 300, "{}", reply.body);
-    wait_for("a larger checkpoint", || {
-        (daemon.metric("chancery_checkpoint_entries") > before).then_some(())
-    });
+    wait_for("a larger checkpoint", || (daemon.metric("chancery_checkpoint_entries") > before).then_some(()));
     chancery(world, &["upgrade", evidence]);
     let made: Value = serde_json::from_slice(&std::fs::read(evidence).unwrap()).unwrap();
     assert!(made["cose"].is_string() && made["renewals"].as_array().unwrap().len() == 1, "{made}");
