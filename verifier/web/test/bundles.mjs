@@ -339,8 +339,10 @@ function hybridCases(mlDsa, known, says, tab) {
   });
   add("evidence", async () => {
     const note = await ledger.cosigned(size), cose = await ledger.cose(index, size, { algorithm: -48 });
-    await says({ receipt: text(ledger.evidence(index, published, { size, note })), registry }, VALID, { "checkpoint-ml-dsa": state, "registry-checkpoint-ml-dsa": state });
-    return 1 + await says({ receipt: text(ledger.evidence(index, published, { size, note, cose })), registry }, VALID, { cose: state }, /ML-DSA/);
+    await says({ receipt: text(ledger.evidence(index, published, { size, note })), registry }, VALID, { "checkpoint-ml-dsa": state, "registry-checkpoint": "checked" }, known ? undefined : /1 signature not checked/);
+    const more = ledger.evidence(index, published, { size, note, registryNote: await ledger.cosigned(size) });
+    await says({ receipt: text(more), registry }, VALID, { "checkpoint-ml-dsa": state, "registry-checkpoint-ml-dsa": state });
+    return 2 + await says({ receipt: text(ledger.evidence(index, published, { size, note, cose })), registry }, VALID, { cose: state }, /ML-DSA/);
   });
   if (known) add("a false COSE receipt", async () => {
     const cose = await ledger.cose(index, size, { algorithm: -48, root: Buffer.alloc(32) });
