@@ -1,16 +1,18 @@
 //! Heads of streams and keys: what is enrolled is what an independent count of the same leaves gives, through restarts
-//! and crashes between any two steps, and each proof leads to it.
+//! and crashes between any two steps, whichever step the store refuses, and each proof leads to it.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use chancery_format::heads::{EnrolledHeads, Head, HeadName};
 use chancery_format::merkle::{Frontier, leaf_hash};
 use chancery_format::{AuditEvent, LeafIndex, TreeSize};
-use chancery_ledger::{Enrolled, Heads, HeadsOutcome, Roll};
+use chancery_ledger::{Enrolled, Heads, HeadsOutcome, Roll, RollError, RollOptions};
 use rocksdb::{DB, Options};
 use support::*;
 
@@ -150,6 +152,125 @@ async fn nothing_is_counted_twice_after_a_crash() {
         let name: HeadName = "stream:s1".parse().unwrap();
         assert_eq!(heads.proven(name).await.unwrap(), None, "the stored heads are not those enrolled there");
         enrolled_is_right(&roll, &heads).await;
+    }
+}
+
+/// What was folded by a process that lives on, and what one that has just started reads, are the same map.
+async fn as_after_a_restart(options: RollOptions, roll: Roll, heads: Heads) -> (Roll, Heads) {
+    let size = roll.head().head().size;
+    let names: Vec<HeadName> = counted(&roll, size.0).await.into_keys().collect();
+    let mut known = Vec::new();
+    for name in &names {
+        known.push(heads.proven(name.clone()).await.unwrap().unwrap());
+    }
+    drop((heads, roll));
+    let (roll, _) = Roll::open(options).unwrap();
+    let heads = Heads::new(roll.clone());
+    for (name, known) in names.iter().zip(known) {
+        assert_eq!(heads.proven(name.clone()).await.unwrap(), Some(known), "{name}");
+    }
+    (roll, heads)
+}
+
+/// The writer holds one batch at the disk, and the queue is full: what this asks for meets a ledger that is too busy.
+async fn while_too_busy<T>(disk: &GatedDisk, roll: &Roll, asked: impl Future<Output = T>) -> T {
+    let arrivals = disk.arrivals.load(Ordering::SeqCst);
+    disk.close();
+    let at_the_disk = begun(roll.enrol_event(numbered("s1", 7), None)).await;
+    wait_until("the writer is at the disk", || disk.arrivals.load(Ordering::SeqCst) > arrivals);
+    let queued = begun(roll.enrol_event(numbered("s2", 8), None)).await;
+    let answer = asked.await;
+    disk.open();
+    at_the_disk.await.unwrap();
+    queued.await.unwrap();
+    answer
+}
+
+/// The store refuses once, at each step where it can without the ledger stopping, and the same process goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_stored_is_folded_again() {
+    let (place, disk) = (Place::new(), Arc::new(GatedDisk::default()));
+    let mut options = place.options();
+    options.disk = disk.clone();
+    options.limits.queue = 1;
+    let mut roll = Roll::create(options.clone()).unwrap();
+    let mut heads = Heads::new(roll.clone());
+    // So that there is a stored map to begin again with.
+    fill(&roll, 0).await;
+    enrolled_is_right(&roll, &heads).await;
+    for (number, folded_before) in [(100, false), (200, true), (300, false), (400, true)] {
+        fill(&roll, number).await;
+        let size = roll.head().head().size;
+        let refused = if folded_before {
+            // Where keys were used is stored; the heads that changed are not.
+            heads.follow(size).await.unwrap();
+            while_too_busy(&disk, &roll, heads.enrol()).await.map(drop)
+        } else {
+            while_too_busy(&disk, &roll, heads.follow(size)).await
+        };
+        assert!(matches!(refused, Err(RollError::Overloaded)), "{refused:?}");
+        assert!(roll.fatal().is_none());
+        enrolled_is_right(&roll, &heads).await;
+        (roll, heads) = as_after_a_restart(options.clone(), roll, heads).await;
+    }
+}
+
+/// Rows of the map are stored, and the disk's reserve is reached before the leaf that enrols it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_map_that_was_stored_and_not_enrolled_is_enrolled_later() {
+    let (place, disk) = (Place::new(), Arc::new(FaultyDisk::default()));
+    let mut options = place.options();
+    options.disk = disk.clone();
+    options.limits.reserve_bytes = 1;
+    let mut roll = Roll::create(options.clone()).unwrap();
+    let mut heads = Heads::new(roll.clone());
+    for number in [0, 100, 200] {
+        fill(&roll, number).await;
+        heads.follow(roll.head().head().size).await.unwrap();
+        disk.set_free(Some(0));
+        let refused = heads.enrol().await;
+        assert!(matches!(refused, Err(RollError::Full)), "{refused:?}");
+        disk.set_free(None);
+        if number == 200 {
+            fill(&roll, 300).await;
+        }
+        enrolled_is_right(&roll, &heads).await;
+        (roll, heads) = as_after_a_restart(options.clone(), roll, heads).await;
+    }
+}
+
+/// A write that fails stops the ledger, done or not. Whichever it was, the next process enrols the right map.
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_write_fails_the_next_process_enrols_the_right_map() {
+    for side in [Lose::Before, Lose::After] {
+        let mut survived = 0;
+        for nth in 0.. {
+            let (place, disk) = (Place::new(), Arc::new(FaultyDisk::default()));
+            let mut options = place.options();
+            options.disk = disk.clone();
+            let roll = Roll::create(options.clone()).unwrap();
+            let heads = Heads::new(roll.clone());
+            fill(&roll, 0).await;
+            enrolled_is_right(&roll, &heads).await;
+            fill(&roll, 100).await;
+            disk.lose(nth, side);
+            let size = roll.head().head().size;
+            let done = match heads.follow(size).await {
+                Ok(()) => heads.enrol().await.map(drop),
+                Err(error) => Err(error),
+            };
+            let Err(error) = done else { break };
+            assert!(matches!(error, RollError::Fatal(_)), "{error}");
+            drop((heads, roll));
+            let (roll, _) = Roll::open(options.clone()).unwrap();
+            let heads = Heads::new(roll.clone());
+            fill(&roll, 200).await;
+            enrolled_is_right(&roll, &heads).await;
+            drop(as_after_a_restart(options, roll, heads).await);
+            survived += 1;
+        }
+        // Where keys were used, heads that changed, their size, the leaf, its index.
+        assert_eq!(survived, 5, "{side:?}");
     }
 }
 
