@@ -75,7 +75,9 @@ async fn enrolled_is_right(roll: &Roll, heads: &Heads) -> LeafIndex {
         let mut found = Vec::new();
         while found.len() < indices.len() {
             let page = heads.entries(name.clone(), found.len() as u64, 3).await.unwrap();
-            found.extend(page.iter().map(|leaf| leaf.index.0).filter(|index| *index < size.0));
+            let more: Vec<_> = page.iter().map(|leaf| leaf.index.0).filter(|index| *index < size.0).collect();
+            assert!(!more.is_empty(), "{name}: {found:?} of {indices:?}");
+            found.extend(more);
         }
         assert_eq!(&found, indices, "{name}");
     }
