@@ -119,49 +119,78 @@ impl Archive for DirectoryArchive {
     }
 
     fn list_after(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<String>, ArchiveError> {
-        let mut names = Smallest { after, prefix, max, kept: BTreeSet::new() };
-        walk(&self.root, "", &mut names).map_err(|error| self.said(prefix, &error))?;
-        Ok(names.kept.into_iter().collect())
+        let mut page = Page { root: &self.root, prefix, after, max, names: Vec::new(), folders_read: 0 };
+        page.fill_from("").map_err(|error| self.said(prefix, &error))?;
+        Ok(page.names)
     }
 }
 
-/// The smallest names after a given one, at most `max` of them however many there are.
-struct Smallest<'a> {
-    after: Option<&'a str>,
+/// The next names after a given one, in order. Reads the folders that these are in and those above them, and no other;
+/// of each folder it holds no more entries than the page has names.
+struct Page<'a> {
+    root: &'a Path,
     prefix: &'a str,
+    after: Option<&'a str>,
     max: usize,
-    kept: BTreeSet<String>,
+    names: Vec<String>,
+    folders_read: u64,
 }
 
-impl Smallest<'_> {
-    /// Whether names under this folder can be wanted.
-    fn may_be_under(&self, folder: &str) -> bool {
-        self.prefix.starts_with(folder) || folder.starts_with(self.prefix)
-    }
-
-    fn offer(&mut self, name: String) {
-        if name.starts_with(self.prefix) && self.after.is_none_or(|after| name.as_str() > after) {
-            self.kept.insert(name);
-            if self.kept.len() > self.max {
-                self.kept.pop_last();
+impl Page<'_> {
+    /// Takes names from under a folder until the page is full.
+    fn fill_from(&mut self, folder: &str) -> io::Result<()> {
+        let mut behind: Option<String> = None;
+        while self.names.len() < self.max {
+            let (entries, has_more) = self.read(folder, behind.as_deref())?;
+            for entry in entries {
+                if self.names.len() >= self.max {
+                    return Ok(());
+                }
+                match entry.ends_with('/') {
+                    true => self.fill_from(&entry)?,
+                    false => self.names.push(entry.clone()),
+                }
+                behind = Some(entry);
+            }
+            if !has_more {
+                return Ok(());
             }
         }
+        Ok(())
     }
-}
 
-fn walk(root: &Path, folder: &str, names: &mut Smallest<'_>) -> io::Result<()> {
-    for entry in fs::read_dir(root.join(folder))? {
-        let entry = entry?;
-        // What is not text is not ours, and the verifier will say so.
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let name = format!("{folder}{name}");
-        if !entry.file_type()?.is_dir() {
-            names.offer(name);
-        } else if names.may_be_under(&format!("{name}/")) {
-            walk(root, &format!("{name}/"), names)?;
+    /// The first entries of a folder behind one, and whether there are more. A folder has a slash at its end, which also
+    /// puts it where the names under it stand in the order of all names.
+    fn read(&mut self, folder: &str, behind: Option<&str>) -> io::Result<(BTreeSet<String>, bool)> {
+        self.folders_read += 1;
+        let (mut first, mut has_more) = (BTreeSet::new(), false);
+        for entry in fs::read_dir(self.root.join(folder))? {
+            let entry = entry?;
+            // What is not text is not ours, and the verifier will say so.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let is_folder = entry.file_type()?.is_dir();
+            let name = format!("{folder}{name}{}", if is_folder { "/" } else { "" });
+            let is_wanted = if is_folder { self.may_be_under(&name) } else { self.wants(&name) };
+            if is_wanted && behind.is_none_or(|behind| name.as_str() > behind) {
+                first.insert(name);
+                if first.len() > self.max {
+                    first.pop_last();
+                    has_more = true;
+                }
+            }
         }
+        Ok((first, has_more))
     }
-    Ok(())
+
+    fn wants(&self, name: &str) -> bool {
+        name.starts_with(self.prefix) && self.after.is_none_or(|after| name > after)
+    }
+
+    /// Whether names under this folder can be wanted: all of them stand where its own does, but for those around `after`.
+    fn may_be_under(&self, folder: &str) -> bool {
+        let has_prefix = self.prefix.starts_with(folder) || folder.starts_with(self.prefix);
+        has_prefix && self.after.is_none_or(|after| folder > after || after.starts_with(folder))
+    }
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
@@ -267,5 +296,58 @@ mod tests {
         assert_eq!(rest, ["checkpoint/000000000002"]);
         assert_eq!(archive.list_after("tile/", None, 9).unwrap(), [NAME]);
         assert_eq!(archive.list_after("registry/", None, 9).unwrap(), Vec::<String>::new());
+    }
+
+    /// A ledger of many tiles: a listing by pages gives each name once, in order, and reads each folder once or twice
+    /// and not once a page.
+    #[test]
+    fn a_listing_reads_no_folder_that_it_needs_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = Vec::new();
+        let tiles = (0..4).flat_map(|high| (0..25).map(move |low| format!("x{high:03}/{low:03}")));
+        for tile in tiles {
+            all.extend([format!("tile/0/{tile}"), format!("tile/entries/{tile}")]);
+        }
+        all.extend((0..60).map(|epoch| format!("checkpoint/{epoch:012}")));
+        // Folders that stand between files of almost the same name.
+        all.extend(["tile/0/100", "tile/0/100.p/7", "tile/0/100.p/12", "tile/0/1000"].map(str::to_owned));
+        for name in &all {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        all.sort();
+        for (prefix, max) in [
+            ("", 1),
+            ("", 7),
+            ("", 1_000),
+            ("tile/", 10),
+            ("tile/0/1", 2),
+            ("tile/entries/x002/", 9),
+            ("z", 3),
+        ] {
+            let expected: Vec<_> = all.iter().filter(|name| name.starts_with(prefix)).cloned().collect();
+            let (mut found, mut reads, mut pages) = (Vec::<String>::new(), 0, 0);
+            loop {
+                let after = found.last().cloned();
+                let (root, after, names) = (dir.path(), after.as_deref(), Vec::new());
+                let mut page = Page { root, prefix, after, max, names, folders_read: 0 };
+                page.fill_from("").unwrap();
+                assert!(page.names.len() <= max);
+                // From the top down to a tile there are four, and the page may go on in the next ones.
+                let through = page.names.iter().map(|name| name.rsplit_once('/').unwrap().0);
+                let through = through.collect::<std::collections::BTreeSet<_>>().len() as u64;
+                assert!(page.folders_read <= 10 + 2 * through, "{prefix} {max}: {}", page.folders_read);
+                reads += page.folders_read;
+                pages += 1;
+                if page.names.is_empty() {
+                    break;
+                }
+                found.extend(page.names);
+            }
+            assert_eq!(found, expected, "{prefix} {max}");
+            println!("{prefix:?} by {max}: {reads} folders read for {pages} pages");
+        }
+        assert_eq!(DirectoryArchive::new(dir.path()).list_after("", None, 0).unwrap(), Vec::<String>::new());
     }
 }
