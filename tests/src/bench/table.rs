@@ -2,10 +2,25 @@
 
 use std::collections::BTreeMap;
 
+/// Digits shown of a figure below one.
+const DIGITS: i32 = 3;
+
 /// The one in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// Two decimals; of a figure below one as many as show three digits that count: 0.00 would say that nothing was measured.
+fn shown(value: f64) -> String {
+    let magnitude = value.abs();
+    if !magnitude.is_finite() || magnitude == 0.0 || magnitude >= 1.0 {
+        return format!("{value:.2}");
+    }
+    // 0.1 has its first digit at one decimal, 0.01 at two.
+    let first = (-magnitude.log10()).ceil().max(1.0) as i32;
+    let decimals = usize::try_from(first - 1 + DIGITS).unwrap_or_default();
+    if decimals > 9 { format!("{value:.2e}") } else { format!("{value:.decimals$}") }
 }
 
 /// Figures by name, in the order they were measured.
@@ -23,7 +38,7 @@ impl Table {
     /// One figure with its unit.
     pub(crate) fn add(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
         let name = name.into();
-        eprintln!("{name:<64} {value:>14.2} {unit}");
+        eprintln!("{name:<64} {:>14} {unit}", shown(value));
         self.by_name.insert(name.clone(), value);
         self.rows.push((name, value, unit));
     }
@@ -97,11 +112,11 @@ impl Table {
     pub(crate) fn finish(&self) {
         println!("\n{:<66} {:>14} unit", "measured", "value");
         for (name, value, unit) in &self.rows {
-            println!("{name:<66} {value:>14.2} {unit}");
+            println!("{name:<66} {:>14} {unit}", shown(*value));
         }
         println!("\n{:<66} {:>14} aim", "ratio within this run", "value");
         for (name, value, aim) in &self.ratios {
-            println!("{name:<66} {value:>14.2} {aim}");
+            println!("{name:<66} {:>14} {aim}", shown(*value));
         }
         let rows: serde_json::Map<String, serde_json::Value> = self
             .rows
@@ -112,5 +127,30 @@ impl Table {
         let json = serde_json::to_string_pretty(&rows).unwrap();
         std::fs::create_dir_all("target").unwrap();
         std::fs::write("target/bench.json", json + "\n").unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_figures_keep_three_digits() {
+        for (value, text) in [
+            (1234.5, "1234.50"),
+            (1.0, "1.00"),
+            (0.95, "0.950"),
+            (0.1, "0.100"),
+            (0.099_96, "0.1000"),
+            (0.0016, "0.00160"),
+            (0.001_594, "0.00159"),
+            (-0.25, "-0.250"),
+            (0.000_000_123_4, "0.000000123"),
+            (1.2e-12, "1.20e-12"),
+            (0.0, "0.00"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(shown(value), text, "{value}");
+        }
     }
 }
