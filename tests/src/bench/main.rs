@@ -24,6 +24,7 @@ mod events;
 mod fairness;
 mod load;
 mod policies;
+mod report;
 mod service;
 mod table;
 mod transparency;

@@ -18,6 +18,7 @@ use chancery_tests::rig::{WallClock, binary, cpu_of, roll_options, wait_for};
 use tokio::runtime::Runtime;
 
 use crate::ceilings::intent;
+use crate::report;
 use crate::table::Table;
 
 /// A stream of a thousand entries.
@@ -42,6 +43,7 @@ pub(crate) fn million(runtime: &Runtime, table: &mut Table, entries: u64) {
             table.add("verify, peak memory", peak_kib as f64 / 1024.0, "MiB");
         }
     }
+    report::shown(&archive, &signers, folder.path(), table);
 }
 
 /// How little of the ledger proves that the thousand entries of one stream are all it has.
