@@ -1,14 +1,14 @@
 //! Receipts and consistency, through the library and through the program with its exit codes.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
+#[path = "support/folder.rs"]
+mod folder;
 mod support;
-
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use chancery_format::SignatureAlgorithm;
 use chancery_verify::consistency::{self, ProofFrom};
 use chancery_verify::{Kind, Report, Trust, receipt};
+use folder::Folder;
 use support::keys::TestKey;
 use support::{Archive, Writer, long, small};
 
@@ -127,37 +127,6 @@ fn a_proof_from_a_file_may_be_hex_or_base64() {
     for bad in [hex.replacen('\n', "0\n", 1), hex.lines().skip(1).collect(), "zz\n".into()] {
         let report = consistency::verify(old, new, &ProofFrom::Text(bad.as_bytes()), &trust);
         assert_eq!(only_kind(&report), Kind::ConsistencyInvalid);
-    }
-}
-
-struct Folder {
-    dir: tempfile::TempDir,
-}
-
-impl Folder {
-    fn new(archive: &Archive) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        archive.write_to(&dir.path().join("archive"));
-        std::fs::write(dir.path().join("signers.json"), &archive.signers).unwrap();
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let program = Path::new(env!("CARGO_BIN_EXE_chancery-verify"));
-        Command::new(program).args(arguments).current_dir(self.dir.path()).output().unwrap()
-    }
-
-    #[track_caller]
-    fn expect(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let (told, wrong) =
-            (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{told}{wrong}");
-        told
     }
 }
 

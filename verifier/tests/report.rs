@@ -2,6 +2,8 @@
 //! markup, its size, and how it becomes a file; and `explain`.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
+#[path = "support/folder.rs"]
+mod folder;
 mod support;
 
 use std::collections::BTreeMap;
@@ -13,6 +15,7 @@ use chancery_verify::html::{self, BYTES_MAX, Setting};
 use chancery_verify::ledger::{self, Options, Told};
 use chancery_verify::progress::Silent;
 use chancery_verify::{Report, Trust, explain};
+use folder::Folder;
 use serde_json::{Value, json};
 use support::{Archive, Writer, draft, long, small};
 
@@ -381,26 +384,12 @@ fn a_receipt_explains_its_own_entry() {
 #[test]
 fn the_program_writes_the_report_and_keeps_its_exit_codes() {
     let writer = small();
-    let archive = writer.archive();
-    let dir = tempfile::tempdir().unwrap();
-    archive.write_to(&dir.path().join("archive"));
-    std::fs::write(dir.path().join("signers.json"), &archive.signers).unwrap();
-    std::fs::write(dir.path().join("receipt.json"), writer.receipt(5).to_json().unwrap()).unwrap();
-    let run = |code: i32, arguments: &[&str]| -> String {
-        let program = env!("CARGO_BIN_EXE_chancery-verify");
-        let mut command = std::process::Command::new(program);
-        let output = command.args(arguments).args(["--signers", "signers.json"]).current_dir(dir.path());
-        let output = output.output().unwrap();
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?}\n{told}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        told
+    let folder = Folder::new(&writer.archive());
+    std::fs::write(folder.path("receipt.json"), writer.receipt(5).to_json().unwrap()).unwrap();
+    let run = |code: i32, arguments: &[&str]| {
+        folder.expect(code, &[arguments, &["--signers", "signers.json"]].concat())
     };
-    let read = || std::fs::read_to_string(dir.path().join("report.html")).unwrap();
+    let read = || std::fs::read_to_string(folder.path("report.html")).unwrap();
     let told: Value =
         serde_json::from_str(&run(0, &["ledger", "archive", "--report", "report.html", "--json"])).unwrap();
     assert_eq!(told["checked"]["survey"]["entries"], writer.next_index());
@@ -416,9 +405,10 @@ fn the_program_writes_the_report_and_keeps_its_exit_codes() {
     run(2, &["ledger", "archive", "--report", "nowhere/report.html"]);
     assert_eq!(read(), first, "what was not asked for is not touched");
 
-    std::fs::write(dir.path().join("archive/junk"), "").unwrap();
+    std::fs::write(folder.path("archive/junk"), "").unwrap();
     run(1, &["ledger", "archive", "--report", "report.html"]);
     assert!(read().contains("<strong>Not valid</strong>"));
-    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path("")).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left.len(), 4, "{left:?}");
 }

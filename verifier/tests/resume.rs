@@ -1,13 +1,16 @@
 //! Verifications that are interrupted and taken up again: the verdict is that of one that was not.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
+#[path = "support/folder.rs"]
+mod folder;
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chancery_format::SignatureAlgorithm;
+use folder::Folder;
 use serde_json::{Value, json};
 use support::{Archive, Writer, draft};
 
@@ -41,37 +44,30 @@ fn ledger(entries: u64) -> Writer {
     writer
 }
 
-struct Folder {
-    dir: tempfile::TempDir,
-}
+/// One ledger, verified again and again.
+struct Runs(Folder);
 
-impl Folder {
+/// By one thread, so that it takes its time.
+const VERIFY: [&str; 7] = ["ledger", "archive", "--signers", "signers.json", "--json", "--threads", "1"];
+
+impl Runs {
     fn new(archive: &Archive) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        archive.write_to(&dir.path().join("archive"));
-        std::fs::write(dir.path().join("signers.json"), &archive.signers).unwrap();
-        Self { dir }
+        Self(Folder::new(archive))
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.0.path(name)
     }
 
-    fn command(&self, more: &[&str]) -> Command {
-        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_chancery-verify")));
-        command.args(["ledger", "archive", "--signers", "signers.json", "--json", "--threads", "1"]);
-        command.args(more).current_dir(self.dir.path());
-        command
-    }
-
-    fn run(&self, more: &[&str]) -> Output {
-        self.command(more).output().unwrap()
+    #[track_caller]
+    fn run(&self, code: i32, more: &[&str]) -> Output {
+        self.0.run(code, &[&VERIFY, more].concat())
     }
 
     /// Runs until the state was written down and says that so many entries were verified, and kills the process.
     fn interrupt(&self, more: &[&str], entries: u64) -> u64 {
-        let arguments = [&["--resume", "run.state"], more].concat();
-        let mut child: Child = self.command(&arguments).stdout(Stdio::null()).spawn().unwrap();
+        let arguments = [&VERIFY, &["--resume", "run.state"][..], more].concat();
+        let mut child: Child = self.0.command(&arguments).stdout(Stdio::null()).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(300);
         let size = loop {
             let size = self.state().map_or(0, |state| state["size"].as_u64().unwrap());
@@ -93,22 +89,13 @@ impl Folder {
 
     #[track_caller]
     fn verdict(&self, code: i32, more: &[&str]) -> Value {
-        let output = self.run(more);
-        let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{more:?} {wrong} {}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        serde_json::from_slice(&output.stdout).unwrap()
+        serde_json::from_slice(&self.run(code, more).stdout).unwrap()
     }
 
     #[track_caller]
     fn refused(&self, more: &[&str]) -> String {
         let before = std::fs::read(self.path("run.state")).unwrap();
-        let output = self.run(&[&["--resume", "run.state"], more].concat());
-        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stdout));
+        let output = self.run(2, &[&["--resume", "run.state"], more].concat());
         assert_eq!(std::fs::read(self.path("run.state")).unwrap(), before, "what is refused is kept");
         String::from_utf8(output.stderr).unwrap()
     }
@@ -128,7 +115,7 @@ fn bundle(number: u64) -> String {
 fn a_killed_run_goes_on_and_ends_with_the_same_words() {
     let mut writer = ledger(100_000);
     let archive = writer.archive();
-    let folder = Folder::new(&archive);
+    let folder = Runs::new(&archive);
     let whole = folder.verdict(0, &[]);
     let size = folder.interrupt(&[], 0);
     assert!(size.is_multiple_of(256) && size < 100_000, "{size}");
@@ -187,7 +174,7 @@ fn what_is_bad_before_or_after_the_interruption_is_told_once_and_the_same() {
     // Checkpoints read ahead are told once too.
     let ahead = chancery_format::archive::checkpoint_name(50);
     archive.files.get_mut(&ahead).unwrap()[3] ^= 1;
-    let folder = Folder::new(&archive);
+    let folder = Runs::new(&archive);
     let whole = folder.verdict(1, &[]);
     let kinds: Vec<_> =
         whole["findings"].as_array().unwrap().iter().map(|found| found["kind"].as_str().unwrap()).collect();
@@ -205,7 +192,7 @@ fn what_is_bad_before_or_after_the_interruption_is_told_once_and_the_same() {
 
     // What is altered after the interruption, and was not verified yet, is found.
     let good = ledger(100_000).archive();
-    let folder = Folder::new(&good);
+    let folder = Runs::new(&good);
     let size = folder.interrupt(&[], 0);
     assert!(size < 90_000, "{size}");
     let mut bad = good.clone();
@@ -220,7 +207,7 @@ fn what_is_bad_before_or_after_the_interruption_is_told_once_and_the_same() {
 fn a_state_of_something_else_is_refused_and_says_why() {
     let writer = ledger(100_000);
     let archive = writer.archive();
-    let folder = Folder::new(&archive);
+    let folder = Runs::new(&archive);
     folder.interrupt(&[], 0);
     assert!(folder.refused(&["--strict"]).contains("another kind of run"));
     std::fs::write(folder.path("old"), archive.checkpoint(0)).unwrap();
@@ -270,7 +257,7 @@ fn a_state_of_something_else_is_refused_and_says_why() {
 #[test]
 fn what_could_not_be_read_is_read_by_the_run_after() {
     let archive = ledger(100_000).archive();
-    let folder = Folder::new(&archive);
+    let folder = Runs::new(&archive);
     let whole = folder.verdict(0, &[]);
     let name = bundle(385);
     std::fs::remove_file(folder.path("archive").join(&name)).unwrap();

@@ -1,15 +1,15 @@
 //! Samples of a ledger: what is drawn is verified, what is bad among it is found, and what is said of the rest holds.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
+#[path = "support/folder.rs"]
+mod folder;
 mod support;
-
-use std::path::Path;
-use std::process::{Command, Output};
 
 use chancery_format::SignatureAlgorithm;
 use chancery_verify::progress::Silent;
 use chancery_verify::sample::{self, Options, draw};
 use chancery_verify::{Kind, Report, Trust};
+use folder::Folder;
 use serde_json::{Value, json};
 use support::{Archive, Writer, draft, long, small};
 
@@ -213,24 +213,11 @@ fn the_older_checkpoint_must_be_continued() {
     );
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    let program = Path::new(env!("CARGO_BIN_EXE_chancery-verify"));
-    Command::new(program).args(arguments).current_dir(folder).output().unwrap()
-}
-
 #[test]
 fn the_program_draws_by_number_or_by_confidence_and_repeats_a_seed() {
-    let dir = tempfile::tempdir().unwrap();
-    let archive = long(5_000, &[]).archive();
-    archive.write_to(&dir.path().join("archive"));
-    std::fs::write(dir.path().join("signers.json"), &archive.signers).unwrap();
+    let folder = Folder::new(&long(5_000, &[]).archive());
     let expect = |code: i32, arguments: &[&str]| {
-        let arguments = [&["ledger", "archive", "--signers", "signers.json"], arguments].concat();
-        let output = run(dir.path(), &arguments);
-        let told = String::from_utf8(output.stdout).unwrap();
-        let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{told}{wrong}");
-        told
+        folder.expect(code, &[&["ledger", "archive", "--signers", "signers.json"], arguments].concat())
     };
     let json = |arguments: &[&str]| -> Value {
         serde_json::from_str(&expect(0, &[arguments, &["--json"]].concat())).unwrap()

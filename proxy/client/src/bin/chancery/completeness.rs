@@ -18,19 +18,12 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::completeness::{Completeness, Monitor, Whose};
+use crate::args::completeness::{Completeness, Monitor};
 use crate::input;
 use crate::output::{Failure, Report, columns, plain};
 
-/// The registry that says whose signatures count.
-fn registry(whose: &Whose) -> Result<SignersRegistry, Failure> {
-    let bytes = std::fs::read(&whose.signers)
-        .map_err(|error| Failure::usage(&input::named(&whose.signers, &error)))?;
-    SignersRegistry::parse(&bytes).map_err(|error| Failure::usage(&input::named(&whose.signers, &error)))
-}
-
 pub(crate) async fn completeness(client: &Client, given: Completeness) -> Result<Report, Failure> {
-    let (name, registry) = (&given.whose.name, registry(&given.whose)?);
+    let (name, registry) = (&given.whose.name, input::registry(&given.whose.signers)?);
     let unwritten = |error: &std::io::Error| Failure::usage(&input::named(&given.output, error));
     let file = File::create_new(&given.output).map_err(|error| unwritten(&error))?;
     let mut file = BufWriter::new(file);
@@ -140,7 +133,7 @@ pub(crate) async fn monitor(client: &Client, given: Monitor, json: bool) -> Resu
 
 /// Until something is wrong. A service that is away is asked again.
 async fn rounds(client: &Client, given: &Monitor, json: bool) -> Result<Report, Failure> {
-    let (name, registry) = (&given.whose.name, registry(&given.whose)?);
+    let (name, registry) = (&given.whose.name, input::registry(&given.whose.signers)?);
     let mut is_away = false;
     loop {
         match round(client, given, name, &registry, json).await {
