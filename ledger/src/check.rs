@@ -5,7 +5,7 @@
 //! Where two copies differ, the signed checkpoint that covers them says which is right; where none does, nothing is
 //! claimed.
 //!
-//! Promises: nothing is ever written to the store. With [`CheckOptions::repair`] an object that the archive lacks is put
+//! Promises: nothing is ever written to the store; heads that differ are for [`Heads::derive_again`](crate::Heads). With [`CheckOptions::repair`] an object that the archive lacks is put
 //! there, create-only, if and only if its content follows from a signed checkpoint; nothing is overwritten, and nothing
 //! that is beyond the ledger is touched. Memory is bounded whatever the ledger's size (`proof.rs`, `chains.rs`).
 //!
@@ -16,6 +16,7 @@
 //! | `walk.rs` | one pass over the leaves, tile by tile, up to each signed root |
 //! | `heads.rs` | what each checkpoint and each archive epoch says, and whether it is signed |
 //! | `chains.rs` | each leaf by itself and in its stream |
+//! | `chain_heads.rs` | heads of streams and keys, and where keys were used: derived again |
 //! | `beside.rs` | intents, stream heads, high-water marks, registry versions |
 //! | `objects.rs` | archived objects: compared, missing, shipped again, beyond the ledger |
 //!
@@ -23,6 +24,7 @@
 //! ledger's own lock, while the daemon is stopped ([`check_closed`]).
 
 mod beside;
+mod chain_heads;
 mod chains;
 mod findings;
 mod heads;
@@ -84,7 +86,7 @@ impl Roll {
     /// Checks this ledger while it is in use. Blocks for as long as reading all of it takes; signing goes on.
     pub fn check_blocking(&self, options: &CheckOptions<'_>) -> Result<CheckReport, CheckError> {
         let shared = self.shared();
-        Check::begin(&shared.store, &shared.origin, shared.dir(), options)?.run()
+        Check::begin(&shared.store, &shared.origin, (shared.dir(), &shared.limits), options)?.run()
     }
 }
 
@@ -96,7 +98,7 @@ pub fn check_closed(
     options: &CheckOptions<'_>,
 ) -> Result<CheckReport, CheckError> {
     let (store, _lock) = recovery::open_read_only(dir, origin, limits)?;
-    Check::begin(&store, origin, dir, options)?.run()
+    Check::begin(&store, origin, (dir, limits), options)?.run()
 }
 
 /// A check under way.
@@ -117,6 +119,7 @@ struct Check<'a> {
     report: CheckReport,
     proof: proof::Proof,
     chains: chains::Chains,
+    derived: chain_heads::Derived,
     /// Registry versions that leaves published, until a signed root covers these.
     published: Vec<beside::Publication>,
     /// Findings about archived objects that are not repaired.
@@ -130,11 +133,12 @@ impl<'a> Check<'a> {
     fn begin(
         store: &'a Store,
         origin: &'a Origin,
-        dir: &Path,
+        (dir, limits): (&Path, &RollLimits),
         options: &'a CheckOptions<'a>,
     ) -> Result<Self, CheckError> {
         // In this order: whatever is said first is covered by what is read later.
         let planned = store.last_epoch()?;
+        let derived = chain_heads::Derived::begin(store, limits.heads_names_max);
         let marks = crate::high_water::HighWater::peek(&recovery::high_water_of(dir));
         let head = store.head()?;
         let (head, streams) = head.ok_or_else(|| StoreError::Corrupt("the tree head is missing".into()))?;
@@ -152,6 +156,7 @@ impl<'a> Check<'a> {
             report: CheckReport::new(head),
             proof: proof::Proof::default(),
             chains: chains::Chains::default(),
+            derived,
             published: Vec::new(),
             archive_wrong: 0,
             unmatched: 0,
@@ -165,6 +170,7 @@ impl<'a> Check<'a> {
 
     fn run(mut self) -> Result<CheckReport, CheckError> {
         self.walk()?;
+        self.end_heads()?;
         self.check_stream_heads()?;
         self.check_intents()?;
         self.look_beyond()?;

@@ -4,8 +4,10 @@
 //! a checkpoint, read back from storage; now and then the root over all heads is enrolled. Between two enrolments
 //! proofs speak of the last enrolled map.
 //!
-//! Promises: what is enrolled is the map of exactly the leaves below its size; after a crash the fold goes on from the
-//! last map that was stored, and an entry is never counted twice. Memory: about 250 bytes a name, at most
+//! Promises: what is enrolled is the map of exactly the leaves below its size; after a write that was refused the fold goes
+//! on from the last map that was stored, and an entry is never counted twice. A process begins with the stored map only if
+//! its root is the enrolled one: otherwise, after a crash meanwhile or if a row is damaged, all is derived again from the
+//! entries, so that no damaged row is ever enrolled. Memory: about 250 bytes a name, at most
 //! [`RollLimits::heads_names_max`](crate::RollLimits) of them; beyond that nothing is enrolled.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +29,8 @@ const CHUNK: usize = 1_024;
 pub struct Heads {
     roll: Roll,
     state: Arc<Mutex<Option<State>>>,
+    /// Held by whoever writes rows of the map; `true` once the stored map was found to be the enrolled one, or replaced.
+    writing: Arc<tokio::sync::Mutex<bool>>,
 }
 
 /// What became of an attempt to enrol.
@@ -72,6 +76,8 @@ struct State {
     has_news: bool,
     /// The map's settled part is this one.
     enrolled: Option<EnrolledAt>,
+    /// What is stored is not a map.
+    is_damaged: bool,
 }
 
 /// What a chunk of leaves says of keys.
@@ -80,17 +86,46 @@ type KeyUses = Vec<(HeadName, u64, LeafIndex)>;
 impl Heads {
     /// Knows nothing yet; the first call reads the stored map.
     pub fn new(roll: Roll) -> Self {
-        Self { roll, state: Arc::default() }
+        Self { roll, state: Arc::default(), writing: Arc::default() }
     }
 
     /// Folds in every leaf below `size`, of a size that is on disk. After an error the next call starts from the last
     /// stored map; retry [`RollError::Unreadable`] and [`RollError::Overloaded`].
     pub async fn follow(&self, size: TreeSize) -> Result<(), RollError> {
+        let mut is_sound = self.writing.lock().await;
+        if !*is_sound {
+            let is_enrolled = self.with_state(|state, _| Ok(state.is_sound())).await?;
+            if !is_enrolled {
+                tracing::warn!(
+                    "the stored heads of streams and keys are not those last enrolled: deriving them again"
+                );
+                self.unlearn().await?;
+            }
+            *is_sound = true;
+        }
         let followed = self.fold_until(size).await;
         if followed.is_err() {
             self.forget();
         }
         followed
+    }
+
+    /// Forgets every stored head and where keys were used, derives both again from the entries below `size`, and enrols
+    /// the map. Until then nothing can be proven of a chain. Errors as of [`follow`](Self::follow); the next one goes on.
+    pub async fn derive_again(&self, size: TreeSize) -> Result<HeadsOutcome, RollError> {
+        {
+            let _writing = self.writing.lock().await;
+            self.unlearn().await?;
+        }
+        self.follow(size).await?;
+        self.enrol().await
+    }
+
+    /// In the store first: what is forgotten there and remembered here would be half a map.
+    async fn unlearn(&self) -> Result<(), RollError> {
+        let forgotten = self.roll.record(Record::Heads(HeadsRecord::Forgotten)).await;
+        self.forget();
+        forgotten
     }
 
     /// What memory holds beyond the store may be written nowhere: the next call reads the stored map again.
@@ -117,6 +152,7 @@ impl Heads {
 
     /// Enrols the map of everything folded in, unless there is nothing new. Errors as of [`follow`](Self::follow).
     pub async fn enrol(&self) -> Result<HeadsOutcome, RollError> {
+        let _writing = self.writing.lock().await;
         let (names_max, head) = (self.roll.shared().limits.heads_names_max, self.roll.head().head().size);
         let prepared = self
             .with_state(move |state, _| {
@@ -221,8 +257,25 @@ impl Heads {
 }
 
 impl State {
-    /// As it was last stored. The map is the enrolled one if it has that root.
+    /// As it was last stored. What cannot be read was nothing that the entries do not have.
     fn load(store: &Store) -> Result<Self, Fatal> {
+        match Self::read(store) {
+            Err(Fatal::Store(StoreError::Corrupt(cause))) => {
+                tracing::error!(cause, "the stored heads of streams and keys cannot be read");
+                let (map, size, has_news, enrolled) = (HeadsMap::default(), 0, false, None);
+                Ok(Self { map, size, has_news, enrolled, is_damaged: true })
+            }
+            read => read,
+        }
+    }
+
+    /// Whether it is the map that was enrolled last, or none was yet.
+    fn is_sound(&self) -> bool {
+        !self.is_damaged && (self.enrolled.is_some() || self.map.is_empty())
+    }
+
+    /// The map is the enrolled one if it has that root.
+    fn read(store: &Store) -> Result<Self, Fatal> {
         let (size, index) = store.heads_at()?.unwrap_or_default();
         let mut map = HeadsMap::of(store.heads()?);
         let (names, root) = map.root();
@@ -234,7 +287,7 @@ impl State {
         let said =
             said.as_deref().and_then(|leaf| EnrolledHeads::parse(AuditEvent::read(leaf).ok()?.payload));
         let enrolled = index.filter(|_| said == Some(heads)).map(|index| EnrolledAt { heads, index });
-        Ok(Self { map, size, has_news: enrolled.is_none() && size > 0, enrolled })
+        Ok(Self { map, size, has_news: enrolled.is_none() && size > 0, enrolled, is_damaged: false })
     }
 
     /// Takes in the next leaves below `size`, a chunk at most; gives what they say of keys.

@@ -210,8 +210,8 @@ pub(crate) fn encode_chain_head(head: &Head) -> Vec<u8> {
 
 pub(crate) fn decode_chain_head(value: &[u8]) -> Result<Head, BadShape> {
     let read = |mut fields: Fields<'_>| {
-        let head = Head { count: fields.u64()?, hash: fields.hash()?, last: LeafIndex(fields.u64()?) };
-        fields.end(head)
+        let (count, hash, last) = (fields.u64()?, fields.hash()?, fields.u64()?);
+        fields.end(Head::checked(count, hash, last)?)
     };
     read(Fields(value)).ok_or(BadShape(Family::Heads))
 }
@@ -389,7 +389,8 @@ mod tests {
         );
         let chain = Head { count: 3, hash: Hash([4; 32]), last: LeafIndex(9) };
         assert_eq!(decode_chain_head(&encode_chain_head(&chain)).unwrap(), chain);
-        assert!(decode_chain_head(&[0; 49]).is_err());
+        // Numbers that no entry leads to, and that no map can hold.
+        assert!(decode_chain_head(&[0; 49]).is_err() && decode_chain_head(&[1; 48]).is_err());
         for index in [None, Some(LeafIndex(8))] {
             assert_eq!(decode_heads_at(&encode_heads_at(TreeSize(7), index)).unwrap(), (7, index));
         }

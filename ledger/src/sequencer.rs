@@ -139,6 +139,8 @@ pub(crate) enum Record {
 pub(crate) enum HeadsRecord {
     /// Heads that changed.
     Changed(Vec<(HeadName, Head)>),
+    /// Nothing of it is right any more, nor of where keys were used.
+    Forgotten,
     /// All heads of this size are stored, and their root is enrolled there.
     Stored { size: TreeSize, index: Option<LeafIndex> },
 }
@@ -484,6 +486,7 @@ impl Record {
             Self::Heads(HeadsRecord::Changed(heads)) => {
                 heads.iter().try_for_each(|(name, head)| writes.chain_head(name, head))
             }
+            Self::Heads(HeadsRecord::Forgotten) => writes.forget_heads(),
             Self::Heads(HeadsRecord::Stored { size, index }) => writes.heads_at(*size, *index),
         }
     }

@@ -112,6 +112,10 @@ impl Store {
 
     /// Rows from `key` on, at most `limit`.
     fn rows_from(&self, family: Family, key: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
+        if Family::ADDED.contains(&family) && self.db.cf_handle(family.name()).is_none() {
+            // Opened to read only, and made before there was such a thing.
+            return Ok(Vec::new());
+        }
         let mode = IteratorMode::From(key, Direction::Forward);
         let mut reading = ReadOptions::default();
         // Runs are read once, to be archived or shown, and would push out what look-ups need.
@@ -251,9 +255,28 @@ impl Store {
 
     /// Heads of streams as stored, by name, after a name, at most `limit`.
     pub(crate) fn stream_rows(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        // The next name there can be.
-        let from = after.map(|name| [name, &[0]].concat()).unwrap_or_default();
-        self.rows_from(Family::Streams, &from, limit)
+        self.rows_after(Family::Streams, after, limit)
+    }
+
+    /// Heads of chains as stored, by name, after a name, at most `limit`.
+    pub(crate) fn head_rows(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.rows_after(Family::Heads, after, limit)
+    }
+
+    /// Where keys were used as stored, after a row, at most `limit`.
+    pub(crate) fn key_use_rows(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.rows_after(Family::KeyUses, after, limit)
+    }
+
+    fn rows_after(&self, family: Family, after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        // The next key there can be.
+        let from = after.map(|key| [key, &[0]].concat()).unwrap_or_default();
+        self.rows_from(family, &from, limit)
+    }
+
+    /// A chain's head as stored.
+    pub(crate) fn chain_head(&self, name: &HeadName) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(Family::Heads, name.as_str().as_bytes())
     }
 
     pub(crate) fn last_checkpoint(&self) -> Result<Option<(TreeSize, String)>, StoreError> {
@@ -416,6 +439,16 @@ impl Writes<'_> {
 
     pub(crate) fn chain_head(&mut self, name: &HeadName, head: &Head) -> Result<(), StoreError> {
         self.put(Family::Heads, name.as_str().as_bytes(), &layout::encode_chain_head(head))
+    }
+
+    /// Nothing is stored of heads, nor of where keys were used.
+    pub(crate) fn forget_heads(&mut self) -> Result<(), StoreError> {
+        for family in [Family::Heads, Family::KeyUses] {
+            // Names are ASCII: none begins with this.
+            self.batch.delete_range_cf(self.store.family(family)?, [].as_slice(), [0xFF].as_slice());
+        }
+        self.batch.delete_cf(self.store.family(Family::Meta)?, layout::META_HEADS);
+        Ok(())
     }
 
     pub(crate) fn heads_at(&mut self, size: TreeSize, index: Option<LeafIndex>) -> Result<(), StoreError> {

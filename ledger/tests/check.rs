@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
+#[path = "check/chain_heads.rs"]
+mod chain_heads;
 mod support;
 
 use std::collections::BTreeMap;

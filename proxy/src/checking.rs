@@ -1,8 +1,9 @@
 //! The check of store and archive, asked for by people while the daemon runs, or made while it is stopped.
 //!
 //! Promises: one check at a time, on a thread of its own, beside signing; whoever asks sees how far it is and what it
-//! found; what was shipped again is enrolled, with who asked for it. It ends with the daemon. The work itself, and what
-//! may be repaired, is `chancery_ledger::check`.
+//! found; what was shipped again is enrolled, with who asked for it; heads of streams and keys that differ are derived again
+//! if their entries are proven. It ends with the daemon. The work itself, and what may be repaired, is
+//! `chancery_ledger::check`.
 
 mod report;
 
@@ -112,7 +113,10 @@ impl Checking {
 
     async fn check(&self, asked: &Asked, progress: Arc<CheckProgress>) -> Value {
         match self.run(asked, progress).await {
-            Ok(report) => {
+            Ok(mut report) => {
+                if asked.repair && report.may_derive() {
+                    self.derive(asked, &mut report).await;
+                }
                 let mut ended = about(asked, "done");
                 add(&mut ended, "report", to_json(&report));
                 if report.repaired > 0 {
@@ -160,6 +164,18 @@ impl Checking {
         };
         let done = tokio::task::spawn_blocking(work).await.map_err(|error| (error.to_string(), 4))?;
         done.map_err(|error| (error.to_string(), exit_code(&error)))
+    }
+
+    /// Heads of streams and keys, anew from the entries under the newest checkpoint.
+    async fn derive(&self, asked: &Asked, report: &mut CheckReport) {
+        let size = self.chancery.roll.latest_checkpoint().map_or(report.proven, |newest| newest.size);
+        match self.chancery.heads.derive_again(size).await {
+            Ok(outcome) => {
+                tracing::warn!(by = asked.by, ?outcome, "heads of streams and keys were derived again");
+                report.derived_again();
+            }
+            Err(error) => tracing::error!(%error, "heads of streams and keys could not be derived again"),
+        }
     }
 
     /// What left the store, and on whose word.

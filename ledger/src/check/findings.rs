@@ -64,6 +64,10 @@ kinds! {
     StreamBroken = "stream-broken" in "ledger_check.md";
     /// A stream's stored head is not its last leaf, or the index of a stream is wrong.
     StreamHead = "stream-head" in "ledger_check.md";
+    /// A stored head of a stream or a key, from which its completeness is proven, is not that of its entries.
+    HeadsDiffer = "heads-differ" in "ledger_check.md";
+    /// Where a key was used is not stored as the entries have it.
+    KeyUsesDiffer = "key-uses-differ" in "ledger_check.md";
     /// A stored tile is not that of its leaves.
     TileAltered = "tile-altered" in "ledger_check.md";
     /// A checkpoint is not signed by the ledger's keys, or is not one.
@@ -101,6 +105,11 @@ kinds! {
 }
 
 impl Kind {
+    /// Whether it is about what can be derived again from the entries ([`Heads::derive_again`](crate::Heads::derive_again)).
+    pub const fn is_derived(self) -> bool {
+        matches!(self, Self::HeadsDiffer | Self::KeyUsesDiffer)
+    }
+
     /// Whether it says that nothing can be said.
     pub const fn is_undecided(self) -> bool {
         matches!(self, Self::ObjectUnreadable)
@@ -156,6 +165,8 @@ pub struct Counts {
     pub checkpoints: u64,
     /// Streams.
     pub streams: u64,
+    /// Stored heads of streams and keys.
+    pub heads: u64,
     /// Archived objects whose bytes were compared.
     pub objects: u64,
 }
@@ -224,6 +235,27 @@ impl CheckReport {
             self.findings.push(finding);
         } else {
             self.more += 1;
+        }
+    }
+
+    /// Whether a finding says that an entry is not in the store as it was signed.
+    pub(crate) fn has_altered_leaves(&self) -> bool {
+        let about_leaves = |it: &Finding| matches!(it.kind, Kind::LeafAltered | Kind::LeafUnreadable);
+        self.findings.iter().any(about_leaves)
+    }
+
+    /// Whether heads of streams and keys differ, and the entries they follow from are proven: then they may be derived
+    /// again.
+    pub fn may_derive(&self) -> bool {
+        let mut derived = self.findings.iter().filter(|it| it.kind.is_derived() && !it.repaired).peekable();
+        derived.peek().is_some() && derived.all(|it| it.proven)
+    }
+
+    /// They were derived again, which ends the matter.
+    pub fn derived_again(&mut self) {
+        for finding in self.findings.iter_mut().filter(|it| it.kind.is_derived() && !it.repaired) {
+            finding.repaired = true;
+            self.wrong -= 1;
         }
     }
 

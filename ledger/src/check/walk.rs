@@ -29,7 +29,7 @@ impl Check<'_> {
             let count = (size - first).min(WIDTH);
             let leaves = self.read_leaves(first, count);
             for (index, leaf) in (first..).zip(&leaves) {
-                self.check_leaf(index, leaf.as_deref());
+                self.check_leaf(index, leaf.as_deref())?;
             }
             let mut tile = self.copies(number, &leaves)?;
             while let Some(stop) = stops.next_below(self, first + WIDTH)? {
@@ -75,22 +75,28 @@ impl Check<'_> {
     }
 
     /// By itself and in its stream.
-    fn check_leaf(&mut self, index: u64, leaf: Option<&[u8]>) {
-        let Some(leaf) = leaf else { return };
+    fn check_leaf(&mut self, index: u64, leaf: Option<&[u8]>) -> Result<(), CheckError> {
+        let Some(leaf) = leaf else {
+            self.derived.give_up();
+            return Ok(());
+        };
         let event = match AuditEvent::parse(leaf) {
             Ok(event) => event,
             Err(error) => {
                 let message = format!("the stored entry is not one: {error}");
                 self.found(Finding::new(Kind::LeafAltered, Side::Store, message).at(index));
-                return;
+                self.derived.give_up();
+                return Ok(());
             }
         };
+        self.follow_heads(index, &event)?;
         for finding in self.chains.follow(self.store, self.origin_tag, index, &event) {
             self.found(finding);
         }
         if let Some(publication) = beside::Publication::of(index, &event) {
             self.published.push(publication);
         }
+        Ok(())
     }
 
     /// Every copy of a tile there is.

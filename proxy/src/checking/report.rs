@@ -17,7 +17,7 @@ pub fn to_json(report: &CheckReport) -> Value {
         "checked": {
             "size": report.head.size.0, "root": report.head.root.to_hex(), "provenSize": report.proven.0,
             "entries": counts.entries, "tiles": counts.tiles, "checkpoints": counts.checkpoints,
-            "streams": counts.streams, "objects": counts.objects,
+            "streams": counts.streams, "heads": counts.heads, "objects": counts.objects,
         },
         "wrong": report.wrong,
         "undecided": report.undecided,
@@ -60,8 +60,8 @@ pub fn to_text(report: &CheckReport) -> String {
         counts.entries, report.head.size, report.proven
     ));
     lines.push(format!(
-        "checked   {} tiles, {} checkpoints, {} streams",
-        counts.tiles, counts.checkpoints, counts.streams
+        "checked   {} tiles, {} checkpoints, {} streams, {} heads of streams and keys",
+        counts.tiles, counts.checkpoints, counts.streams, counts.heads
     ));
     lines.push(format!("archive   {} objects compared, {} shipped again", counts.objects, report.repaired));
     lines.join("\n")
@@ -72,11 +72,18 @@ fn line(it: &Finding) -> String {
     let place: Vec<String> = index.into_iter().chain(it.object.clone()).collect();
     let page = page(it).map(|page| format!(" (runbooks/{page})")).unwrap_or_default();
     let sure = if it.proven { "proven" } else { "not proven" };
+    let done = if it.repaired && it.kind.is_derived() { "; derived again" } else { "" };
     // Names of foreign objects are others' text.
-    format!("{} {}: {}, {sure}: {}{page}", it.kind.as_str(), place.join(" "), it.side.as_str(), it.message)
-        .chars()
-        .map(|letter| if letter.is_control() { '?' } else { letter })
-        .collect()
+    format!(
+        "{} {}: {}, {sure}: {}{done}{page}",
+        it.kind.as_str(),
+        place.join(" "),
+        it.side.as_str(),
+        it.message
+    )
+    .chars()
+    .map(|letter| if letter.is_control() { '?' } else { letter })
+    .collect()
 }
 
 fn page(it: &Finding) -> Option<&'static str> {

@@ -97,10 +97,11 @@ fn text(it: &Value, report: &Value) -> String {
         checked("provenSize")
     );
     let looked = format!(
-        "{} tiles, {} checkpoints, {} streams",
+        "{} tiles, {} checkpoints, {} streams, {} heads of streams and keys",
         checked("tiles"),
         checked("checkpoints"),
-        checked("streams")
+        checked("streams"),
+        checked("heads")
     );
     let archive = format!(
         "{} objects compared, {} shipped again",
@@ -132,5 +133,9 @@ fn finding(it: &Value) -> String {
     }
     let sure = if *member(it, "proven") == json!(true) { "proven" } else { "not proven" };
     let page = member(it, "page").as_str().map(|page| format!(" (runbooks/{page})")).unwrap_or_default();
-    one_line(&format!("{} {}: {}, {sure}: {}{page}", of("kind"), place.join(" "), of("side"), of("message")))
+    // What is repaired in the store is derived from its entries; what is shipped again is the archive's.
+    let is_derived = *member(it, "repaired") == json!(true) && member(it, "side").as_str() == Some("store");
+    let done = if is_derived { "; derived again" } else { "" };
+    let (kind, side, message) = (of("kind"), of("side"), of("message"));
+    one_line(&format!("{kind} {}: {side}, {sure}: {message}{done}{page}", place.join(" ")))
 }

@@ -27,8 +27,8 @@ Example:
 pub(crate) const CHECK_EXAMPLE: &str = "\
 The daemon reads every entry, tile, checkpoint and archived object again and computes the tree anew; it goes on signing.
 Where two copies differ, the signed checkpoint that covers them says which is wrong. With --repair, what the archive lacks
-and a signed checkpoint proves is put there, and that is enrolled with your name; nothing is overwritten, and the store is
-never written to. It needs the act read-audit, with --repair the act repair-archive. A daemon that is stopped:
+and a signed checkpoint proves is put there, and that is enrolled with your name; nothing is overwritten. In the store only
+heads of streams and keys are written anew, from proven entries; entries never are. It needs the act read-audit, with --repair the act repair-archive. A daemon that is stopped:
 chanceryd check-ledger --config FILE.
 
 Exit codes: 0 sound, or all is repaired; 1 something is wrong, or you may not; 3 nothing can be said; 4 the service or its
@@ -82,7 +82,7 @@ pub(crate) struct Entry {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Ship again what the archive lacks and a signed checkpoint proves
+    /// Ship again what the archive lacks and a signed checkpoint proves; derive again heads that differ
     #[arg(long)]
     pub(crate) repair: bool,
 }
