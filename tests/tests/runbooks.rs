@@ -48,7 +48,7 @@ macro_rules! drills {
 
 drills! {
     break_glass certificate_expiry incident_archive incident_hsm incident_kms incident_ledger incident_policy_hook
-    key_compromise key_rotation kill_switch ledger_check restore revoke_a_client verifier_says_bad
+    key_compromise key_rotation kill_switch ledger_check ledger_signs_late restore revoke_a_client verifier_says_bad
 }
 
 #[test]
@@ -62,6 +62,19 @@ fn no_page_has_commands_that_nobody_tries_and_each_is_in_the_index() {
         for part in ["**Symptom.**", "**Alert.**", "**Decide.**"] {
             assert!(name == "README.md" || page.contains(part), "{name} has no {part}");
         }
+    }
+}
+
+/// What the appliance does by itself fails in front of nobody: each counter of it is somebody's alert.
+#[test]
+fn what_fails_in_front_of_nobody_has_an_alert() {
+    let index = text_of("README");
+    for what in ["checkpoint", "cose_head", "heads", "witnessing"] {
+        let name = format!("chancery_{what}_failures_total");
+        let page =
+            index.lines().find(|line| line.contains(&name)).unwrap_or_else(|| panic!("{name}: no alert"));
+        assert!(page.contains("](ledger_signs_late.md)"), "{page}");
+        assert!(text_of("ledger_signs_late").contains(&format!("increase({name}[15m]) > 0")), "{name}");
     }
 }
 

@@ -77,7 +77,14 @@ impl Office {
             Cloud { account, network, key }
         });
         let mut ledger = WorldOptions::default().ledger;
-        if page == "incident_ledger" {
+        ledger += match page {
+            // Enrolled before anybody looks.
+            "ledger_check" => "heads_interval_ms = 100\n",
+            // Due when the disk has filled up, and not before.
+            "ledger_signs_late" => "heads_interval_ms = 5000\n",
+            _ => "",
+        };
+        if ["incident_ledger", "ledger_signs_late"].contains(&page) {
             // What is free now, less a little, is the reserve: a file of twice that fills the disk.
             let disk = rustix::fs::statvfs(std::env::temp_dir()).unwrap();
             let reserve = disk.f_bavail * disk.f_frsize - ROOM;
@@ -189,6 +196,11 @@ impl Office {
                     world.path("archive/checkpoint/000000000001").exists().then_some(())
                 });
                 std::fs::remove_file(first).unwrap();
+            }
+            "a key use is lost from the list" => {
+                self.unit.stop();
+                lose_a_key_use(&world.path("ledger/db"));
+                self.unit.start(world).unwrap();
             }
             "an older copy of the disk is mounted" => {
                 self.unit.stop();
@@ -426,7 +438,8 @@ impl Unit {
 
 /// Whether it can be typed again until it says what it should: one command, that changes nothing that matters.
 fn only_looks(script: &str) -> bool {
-    const LOOKS: [&str; 9] = [
+    const LOOKS: [&str; 10] = [
+        "chancery completeness ",
         "chancery sign ",
         "chancery admin status",
         "chancery audit",
@@ -449,6 +462,17 @@ fn executable(file: &Path, text: &str) {
 fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
     assert!(done.success());
+}
+
+/// The first row of the family that says where keys were used.
+#[expect(clippy::disallowed_methods, reason = "damage need not be synced")]
+fn lose_a_key_use(database: &Path) {
+    let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), database).unwrap();
+    let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), database, families).unwrap();
+    let uses = db.cf_handle("key_uses").unwrap();
+    let (key, _) =
+        db.iterator_cf(uses, rocksdb::IteratorMode::Start).next().expect("a key was used").unwrap();
+    db.delete_cf(uses, key).unwrap();
 }
 
 /// In the first file of a folder, however deep.
