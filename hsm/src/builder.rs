@@ -217,10 +217,10 @@ impl KeyringBuilder {
         };
         let ledger = self
             .ledger_kid
-            .map(|kid| find(&kid, SignatureAlgorithm::Ed25519).ok_or_else(|| KeyringError::LedgerKey(kid)));
-        let second = self.second_kid.map(|kid| {
-            find(&kid, SignatureAlgorithm::MlDsa44).ok_or_else(|| KeyringError::SecondLedgerKey(kid))
-        });
+            .map(|kid| find(&kid, SignatureAlgorithm::Ed25519).ok_or(KeyringError::LedgerKey(kid)));
+        let second = self
+            .second_kid
+            .map(|kid| find(&kid, SignatureAlgorithm::MlDsa44).ok_or(KeyringError::SecondLedgerKey(kid)));
         let mut found = |key: Option<Result<Arc<Key>, KeyringError>>| {
             key.and_then(|key| key.map_err(|error| errors.push(error)).ok())
         };

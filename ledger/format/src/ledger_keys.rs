@@ -115,7 +115,11 @@ impl LedgerKeys {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+    #![expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a failed unwrap is the test's failure"
+    )]
     use ed25519_dalek::{Signer as _, SigningKey};
 
     use super::*;

@@ -9,13 +9,14 @@
 //! Refuses: a smaller checkpoint than one seen before, whatever its signature; checkpoints without a signature by the
 //! given keys; bodies above their format's bound; redirects; two followers of one folder; logs whose entries are not
 //! hashed as RFC 6962 leaves or whose tiles stand at other paths (Go's checksum database, certificate logs before
-//! tiles), and logs that withhold old entries. Only Ed25519 signatures are understood.
+//! tiles), and logs that withhold old entries. Signatures are by Ed25519 or ML-DSA-44; with a
+//! policy, its witnesses must have cosigned each checkpoint as well.
 //!
 //! A round of following, in order:
 //!
 //! | step | file |
 //! |---|---|
-//! | fetch `checkpoint`, by HTTP or from a folder | `source.rs`, `http.rs` |
+//! | fetch `checkpoint`, by HTTP, from a bucket or from a folder | `source.rs`, `http.rs`, `bucket.rs` |
 //! | where it is an archive of ours: find its newest checkpoint, make its partial tiles | `archived.rs` |
 //! | check its signature; extension lines are allowed | `head.rs` |
 //! | fetch the tiles at the tree's right edge: they must lead to the root | `tree.rs`, `edge.rs` |
@@ -27,6 +28,7 @@
 //! reads a single entry with its proof, and keeps nothing.
 
 mod archived;
+mod bucket;
 mod check;
 mod edge;
 mod entry;

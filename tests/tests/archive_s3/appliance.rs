@@ -137,13 +137,22 @@ impl Auditor {
         }
     }
 
+    /// By which programs find the store and may read it.
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 4] {
+        [
+            ("AWS_ACCESS_KEY_ID", KEY),
+            ("AWS_SECRET_ACCESS_KEY", KEY),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL_S3", &self.endpoint_url),
+        ]
+    }
+
     /// Runs `chancery-verify ledger`: its exit code and its report.
     pub(crate) fn verify(&self) -> (i32, serde_json::Value) {
         let output = Command::new(binary("chancery-verify"))
             .args(["ledger", &self.location, "--json", "--signers"])
             .arg(&self.signers)
-            .envs([("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", KEY)])
-            .envs([("AWS_REGION", "us-east-1"), ("AWS_ENDPOINT_URL_S3", &self.endpoint_url)])
+            .envs(self.environment())
             .output()
             .unwrap();
         let report = serde_json::from_slice(&output.stdout);

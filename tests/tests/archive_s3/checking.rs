@@ -109,4 +109,16 @@ fn a_bucket_is_followed_as_a_log(rig: &Rig) {
     assert!(output.status.success(), "{output:?}");
     let followed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(followed["size"].as_u64() > Some(300), "{followed}");
+
+    // The same by its name, with requests that are signed.
+    let auditor = Auditor::of(rig, &world);
+    let output = std::process::Command::new(binary("chancery"))
+        .args(["mirror", "follow", &auditor.location, "--vkey", &vkey, "--once", "--json", "--to"])
+        .arg(world.path("second"))
+        .envs(auditor.environment())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let again: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(again["size"], followed["size"]);
 }

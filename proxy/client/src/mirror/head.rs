@@ -4,11 +4,14 @@
 //! the root, and have origins with spaces; both are accepted here. An Ed25519 signature is checked over the whole text;
 //! one by ML-DSA-44 covers no extension lines, and counts for checkpoints without.
 
-use chancery_format::cosignature::{CosignerKey, cosignatures};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use chancery_format::cosignature::{CosignedAt, CosignerKey, cosignatures};
 use chancery_format::entry::decode_base64;
 use chancery_format::log_key::LogKey;
 use chancery_format::merkle::{TREE_SIZE_MAX, empty_root};
 use chancery_format::note::{Note, NoteError, NoteVerifier};
+use chancery_format::policy::{Policy, PolicyLog, PolicyRefusal};
 use chancery_format::{Checkpoint, Hash, TreeHead, TreeSize};
 
 /// Why a checkpoint or a key was refused.
@@ -26,6 +29,9 @@ pub enum HeadError {
     /// Not origin, size and root.
     #[error("not a checkpoint")]
     Malformed,
+    /// The policy's witnesses did not cosign it, or a policy cannot judge it: it has extension lines.
+    #[error(transparent)]
+    Policy(#[from] PolicyRefusal),
     /// It speaks of another log.
     #[error("checkpoint is of {found:?}, not of {wanted:?}")]
     OtherLog {
@@ -42,6 +48,8 @@ pub struct LogKeys {
     origin: String,
     ed25519: Vec<NoteVerifier>,
     ml_dsa: Vec<CosignerKey>,
+    /// Which witnesses must have cosigned, besides.
+    policy: Option<Policy>,
 }
 
 impl LogKeys {
@@ -58,7 +66,15 @@ impl LogKeys {
             _ => return Err(HeadError::Origin),
         };
         let (ed25519, ml_dsa) = LogKey::split(keys);
-        Ok(Self { origin, ed25519, ml_dsa })
+        Ok(Self { origin, ed25519, ml_dsa, policy: None })
+    }
+
+    /// From a policy: the keys it lists for the log, and the witnesses it asks for. Says `origin` which log, if the policy
+    /// lists several.
+    pub fn of_policy(policy: Policy, origin: Option<String>) -> Result<Self, HeadError> {
+        let listed = |log: &&PolicyLog| origin.as_deref().is_none_or(|origin| log.key.name() == origin);
+        let vkeys: Vec<String> = policy.logs().iter().filter(listed).map(|log| log.key.vkey()).collect();
+        Ok(Self { policy: Some(policy), ..Self::parse(&vkeys, None)? })
     }
 
     /// The log's name for itself.
@@ -80,6 +96,9 @@ impl LogKeys {
         if !self.signed_by_ml_dsa(&parsed)? && !by_ed25519 {
             return Err(NoteError::NoKnownSignature.into());
         }
+        if let Some(policy) = &self.policy {
+            policy.verify(note, now())?.into_accepted()?;
+        }
         Ok(SignedHead { head, note: note.to_owned() })
     }
 
@@ -90,6 +109,13 @@ impl LogKeys {
         let checkpoint = Checkpoint::parse(note.text).ok_or(HeadError::Malformed)?;
         Ok(!cosignatures(note, &checkpoint, &self.ml_dsa)?.is_empty())
     }
+}
+
+/// Cosignatures of later times do not count; a witness' clock may be ahead of ours by this much.
+fn now() -> Option<CosignedAt> {
+    const SKEW_S: u64 = 300;
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    CosignedAt::new(seconds.saturating_add(SKEW_S))
 }
 
 /// What a checkpoint says, whoever signed it. Whatever stands behind the root is an extension.
@@ -131,6 +157,8 @@ impl SignedHead {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
     use super::*;
+    use aws_lc_rs::signature::{KeyPair as _, ML_DSA_44_SIGNING, PqdsaKeyPair};
+    use chancery_format::PublicKey;
     use chancery_format::note::assemble;
     use ed25519_dalek::{Signer as _, SigningKey};
 
@@ -180,6 +208,59 @@ mod tests {
         let (note, vkey) = signed("log.example", &format!("other.example\n3\n{ROOT}\n"));
         let other = LogKeys::parse(&[vkey], None).unwrap().verify(&note);
         assert!(matches!(other, Err(HeadError::OtherLog { .. })));
+    }
+
+    #[test]
+    fn a_policy_asks_for_its_witnesses() {
+        let (note, vkey) = signed("log.example", &format!("log.example\n3\n{ROOT}\n"));
+        let witness = SigningKey::from_bytes(&[8; 32]);
+        let public = PublicKey::from_ed25519_raw(&witness.verifying_key().to_bytes()).unwrap();
+        let cosigner = CosignerKey::new("witness.example/w", public).unwrap();
+        let of = |quorum: &str| {
+            let file = format!("log {vkey}\nwitness w {}\nquorum {quorum}\n", cosigner.vkey());
+            LogKeys::of_policy(Policy::parse(file.as_bytes()).unwrap(), None).unwrap()
+        };
+        let checkpoint = Checkpoint::parse(Note::parse(&note).unwrap().text).unwrap();
+        let cosigned = |at: CosignedAt| {
+            let signature = witness.sign(&cosigner.message(&checkpoint, at)).to_bytes();
+            note.clone() + &cosigner.line(at, &signature).unwrap()
+        };
+        let good = cosigned(CosignedAt::new(1_700_000_000).unwrap());
+        assert_eq!(of("w").verify(&good).unwrap().size(), 3);
+        assert_eq!(of("none").verify(&note).unwrap().size(), 3);
+        let quorum = Err(HeadError::Policy(PolicyRefusal::Quorum));
+        assert_eq!(of("w").verify(&note), quorum);
+        let of_the_future = now().unwrap().seconds() + 60;
+        assert_eq!(of("w").verify(&cosigned(CosignedAt::new(of_the_future).unwrap())), quorum);
+    }
+
+    #[test]
+    fn a_log_may_sign_with_ml_dsa_and_no_line_may_be_false() {
+        let pair = PqdsaKeyPair::generate(&ML_DSA_44_SIGNING).unwrap();
+        let public = PublicKey::from_ml_dsa_44_raw(pair.public_key().as_ref().try_into().unwrap()).unwrap();
+        let key = CosignerKey::new("log.example", public).unwrap();
+        let text = format!("log.example\n3\n{ROOT}\n");
+        let (note, vkey) = signed("log.example", &text);
+        let at = CosignedAt::new(1_700_000_000).unwrap();
+        let mut signature = vec![0; ML_DSA_44_SIGNING.signature_len()];
+        pair.sign(&key.message(&Checkpoint::parse(&text).unwrap(), at), &mut signature).unwrap();
+        let line = key.line(at, &signature).unwrap();
+        signature.reverse();
+        let bad = key.line(at, &signature).unwrap();
+        let both = LogKeys::parse(&[vkey, key.vkey()], None).unwrap();
+        let second = LogKeys::parse(&[key.vkey()], None).unwrap();
+        for (keys, note, holds) in [
+            (&both, note.clone() + &line, true),
+            (&both, note.clone(), true),
+            (&second, format!("{text}\n{line}"), true),
+            (&second, note.clone(), false),
+            (&both, note.clone() + &bad, false),
+        ] {
+            assert_eq!(keys.verify(&note).is_ok(), holds);
+        }
+        // What such a signature says has no place for extension lines.
+        let extended = format!("{text}more\n\n{line}");
+        assert_eq!(second.verify(&extended), Err(HeadError::Malformed));
     }
 
     #[test]

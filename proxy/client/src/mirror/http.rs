@@ -1,5 +1,6 @@
 //! HTTP/1.1 to one log or witness, over TCP or TLS 1.3, on connections that are kept.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderMap};
+use hyper::http::uri::InvalidUri;
 use hyper::{Method, Request, Response, Uri, body::Incoming};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -14,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::bucket::SignedBucket;
 use super::error::MirrorError;
 use super::source::{SourceOptions, too_large};
 use super::tree::gunzip;
@@ -30,6 +33,8 @@ pub(super) struct Http {
     authority: String,
     scheme: &'static str,
     prefix: String,
+    /// Where the address is a bucket's.
+    bucket: Option<SignedBucket>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
@@ -50,6 +55,15 @@ pub(super) enum HttpError {
 }
 
 impl Http {
+    /// A bucket, by the address of its server.
+    pub(super) fn bucket(options: &SourceOptions) -> Result<Self, MirrorError> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let bucket = SignedBucket::new(&options.address, variable)?;
+        let ca = options.ca.clone().or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from));
+        let server = SourceOptions { address: bucket.endpoint(), ca, ..options.clone() };
+        Ok(Self { bucket: Some(bucket), ..Self::new(&server)? })
+    }
+
     pub(super) fn new(options: &SourceOptions) -> Result<Self, MirrorError> {
         let refuse = || MirrorError::Usage(format!("{:?} is not the address of a log", options.address));
         let uri: Uri = options.address.parse().map_err(|_| refuse())?;
@@ -74,6 +88,7 @@ impl Http {
             scheme: if secure { "https" } else { "http" },
             prefix: uri.path().trim_end_matches('/').to_owned(),
             host,
+            bucket: None,
             tls,
             idle: Mutex::default(),
         })
@@ -101,9 +116,15 @@ impl Http {
         body: Bytes,
         bytes_max: usize,
     ) -> Result<Answer, HttpError> {
+        let target = match &self.bucket {
+            Some(bucket) => bucket.target(path).map_err(HttpError::Certain)?,
+            None => format!("{}/{path}", self.prefix)
+                .parse()
+                .map_err(|error: InvalidUri| HttpError::Certain(error.to_string()))?,
+        };
         let request = Request::builder()
             .method(method)
-            .uri(format!("{}/{path}", self.prefix))
+            .uri(target)
             .header(header::HOST, &self.authority)
             .header(header::USER_AGENT, concat!("chancery-mirror/", env!("CARGO_PKG_VERSION")))
             .header(header::ACCEPT_ENCODING, "gzip")

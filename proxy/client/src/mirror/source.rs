@@ -1,5 +1,5 @@
-//! Where a log is read from: an HTTP address, or a folder that holds a copy of a bucket. Either may be an archive of ours,
-//! which has no object `checkpoint`: then `archived.rs` makes what is missing.
+//! Where a log is read from: an HTTP address, a bucket, or a folder that holds a copy of one. Each may be an archive of
+//! ours, which has no object `checkpoint`: then `archived.rs` makes what is missing.
 //!
 //! Each resource has a bound and a deadline that all its tries share. Tried again is what may pass: no connection, a
 //! broken one, 429 and 5xx. What the log says for certain, that it has no such thing or will not show it, is not.
@@ -25,7 +25,8 @@ const CHECKPOINT: &str = "checkpoint";
 /// How to read a log.
 #[derive(Debug, Clone)]
 pub struct SourceOptions {
-    /// `https://HOST/PREFIX`, `http://…`, `file:///FOLDER`, or a folder.
+    /// `https://HOST/PREFIX`, `http://…`, `s3://BUCKET/PREFIX` (credentials from the environment), `file:///FOLDER`, or a
+    /// folder.
     pub address: String,
     /// PEM file of the authorities that may vouch for the log; the machine's own if there is none.
     pub ca: Option<PathBuf>,
@@ -62,12 +63,12 @@ impl Source {
         let address = options.address.as_str();
         let kind = match address.split_once("://") {
             Some(("http" | "https", _)) => Kind::Http(Box::new(Http::new(options)?)),
+            Some(("s3", _)) => Kind::Http(Box::new(Http::bucket(options)?)),
             Some(("file", folder)) if folder.starts_with('/') => Kind::Folder(folder.into()),
             None if Path::new(address).is_dir() => Kind::Folder(address.into()),
             None => return Err(MirrorError::Usage(format!("{address}: no such folder"))),
             Some(_) => {
-                let why =
-                    "is not the address of a log; write https://HOST/PREFIX, http://…, file:///… or a folder";
+                let why = "is not the address of a log; write https://HOST/PREFIX, http://…, s3://BUCKET/PREFIX, file:///… or a folder";
                 return Err(MirrorError::Usage(format!("{address:?} {why}")));
             }
         };

@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use chancery_format::policy::{POLICY_BYTES_MAX, Policy};
 use chancery_format::{Digest, HashAlgorithm, SignersRegistry};
 use serde_json::value::RawValue;
 use sha2::{Sha256, Sha384, Sha512};
@@ -70,6 +71,12 @@ pub(crate) fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec
     std::fs::File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
     let too_large = || std::io::Error::other(format!("larger than {bytes_max} bytes"));
     if bytes.len() > bytes_max { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// A C2SP tlog-policy.
+pub(crate) fn policy(path: &Path) -> Result<Policy, Failure> {
+    let file = read_bounded(path, POLICY_BYTES_MAX).map_err(|error| Failure::usage(&named(path, &error)))?;
+    Policy::parse(&file).map_err(|error| Failure::usage(&format!("{}: {error}", path.display())))
 }
 
 /// Writes a file whole or not at all, and keeps it through a crash.

@@ -92,7 +92,9 @@ async fn rounds(
 }
 
 fn keys(asked: &Keys) -> Result<LogKeys, Failure> {
-    log_keys(&asked.vkey, asked.origin.clone())
+    let Some(file) = &asked.policy else { return log_keys(&asked.vkey, asked.origin.clone()) };
+    let policy = input::policy(file)?;
+    LogKeys::of_policy(policy, asked.origin.clone()).map_err(|error| Failure::usage(&error))
 }
 
 /// Keys as they are typed: each itself, or a file with one a line.

@@ -11,8 +11,9 @@ checkpoint by --vkey, tiles by the signed root, entries by their tiles. The copy
 is a whole log at each moment, and a mirror that was stopped, or killed, goes on where it stood. Whoever runs our own log
 lets a principal with read_payloads mirror it, by --ca, --cert and --key; without --ca the machine's authorities vouch.
 
-An archive of ours, a folder or a bucket that may be read over HTTP, is followed as it is: its newest checkpoint is found
-by its number, its partial tiles are computed.
+An archive of ours, a folder or a bucket, is followed as it is: its newest checkpoint is found by its number, its partial
+tiles are computed. For s3://… credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN (an open
+bucket needs none), the place from AWS_REGION and AWS_ENDPOINT_URL_S3.
 
 Exit codes: 0 the copy is the log; 1 the log shows what it did not sign, went back, or forked: then both checkpoints are
 told, and kept in DIR/evidence; 2 usage, or DIR cannot be written; 3 the log lacks what it signed; 4 it does not answer.
@@ -23,7 +24,8 @@ Example:
   chancery mirror follow https://log.example/26 --vkey log.example/26+530d903a+AekyeRrm5… --to /srv/mirror --once
   chancery mirror follow https://sign.example:8443/log --vkey \"$VKEY\" --to /srv/mirror --interval 10 --json \\
     --ca ca.crt --cert mirror.crt --key mirror.key
-  chancery mirror follow file:///mnt/bucket --vkey @log.vkey --to /srv/mirror --once";
+  chancery mirror follow file:///mnt/bucket --vkey @log.vkey --to /srv/mirror --once
+  chancery mirror follow s3://audit-archive/prod --policy witnesses.policy --to /srv/mirror --once";
 
 pub(crate) const SERVE_EXAMPLE: &str = "\
 GET /checkpoint and /tile/… as the log itself would answer, with the media types and cache headers of tlog-tiles; every
@@ -60,8 +62,11 @@ pub(crate) enum Mirror {
 #[derive(Debug, Args)]
 pub(crate) struct Keys {
     /// Verifier key of the log, NAME+HASH+KEY, or @FILE with one a line; several may be given, each of them counts
-    #[arg(long, value_name = "VKEY|@FILE", required = true)]
+    #[arg(long, value_name = "VKEY|@FILE", required_unless_present = "policy", conflicts_with = "policy")]
     pub(crate) vkey: Vec<String>,
+    /// C2SP tlog-policy file instead: its keys of the log count, and its witnesses must have cosigned each checkpoint
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
     /// First line of the log's checkpoints [default: the name of its key]
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) origin: Option<String>,
@@ -69,7 +74,7 @@ pub(crate) struct Keys {
 
 #[derive(Debug, Args)]
 pub(crate) struct Follow {
-    /// Address of the log: https://HOST/PREFIX, http://…, file:///FOLDER, or a folder
+    /// Address of the log: https://HOST/PREFIX, http://…, s3://BUCKET/PREFIX, file:///FOLDER, or a folder
     #[arg(value_name = "LOG")]
     pub(crate) log: String,
     #[command(flatten)]
