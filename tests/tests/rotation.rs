@@ -330,7 +330,7 @@ fn the_ledgers_own_key_changes_while_everybody_signs_and_both_keys_say_so() {
     let text = String::from_utf8(told.stdout).unwrap();
     assert!(told.status.success(), "{text}");
     assert!(text.contains("the old and the new ledger key say so together"), "{text}");
-    assert_eq!(world.registry().ledger.vkeys.len(), 2);
+    assert_eq!(world.registry().ledger_keys().unwrap().ed25519().len(), 2);
 
     let leaves = leaves(&world);
     let at = |kind: &str| index_of(&leaves, |found, _| found == kind);

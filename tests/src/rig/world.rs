@@ -23,6 +23,8 @@ pub struct WorldOptions {
     pub signing_key: &'static str,
     /// The one that signs them beside it.
     pub second_signing_key: Option<&'static str>,
+    /// Whether checkpoints are served with lines that nobody knows.
+    pub grease: bool,
     /// Lines added to `[ledger]`.
     pub ledger: String,
     /// The `[archive]` table, with `{dir}` for the folder.
@@ -49,6 +51,7 @@ impl Default for WorldOptions {
             origin: "log.example/test",
             signing_key: "ledger",
             second_signing_key: Some("ledger-pq"),
+            grease: true,
             ledger: "checkpoint_interval_ms = 200\nreserve_bytes = 1048576\n".into(),
             archive: "kind = \"directory\"\ndirectory = \"{dir}/archive\"\nepoch_interval_ms = 300\n".into(),
             intents: "always",
@@ -178,7 +181,7 @@ impl World {
              key_file = \"{{dir}}/server.key\"\nclient_ca_file = \"{{dir}}/ca.crt\"\ncrl_file = \"{{dir}}/ca.crl\"\n\n\
              [listeners.ops]\naddress = \"127.0.0.1:{}\"\n\n\
              [ledger]\ndirectory = \"{ledger}\"\norigin = \"{}\"\nsigning_key = \"{}\"\n\
-             signers_file = \"{{dir}}/signers.json\"\n{}{}\n\
+             signers_file = \"{{dir}}/signers.json\"\ngrease = {}\n{}{}\n\
              [archive]\n{}\n\
              [[backends]]\nname = \"software\"\nkind = \"software\"\ndirectory = \"{{dir}}/keys\"\nintents = \"{}\"\n\n\
              {keys}\
@@ -190,6 +193,7 @@ impl World {
             self.ops_port,
             options.origin,
             options.signing_key,
+            options.grease,
             second.unwrap_or_default(),
             options.ledger,
             options.archive,
