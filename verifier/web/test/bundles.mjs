@@ -42,13 +42,13 @@ export async function bundleCases(tab, world, mlDsa, mlDsaKnown, auditor) {
   const { ledger, at, published, newer, size, second, third, note, witness, later, quantum, policy, bundle, full, renewals, registry, older } = world;
   const cases = [], add = (name, act) => cases.push([`evidence: ${name}`, act]), VALID = mlDsaKnown ? "valid" : "valid-in-part";
   const index = at.issued, everything = await full(index), plain = bundle(index);
-  const says = async (given, verdict, checks = {}, words = undefined, { laxer = false } = {}) => {
+  const says = async (given, verdict, checks = {}, words = undefined, { laxer = false, name = "this" } = {}) => {
     const told = await tab.give(given), about = text(told.checks);
     assert.doesNotMatch(told.reason, /This page has a fault/);
-    assert.equal(told.verdict, verdict, `${told.reason} ${about}`);
-    for (const [id, state] of Object.entries(checks)) assert.equal(told.checks[id], state, `${id}: ${told.why[id]} ${about}`);
+    assert.equal(told.verdict, verdict, `${name}: ${told.reason} ${about}`);
+    for (const [id, state] of Object.entries(checks)) assert.equal(told.checks[id], state, `${name}: ${id}: ${told.why[id]} ${about}`);
     if (words) assert.match(`${told.title} ${told.reason} ${Object.values(told.why).join(" ")} ${told.limits} ${told.notice}`, words);
-    assert.deepEqual(await auditor.disagrees([["this", given, laxer ? "valid" : verdict]]), []);
+    assert.deepEqual(await auditor.disagrees([[name, given, laxer ? "valid" : verdict]]), []);
     return 1;
   };
   /** Each of `[name, evidence]` beside the same registry and policy; those that match `harmless` stay valid. */
@@ -126,6 +126,12 @@ export async function bundleCases(tab, world, mlDsa, mlDsaKnown, auditor) {
   add("the policy alone, of then, where no newer registry came", async () => says({ receipt: text(await full(index, { renewals: renewals(index).slice(0, 1) })), policy }, "valid", { anchor: "checked", witnesses: "checked" }, /vouch for its keys/));
   add("the policy alone, of another log", () => says({ receipt: text(everything), policy: policyOf([vkeyOf("log.example/other", makeKey("ed25519").raw)], [witness]) }, "not-valid", { witnesses: "failed" }, /does not name the log/));
   add("the policy alone, of another key of this log", () => says({ receipt: text(everything), policy: policyOf([vkeyOf(ledger.origin, makeKey("ed25519").raw)], [witness]) }, "not-valid", { witnesses: "failed" }));
+  add("the policy alone, of a renewal before the newer registry", async () => {
+    const middle = new Cosigner("witness.example/middle"), [, last] = renewals(index), renewal = ledger.renewal(index, published, { before: size, size: second, note: await ledger.cosigned(second, [middle]) });
+    const mine = policyOf(ledger.vkeys(), [middle]);
+    await says({ receipt: text(bundle(index, { renewals: [renewal, last] })), policy: mine }, "cannot-decide", { witnesses: "checked", anchor: "open" });
+    return 1 + await says({ receipt: text(bundle(index, { renewals: [renewal] })), policy: mine }, "valid", { witnesses: "checked", anchor: "checked" });
+  });
   add("the policy alone, over no checkpoint of the registry", async () => {
     const early = index + 1, mine = await ledger.cosigned(early, [witness]), evidence = ledger.evidence(index, published, { size: early, note: mine, registryNote: await ledger.cosigned(size), registrySize: size });
     await says({ receipt: text(evidence), policy }, "cannot-decide", { anchor: "open", witnesses: "checked" }, /nothing vouches for its keys/);
@@ -227,6 +233,28 @@ export async function bundleCases(tab, world, mlDsa, mlDsaKnown, auditor) {
     const forked = other.checkpoint({ size, keys: ledger.ledgerKeys }), evidence = { ...plain, registry: { ...plain.registry, proof: other.tlogProof(published.index, size, forked) } };
     await says(given(evidence), "not-valid", { "registry-inclusion": "checked", "history": "failed" }, /two histories/);
     return 1 + await says(given({ ...evidence, proof: ledger.tlogProof(index, old, ledger.checkpoint({ size: old })) }), "valid", { history: "checked" });
+  });
+  add("renewals of another history, by the ledger’s key", async () => {
+    const [real] = renewals(index), forkedAt = (place) => {
+      const other = new Ledger(ledger.origin);
+      other.leaves = ledger.leaves.map((leaf, at_) => (at_ === place ? Buffer.from(leaf.toString().replace("bobs", "eves")) : leaf));
+      return { other, note: other.checkpoint({ size: second, keys: ledger.ledgerKeys }) };
+    };
+    const before = forkedAt(at.event), after = forkedAt(size + 1), paths = ({ other, note: checkpoint }) => other.renewal(index, published, { before: size, size: second, note: checkpoint });
+    // The first leads to the new root and not to the old; the second the other way round.
+    for (const [name, renewal] of [["changed before", paths(before)], ["changed after", { ...paths(after), consistencyProof: real.consistencyProof }]])
+      await says(given(bundle(index, { renewals: [renewal] })), "not-valid", { "renewal-1-checkpoint": "checked", "renewal-1-entry": "checked", "renewal-1-registry": "checked", "renewal-1-continues": "failed" }, undefined, { name });
+    return 3 + await says(given(bundle(index, { renewals: [paths(after)] })), "valid", { "renewal-1-continues": "checked" });
+  });
+  add("a registry that is published as none is, by the ledger’s key", async () => {
+    const forged = new Ledger(ledger.origin + "/2"), file = text(forged.registry()), payload = { sha256: sha("sha256", file).toString("hex"), version: 1 }, all = [];
+    const draft = { eventType: "registry.published", actor: "chancery", stream: "chancery", payload };
+    const places = [["by a service", { ...draft, actor: "bob", stream: "bobs" }], ["with a wrong hash of its own", { ...draft, hash: "ab".repeat(32) }], ["with another entry’s id", { ...draft, id: forged.idOf(0) }], ["in an entry of another kind", { ...draft, eventType: "policy.loaded" }],
+      ["without a version", { ...draft, payload: { sha256: payload.sha256 } }]].map(([name, of]) => [name, forged.append(of)]);
+    const good = forged.append(draft), count = forged.leaves.length, of = (place) => text(forged.evidence(1, { index: place, file }, { size: count, note: forged.checkpoint() }));
+    for (const [name, place] of places) all.push([name, of(place)]);
+    await says({ receipt: of(good), registry: file }, "valid", { published: "checked" });
+    return 1 + await many(all, { receipt: of(good), registry: file });
   });
   add("a registry that the entry beside it does not publish", async () => {
     const file = published.file.replace("made by a test", "made by a thief"), other = { ...plain.registry };
@@ -333,7 +361,7 @@ function hybridCases(mlDsa, known, says, tab) {
     for (const [name, line] of many) {
       const checkpoint = ledger.checkpoint({ lines: [line] });
       await told(receiptBy(checkpoint), "not-valid", { checkpoint: "failed" });
-      await says({ receipt: text(ledger.evidence(index, published, { size, note: checkpoint })), registry }, "not-valid", { checkpoint: "failed" }, undefined, name);
+      await says({ receipt: text(ledger.evidence(index, published, { size, note: checkpoint })), registry }, "not-valid", { checkpoint: "failed" }, undefined, { name });
     }
     return 2 * many.length;
   });
