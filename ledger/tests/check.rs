@@ -86,7 +86,8 @@ impl World {
     }
 
     fn keys() -> LedgerKeys {
-        let ledger = LedgerSection { origin: origin(), vkeys: vec![checkpoint_verifier().vkey()] };
+        let ledger =
+            LedgerSection { origin: origin(), vkeys: vec![checkpoint_verifier().vkey()], policy: None };
         SignersRegistry::new(ledger, Vec::new()).unwrap().ledger_keys().unwrap()
     }
 

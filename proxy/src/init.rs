@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chancery_format::cosignature::CosignedAt;
+use chancery_format::policy::Policy;
 use chancery_format::{Kid, SignatureAlgorithm, TreeSize};
 use chancery_hsm::Keyring;
 use chancery_ledger::{Clock as _, OnFatal, Roll, SecondOpinion};
@@ -22,6 +23,7 @@ use crate::governance::Succession;
 use crate::reconciling::LastRecords;
 use crate::registry_publisher::{self, PublishError};
 use crate::tls::Tls;
+use crate::witnessing;
 
 /// Patience with the ledger key's device.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -145,7 +147,12 @@ fn first_keys(config: &Config) -> Succession {
 /// The first entries, and a checkpoint over them.
 async fn fill(config: &Config, roll: Roll, keyring: &Arc<Keyring>) -> Result<TreeSize, Failure> {
     let keys = first_keys(config);
-    registry_publisher::publish(&roll, keyring, &keys, &config.ledger.signers_file).await?;
+    let witnesses = match witnessing::configured_policy(config) {
+        // It names the verifier key that is only made here; the first start publishes it.
+        Err(error) if error.is_missing_file() => Policy::default(),
+        read => read?,
+    };
+    registry_publisher::publish(&roll, keyring, &keys, &witnesses, &config.ledger.signers_file).await?;
     let head = SecondOpinion::new(roll.clone()).confirm(roll.head()).await?;
     let (at, deadline) = (CosignedAt::from(SystemClock.now()), Instant::now() + SIGN_TIMEOUT);
     let note = keyring.sign_checkpoint(&head, roll.origin(), at, deadline).await;

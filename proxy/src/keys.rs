@@ -64,7 +64,12 @@ pub fn registry(chancery: &Chancery, query: Option<&str>) -> Result<Reply, Probl
             parameter("format", format!("has an {error}"))
         })?;
     let exported = published.registry.export(shape).map_err(Problem::internal)?;
-    Ok(Reply::other(if shape.is_pem() { PEM } else { JSON }, Caching::Briefly, exported.bytes))
+    let kind = match shape {
+        RegistryShape::Pem => PEM,
+        RegistryShape::Policy => TEXT,
+        _ => JSON,
+    };
+    Ok(Reply::other(kind, Caching::Briefly, exported.bytes))
 }
 
 /// `GET /v1/signers.json.sig`.

@@ -2,7 +2,8 @@
 //!
 //! Promises: a key's activation and retirement are on the ledger before the registry says so, once each,
 //! also if the daemon dies half way; every published version is signed, recorded and enrolled, in this
-//! order; the file is replaced whole. Refuses: a `signer_kid` that was retired, or whose key changed.
+//! order; the file is replaced whole. The ledger's policy names its own keys and the witnesses that the configuration
+//! asks, so that whoever trusts the registry knows whom to expect below a checkpoint. Refuses: a `signer_kid` that was retired, or whose key changed.
 
 mod plan;
 
@@ -16,6 +17,7 @@ use chancery_format::archive::registry_note_text;
 use chancery_format::committed::{Committed, EventKind};
 use chancery_format::entry::{Activation, ReplayKey, registry_published, signer_activated, signer_retired};
 use chancery_format::log_key::LogKey;
+use chancery_format::policy::Policy;
 use chancery_format::registry::{LedgerSection, RegistryError, SignerRecord};
 use chancery_format::{EventDraft, Hash, Kid, LeafIndex, PrincipalName, SignersRegistry, Timestamp};
 use chancery_hsm::{Keyring, Registered, SignerError};
@@ -41,6 +43,9 @@ pub enum PublishError {
     /// The recorded registry cannot be read, or the new one would not be one.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The policy of `[witnessing]` is not UTF-8 and cannot stand in the registry. The operator's to fix.
+    #[error("the witness policy is not UTF-8")]
+    PolicyText,
     /// The ledger key could not sign the version.
     #[error("the ledger key: {0}")]
     Key(#[from] SignerError),
@@ -67,12 +72,13 @@ pub async fn last(roll: &Roll) -> Result<Option<(RegistrySnapshot, SignersRegist
     Ok(Some((snapshot, registry)))
 }
 
-/// Brings ledger, registry and file in line with the configured keys. Called at start, after the keyring
+/// Brings ledger, registry and file in line with the configured keys and witnesses. Called at start, after the keyring
 /// checked that the devices hold the registered keys.
 pub async fn publish(
     roll: &Roll,
     keyring: &Arc<Keyring>,
     keys: &Succession,
+    witnesses: &Policy,
     file: &Path,
 ) -> Result<PublishedRegistry, PublishError> {
     let before = last(roll).await?;
@@ -81,11 +87,12 @@ pub async fn publish(
         let (ts, index) = enrol(roll, &event).await?;
         changes.apply(&event, ts, index);
     }
-    write(roll, keyring, file, before, (changes.into_records(), None)).await.map(|(published, _)| published)
+    let content = (changes.into_records(), None, witnesses.clone());
+    write(roll, keyring, file, before, content).await.map(|(published, _)| published)
 }
 
 /// Publishes the records as `change` leaves them, and the key that is to sign checkpoints, if one is to come;
-/// nothing if that changes nothing. Also says where the version stands on the ledger.
+/// nothing if that changes nothing. The witnesses stay. Also says where the version stands on the ledger.
 pub async fn revise(
     roll: &Roll,
     keyring: &Arc<Keyring>,
@@ -96,7 +103,8 @@ pub async fn revise(
     let before = last(roll).await?;
     let mut records = before.as_ref().map(|(_, registry)| registry.signers.clone()).unwrap_or_default();
     change(&mut records);
-    write(roll, keyring, file, before, (records, to_come)).await
+    let witnesses = before.as_ref().map(|(_, registry)| registry.policy()).transpose()?.unwrap_or_default();
+    write(roll, keyring, file, before, (records, to_come, witnesses)).await
 }
 
 /// Enrols that a key may sign from here on, once, and says when and where.
@@ -114,10 +122,11 @@ async fn write(
     keyring: &Arc<Keyring>,
     file: &Path,
     before: Option<(RegistrySnapshot, SignersRegistry)>,
-    (records, to_come): (Vec<SignerRecord>, Option<LogKey>),
+    (records, to_come, witnesses): (Vec<SignerRecord>, Option<LogKey>, Policy),
 ) -> Result<(PublishedRegistry, LeafIndex), PublishError> {
     let known = before.as_ref().map(|(_, registry)| registry);
-    let registry = SignersRegistry::new(ledger_section(roll, keyring, known, to_come)?, records)?;
+    let ledger = with_policy(ledger_section(roll, keyring, known, to_come)?, &witnesses)?;
+    let registry = SignersRegistry::new(ledger, records)?;
     let json = registry.to_json()?;
     let snapshot = match before {
         Some((snapshot, _)) if snapshot.json == json => snapshot,
@@ -145,7 +154,16 @@ fn ledger_section(
             vkeys.push(vkey);
         }
     }
-    Ok(LedgerSection { origin: roll.origin().clone(), vkeys })
+    Ok(LedgerSection { origin: roll.origin().clone(), vkeys, policy: None })
+}
+
+/// The section with its policy: its own keys, and these witnesses.
+fn with_policy(section: LedgerSection, witnesses: &Policy) -> Result<LedgerSection, PublishError> {
+    let keys = section.vkeys.iter().map(|vkey| LogKey::parse(vkey)).collect::<Result<Vec<_>, _>>();
+    let keys = keys.map_err(|_| RegistryError::LedgerKey)?;
+    let file = witnesses.with_logs(&keys).map_err(RegistryError::from)?.to_bytes();
+    let policy = String::from_utf8(file).map_err(|_| PublishError::PolicyText)?;
+    Ok(LedgerSection { policy: Some(policy), ..section })
 }
 
 async fn record(

@@ -26,7 +26,7 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::chancery::Chancery;
-use crate::config::WitnessingConfig;
+use crate::config::{Config, WitnessingConfig};
 use crate::stop::stopped;
 
 /// Requests of one round to one witness: to learn what it knows, once more because that moved on, and to spare.
@@ -65,6 +65,13 @@ pub enum WitnessingError {
     /// The authorities cannot be read.
     #[error(transparent)]
     Outbound(#[from] OutboundConfigError),
+}
+
+impl WitnessingError {
+    /// Whether the policy is simply not there.
+    pub fn is_missing_file(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
 }
 
 /// What went wrong with one witness in one round.
@@ -318,6 +325,11 @@ impl Witnessing {
         }
         Err(Failure::Restless)
     }
+}
+
+/// The configured policy; one without witnesses if none is configured.
+pub fn configured_policy(config: &Config) -> Result<Policy, WitnessingError> {
+    config.witnessing.as_ref().map_or_else(|| Ok(Policy::default()), read_policy)
 }
 
 /// The policy file, within its bound.

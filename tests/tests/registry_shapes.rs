@@ -26,7 +26,13 @@ fn known(shape: RegistryShape) -> &'static [&'static str] {
         RegistryShape::PemMap | RegistryShape::Pem => &["ed25519", "rsa-sha256", "ecdsa-p256-sha256"],
         RegistryShape::KernelKeys => &["ed25519", "rsa-sha256"],
         RegistryShape::RawIds | RegistryShape::SpkiMap | RegistryShape::SecurityStatus => &["ed25519"],
+        RegistryShape::Policy => &[],
     }
+}
+
+/// Those that hold keys of signers.
+fn shapes() -> impl Iterator<Item = RegistryShape> {
+    RegistryShape::ALL.into_iter().filter(|shape| !shape.is_policy())
 }
 
 /// Name and SPKI of what a shape must have; a PEM file has positions for names.
@@ -74,7 +80,7 @@ fn read_elsewhere(shape: RegistryShape, file: &Path) -> BTreeMap<String, String>
 fn every_shape_is_read_by_ours_and_by_those_it_is_for() {
     let world = World::new(&WorldOptions::default());
     let registry = world.registry();
-    for shape in RegistryShape::ALL {
+    for shape in shapes() {
         let wanted = expected(&registry, shape);
         assert!(!wanted.is_empty());
         let file = world.path(&format!("{shape}.export"));
@@ -125,7 +131,7 @@ fn a_compromised_key_is_in_no_older_shape_and_a_retired_one_has_its_time() {
         }
     }
     let registry = SignersRegistry::parse(json.to_string().as_bytes()).unwrap();
-    for shape in RegistryShape::ALL {
+    for shape in shapes() {
         let exported = registry.export(shape).unwrap();
         let text = String::from_utf8(exported.bytes).unwrap();
         let compromised =
@@ -151,6 +157,7 @@ fn the_daemon_serves_the_same_shapes() {
         assert_eq!(reply.body.as_bytes(), registry.export(shape).unwrap().bytes, "{shape}");
         let kind = reply.header("content-type").unwrap();
         assert_eq!(kind.contains("pem"), shape.is_pem(), "{kind}");
+        assert_eq!(kind.starts_with("text/plain"), shape.is_policy(), "{kind}");
     }
     let wrong = call(&world, Some(&world.orders), &Ask::get("/v1/signers.json?format=toml")).unwrap();
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "invalid-field"), "{}", wrong.body);
@@ -161,4 +168,18 @@ fn the_daemon_serves_the_same_shapes() {
     let output = chancery.env("CHANCERY_KEY", &world.orders.key).output().unwrap();
     assert_eq!(output.stdout, registry.export(RegistryShape::SpkiMap).unwrap().bytes);
     assert!(String::from_utf8_lossy(&output.stderr).contains("left out: "));
+}
+
+/// The ledger's own policy is a file that any reader of C2SP tlog-policy takes.
+#[test]
+fn the_policy_is_the_ledger_s_own() {
+    let world = World::new(&WorldOptions::default());
+    let vkey = world.registry().ledger.vkeys.first().unwrap().clone();
+    let file = world.path("ledger.policy");
+    let arguments = ["--format", "policy", "--signers", "signers.json", "-o", file.to_str().unwrap()];
+    let done = export(&world, &arguments);
+    assert!(done.status.success());
+    assert!(String::from_utf8_lossy(&done.stdout).starts_with("the ledger's policy, kept in "));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("log {vkey}\nquorum none\n"));
+    assert_eq!(Some(std::fs::read_to_string(&file).unwrap()), world.registry().ledger.policy);
 }

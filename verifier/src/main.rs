@@ -29,6 +29,8 @@ use self::compare_command::CompareArgs;
 use self::events_command::EventsArgs;
 use self::ledger_command::LedgerArgs;
 
+/// Stands for the policy in the registry, where a policy's file is asked for.
+const REGISTRY_POLICY: &str = "registry";
 /// Largest checkpoint or proof read from the command line.
 const NOTE_BYTES_MAX: usize = 1024 * 1024;
 /// Largest message read: what dialects take is smaller.
@@ -60,7 +62,9 @@ Examples:
   A signature over a message itself (AWS KMS RAW, Vault, kernel manifests, with Ed25519 or ML-DSA):
     chancery-verify receipt receipt.json --message manifest.txt --signers signers.json
   Only if enough witnesses cosigned its checkpoint, by a C2SP tlog-policy:
-    chancery-verify receipt receipt.json --policy witnesses.policy --signers signers.json";
+    chancery-verify receipt receipt.json --policy witnesses.policy --signers signers.json
+  By the policy that the registry has of its own ledger (a file of that name is ./registry):
+    chancery-verify receipt receipt.json --policy registry --signers signers.json";
 
 const COMPLETENESS_HELP: &str = "\
 Checks that the entries given are all that the ledger has of a stream, or of a key pair, below a size: k entries and
@@ -75,6 +79,7 @@ the proof that the ledger published it, each renewal, and that all are of one hi
 
 A file cannot vouch for its own keys. Give --signers (whom you trust), or --policy (which log and witnesses you trust; it
 must accept a checkpoint over the registry in the file), or both. With neither nothing is decided: exit code 3.
+`--policy registry` is the policy in the registry you give by --signers, never the file's own.
 
 Examples:
   chancery-verify evidence invoice-7.evidence --signers signers.json
@@ -195,8 +200,8 @@ enum Command {
         /// What was signed: it must be the message whose digest the receipt holds
         #[arg(long, value_name = "FILE")]
         message: Option<PathBuf>,
-        /// Who must have cosigned its checkpoint: a C2SP tlog-policy
-        #[arg(long, value_name = "FILE")]
+        /// Who must have cosigned its checkpoint: a C2SP tlog-policy, or the word `registry` for the registry's own
+        #[arg(long, value_name = "FILE|registry")]
         policy: Option<PathBuf>,
         #[command(flatten)]
         common: Common,
@@ -223,8 +228,9 @@ enum Command {
         /// The signers registry to trust [default: the one in the file, as far as --policy vouches for it]
         #[arg(long, value_name = "FILE")]
         signers: Option<PathBuf>,
-        /// Who must have cosigned its checkpoint, or that of a renewal: a C2SP tlog-policy
-        #[arg(long, value_name = "FILE")]
+        /// Who must have cosigned its checkpoint, or that of a renewal: a C2SP tlog-policy, or `registry` for the one in
+        /// --signers
+        #[arg(long, value_name = "FILE|registry")]
         policy: Option<PathBuf>,
         /// What was signed: it must be the message whose digest the entry holds
         #[arg(long, value_name = "FILE")]
@@ -342,7 +348,7 @@ fn run(command: Command) -> Result<Verdict, Stop> {
         Command::Receipt { file, message, policy, common } => {
             let trust = trust(&common)?;
             let message = message.map(|path| read(&path, MESSAGE_BYTES_MAX)).transpose()?;
-            let policy = policy.map(|path| witnesses(&path)).transpose()?;
+            let policy = policy.map(|path| witnesses(&path, Some(&trust))).transpose()?;
             let receipt = read(&file, RECEIPT_BYTES_MAX)?;
             Ok(receipt::verify(&receipt, message.as_deref(), policy.as_ref(), &trust))
         }
@@ -359,7 +365,7 @@ fn run(command: Command) -> Result<Verdict, Stop> {
         Command::Evidence { file, signers, policy, message, .. } => {
             let trust = signers.map(|path| registry(&path)).transpose()?;
             let message = message.map(|path| read(&path, MESSAGE_BYTES_MAX)).transpose()?;
-            let policy = policy.map(|path| witnesses(&path)).transpose()?;
+            let policy = policy.map(|path| witnesses(&path, trust.as_ref())).transpose()?;
             let file = read(&file, EVIDENCE_BYTES_MAX)?;
             Ok(evidence_file::verify(&file, message.as_deref(), policy.as_ref(), trust.as_ref()))
         }
@@ -440,8 +446,13 @@ fn evidence(archive: &str) -> Result<Box<dyn Evidence>, Stop> {
     }
 }
 
-/// Who must have cosigned.
-fn witnesses(path: &Path) -> Result<Policy, Stop> {
+/// Who must have cosigned: by a file, or by the registry that was given.
+fn witnesses(path: &Path, trust: Option<&Trust>) -> Result<Policy, Stop> {
+    if path == Path::new(REGISTRY_POLICY) {
+        let missing = || Stop::Usage("--policy registry is the policy in --signers: give that".into());
+        let policy = trust.ok_or_else(missing)?.registry().policy();
+        return policy.map_err(|error| Stop::Usage(error.to_string()));
+    }
     let policy = Policy::parse(&read(path, POLICY_BYTES_MAX)?);
     policy.map_err(|error| Stop::Usage(format!("{}: {error}", path.display())))
 }

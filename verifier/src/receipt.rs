@@ -61,6 +61,9 @@ fn check(
             let seconds = cosignature.timestamp.seconds();
             cosigned += &format!("cosigned by {name}, at {seconds} s of Unix time\n");
         }
+        if policy.needs_no_witness() {
+            cosigned += "the policy asks for no witness\n";
+        }
         checked["cosignatures"] = judged.counted().len().into();
         judged.into_accepted().map_err(refused)?;
     }

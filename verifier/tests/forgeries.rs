@@ -373,8 +373,11 @@ fn a_registry_older_than_a_retirement_is_a_warning() {
 fn foreign_registries() {
     let good = small();
     let with = |origin: &str, key: &TestKey| {
-        let ledger =
-            LedgerSection { origin: origin.parse().unwrap(), vkeys: vec![key.vkey_for(origin).vkey()] };
+        let ledger = LedgerSection {
+            origin: origin.parse().unwrap(),
+            vkeys: vec![key.vkey_for(origin).vkey()],
+            policy: None,
+        };
         let registry = SignersRegistry::new(ledger, good.records.clone()).unwrap();
         Archive { signers: registry.to_json().unwrap(), ..good.archive() }
     };

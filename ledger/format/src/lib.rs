@@ -16,10 +16,11 @@
 //! | `event.rs` | `AuditEvent`, the leaf: how it is built, placed in its stream and read back |
 //! | `chain.rs`, `chain/` | chains in the forms of existing writers: what they bind, and how ours are made |
 //! | `entry.rs` | what the appliance itself enrols: intents, outcomes, refusals, registry changes |
-//! | `merkle.rs` | RFC 6962 tree: frontier, batch proofs, inclusion and consistency |
+//! | `merkle.rs` | RFC 6962 tree: frontier, batch proofs, inclusion, consistency and subtrees |
 //! | `tile.rs` | C2SP tlog-tiles: paths, tiles, entry bundles |
 //! | `note.rs`, `checkpoint.rs` | C2SP signed notes and checkpoints |
 //! | `log_key.rs`, `ledger_keys.rs` | the keys by which a log signs them, and from when on a ledger owes both |
+//! | `log_list.rs` | the public witness network's list of logs |
 //! | `cosignature.rs` | C2SP cosignatures: what witnesses sign, and what a log signs with ML-DSA-44 |
 //! | `witness.rs` | C2SP tlog-witness: requests to cosign, a witness' decision, its answers |
 //! | `policy.rs` | C2SP tlog-policy: which logs and which quorum of witnesses a verifier trusts |
@@ -57,6 +58,7 @@ pub mod hash;
 pub mod heads;
 pub mod ledger_keys;
 pub mod log_key;
+pub mod log_list;
 pub mod merkle;
 pub mod names;
 pub mod note;

@@ -12,6 +12,7 @@ use crate::hash::{Hash, LeafIndex, TreeHead, TreeSize};
 
 mod path;
 mod proofs;
+mod subtree;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -20,6 +21,7 @@ pub use proofs::{
     NodeSource, consistency_proof, consistency_root, inclusion_proof, inclusion_root, verify_consistency,
     verify_inclusion,
 };
+pub use subtree::{Subtree, subtree_proof, verify_subtree};
 
 /// Largest tree: sizes fit a signed 64-bit integer, as other implementations of the format read them.
 pub const TREE_SIZE_MAX: u64 = i64::MAX as u64;

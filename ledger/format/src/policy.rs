@@ -155,8 +155,8 @@ impl Member {
     }
 }
 
-/// A policy as read; it is consistent in itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A policy as read; it is consistent in itself. The default has no log and needs no witness.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     logs: Vec<PolicyLog>,
     /// In the file's order: the members of a group stand before it.
@@ -204,6 +204,15 @@ impl Policy {
     /// Reads a policy file.
     pub fn parse(file: &[u8]) -> Result<Self, PolicyError> {
         reader::read(file)
+    }
+
+    /// The same witnesses, groups and quorum for exactly these logs, in this order; a log it had keeps its URL.
+    /// Fails for a key that is there twice, and for too many.
+    pub fn with_logs(&self, keys: &[LogKey]) -> Result<Self, PolicyError> {
+        let url = |key: &LogKey| self.logs.iter().find(|log| log.key == *key).and_then(|log| log.url.clone());
+        let logs = keys.iter().map(|key| PolicyLog { key: key.clone(), url: url(key) }).collect();
+        // Read again, so that it is held to all that a file is held to.
+        Self::parse(&Self { logs, ..self.clone() }.to_bytes())
     }
 
     /// The file with single spaces and without comments: logs, then witnesses and groups, then the quorum.

@@ -12,6 +12,7 @@ use crate::hash::LeafIndex;
 use crate::ledger_keys::LedgerKeys;
 use crate::log_key::LogKey;
 use crate::names::{Kid, Origin};
+use crate::policy::{Policy, PolicyError};
 use crate::public_key::PublicKey;
 use crate::timestamp::Timestamp;
 
@@ -44,6 +45,10 @@ pub struct LedgerSection {
     /// C2SP verifier keys that may sign checkpoints: Ed25519 (type 0x01), at least one, and ML-DSA-44 (type
     /// 0x06), any number.
     pub vkeys: Vec<String>,
+    /// The same for verifiers of C2SP tlog-policy: the text of a file with exactly these keys as its logs, and with
+    /// the witnesses who must have cosigned. Absent in older registries; see [`SignersRegistry::policy`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// Where a key is in its life.
@@ -139,6 +144,12 @@ pub enum RegistryError {
     /// No, or no valid, checkpoint key.
     #[error("signers registry: no valid ledger verifier key")]
     LedgerKey,
+    /// Its ledger's policy is none.
+    #[error("signers registry: the ledger's {0}")]
+    Policy(#[from] PolicyError),
+    /// Its ledger's policy names other logs than its ledger's verifier keys.
+    #[error("signers registry: the logs of the ledger's policy are not its verifier keys")]
+    PolicyLogs,
 }
 
 impl SignersRegistry {
@@ -164,6 +175,9 @@ impl SignersRegistry {
             return Err(RegistryError::Version(self.version));
         }
         self.ledger_keys()?;
+        if self.ledger.policy.is_some() {
+            self.policy()?;
+        }
         let mut seen = HashSet::new();
         for signer in &self.signers {
             if !seen.insert(&signer.signer_kid) {
@@ -187,6 +201,17 @@ impl SignersRegistry {
         let keys = parsed.map_err(|_| RegistryError::LedgerKey)?;
         let named = keys.iter().all(|key| key.name() == self.ledger.origin.as_str());
         if named { Ok(keys) } else { Err(RegistryError::LedgerKey) }
+    }
+
+    /// The ledger's own policy: its keys are the logs, and the witnesses are those that whoever runs it asks. A
+    /// registry without one asks for no witness.
+    pub fn policy(&self) -> Result<Policy, RegistryError> {
+        let keys = self.log_keys()?;
+        let Some(file) = &self.ledger.policy else { return Ok(Policy::default().with_logs(&keys)?) };
+        let policy = Policy::parse(file.as_bytes())?;
+        let logs: Vec<&LogKey> = policy.logs().iter().map(|log| &log.key).collect();
+        let same = logs.iter().all(|log| keys.contains(log)) && keys.iter().all(|key| logs.contains(&key));
+        if same { Ok(policy) } else { Err(RegistryError::PolicyLogs) }
     }
 
     /// The record of one key pair.

@@ -10,8 +10,9 @@
 //! | `kernel-keys` | agent-manager's kernel keys | `{name: {alg, key (PEM)}}` | Ed25519, RSA (PKCS#1 v1.5) |
 //! | `security-status` | the Go kernel's status page | `{"signers":[{signerId, algorithm, publicKey (raw, base64), createdAt}]}` | Ed25519 |
 //! | `pem` | reasoning-graph's kernel keys | PEM blocks, one after the other | Ed25519, RSA (PKCS#1 v1.5), P-256 |
+//! | `policy` | verifiers of C2SP tlog-policy | `log`, `witness`, `group` and `quorum` lines | the ledger's own |
 //!
-//! None of these shapes can say that a key is compromised, so compromised keys are left out: whoever reads them would
+//! The last is of the ledger and not of its signers; so is what follows not about it. None of these shapes can say that a key is compromised, so compromised keys are left out: whoever reads them would
 //! believe everything such a key signed. So is what a shape's readers do not know. What is left out is told, with the
 //! reason.
 
@@ -46,6 +47,8 @@ pub enum RegistryShape {
     SecurityStatus,
     /// PEM alone.
     Pem,
+    /// The ledger's C2SP tlog-policy, without any signer.
+    Policy,
 }
 
 /// There is no such shape. Whoever named it is at fault.
@@ -56,7 +59,7 @@ pub struct UnknownShape;
 /// A registry in another shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
-    /// The file: JSON with a final newline, or PEM.
+    /// The file: JSON with a final newline, PEM, or lines.
     pub bytes: Vec<u8>,
     /// Keys in it.
     pub signers: usize,
@@ -76,7 +79,7 @@ pub struct LeftOut {
 
 impl RegistryShape {
     /// Every shape.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Signers,
         Self::SignerIds,
         Self::PemMap,
@@ -85,6 +88,7 @@ impl RegistryShape {
         Self::KernelKeys,
         Self::SecurityStatus,
         Self::Pem,
+        Self::Policy,
     ];
 
     /// The name in options and queries.
@@ -98,12 +102,18 @@ impl RegistryShape {
             Self::KernelKeys => "kernel-keys",
             Self::SecurityStatus => "security-status",
             Self::Pem => "pem",
+            Self::Policy => "policy",
         }
     }
 
     /// Whether the file is PEM and not JSON.
     pub const fn is_pem(self) -> bool {
         matches!(self, Self::Pem)
+    }
+
+    /// Whether the file is the ledger's policy, and says nothing of signers.
+    pub const fn is_policy(self) -> bool {
+        matches!(self, Self::Policy)
     }
 
     /// Whether this shape's readers know what to do with such a key.
@@ -135,8 +145,11 @@ impl FromStr for RegistryShape {
 
 impl SignersRegistry {
     /// The registry in another shape. Fails only where a key does not parse, which a registry that was read does not
-    /// have.
+    /// have, and where the ledger has more keys than a policy may.
     pub fn export(&self, shape: RegistryShape) -> Result<Exported, RegistryError> {
+        if shape.is_policy() {
+            return Ok(Exported { bytes: self.policy()?.to_bytes(), signers: 0, left_out: Vec::new() });
+        }
         let (mut kept, mut left_out) = (Vec::new(), Vec::new());
         for record in &self.signers {
             match (why_not(record, shape), record.public_key()?) {
@@ -198,7 +211,7 @@ fn entry(shape: RegistryShape, record: &SignerRecord, key: &PublicKey) -> Value 
         RegistryShape::SignerIds => json!({
             "signerId": name, "publicKey": pem, "algorithm": word, "deployedAt": deployed, "notes": record.description,
         }),
-        RegistryShape::PemMap | RegistryShape::Pem => json!(pem),
+        RegistryShape::PemMap | RegistryShape::Pem | RegistryShape::Policy => json!(pem),
         RegistryShape::RawIds => json!({ "signerId": name, "publicKey": raw }),
         RegistryShape::SpkiMap => json!({ "kid": name, "publicKey": encode_base64(key.spki_der()) }),
         RegistryShape::KernelKeys => json!({ "alg": record.algorithm.as_str(), "key": pem }),
@@ -224,6 +237,12 @@ mod tests {
         for shape in RegistryShape::ALL {
             assert_eq!(shape.as_str().parse::<RegistryShape>().unwrap(), shape);
         }
-        assert!("toml".parse::<RegistryShape>().unwrap_err().to_string().ends_with("security-status, pem"));
+        assert!(
+            "toml"
+                .parse::<RegistryShape>()
+                .unwrap_err()
+                .to_string()
+                .ends_with("security-status, pem, policy")
+        );
     }
 }

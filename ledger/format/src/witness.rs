@@ -3,7 +3,9 @@
 //! `POST …/add-checkpoint` carries the size the witness should have seen last, a consistency proof from
 //! there, and the checkpoint. The witness' decision is [`decide`], a function of the request and of what the
 //! witness has stored, and nothing else: the caller must hold the stored state still from before the decision
-//! until the new head is stored, and must store it before it signs and answers.
+//! until the new head is stored, and must store it before it signs and answers. `POST …/sign-subtree` asks for a
+//! cosignature over a part of a tree that was cosigned: [`decide_subtree`] needs nothing stored, since it goes by
+//! the witness' own line on the checkpoint.
 //!
 //! Readers of requests refuse every second spelling. Readers of answers ([`WitnessAnswer::read`]) are as
 //! lenient as deployed witnesses make necessary, except where a cosignature is concerned. Answers that are not
@@ -18,8 +20,11 @@ use crate::merkle::{TREE_SIZE_MAX, empty_root, verify_consistency};
 use crate::names::Origin;
 use crate::note::{Note, NoteError};
 
+mod subtree;
 #[cfg(test)]
 mod tests;
+
+pub use subtree::{SignSubtree, decide_subtree};
 
 /// Most hashes of a consistency proof: one for each level of a tree of 2^63 leaves.
 pub const PROOF_HASHES_MAX: usize = 63;
@@ -134,8 +139,8 @@ pub struct WitnessedLog {
     pub latest: Option<TreeHead>,
 }
 
-/// Why a witness does not cosign, as it tells the log. Only [`Refusal::Stale`] is worth another try: with a
-/// proof from the size it names.
+/// Why a witness does not cosign, as it tells the log. Worth another try are [`Refusal::Stale`], with a proof
+/// from the size it names, and [`Refusal::TooOften`], later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Not a request, not a checkpoint, or one with extension lines, which some cosignatures do not cover.
@@ -153,6 +158,15 @@ pub enum Refusal {
     /// The old size is not the one last cosigned, which this is.
     #[error("last cosigned at size {0}")]
     Stale(TreeSize),
+    /// The range is none of a subtree of the checkpoint's tree.
+    #[error("not a subtree of the checkpoint")]
+    Subtree,
+    /// The checkpoint bears no valid cosignature of this witness.
+    #[error("no valid cosignature of this witness on the checkpoint")]
+    NotCosigned,
+    /// Asked more often than the log may. Wait.
+    #[error("asked too often")]
+    TooOften,
     /// The checkpoint is not shown to continue the one last cosigned: a wrong or superfluous proof, another
     /// root at the same size, a wrong root of the empty tree. A log that can give no right proof has shown two
     /// trees; the request is worth keeping.
@@ -173,11 +187,12 @@ impl Refusal {
     /// HTTP status.
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Malformed | Self::OldAboveNew => 400,
-            Self::Signature => 403,
+            Self::Malformed | Self::OldAboveNew | Self::Subtree => 400,
+            Self::Signature | Self::NotCosigned => 403,
             Self::UnknownLog => 404,
             Self::Stale(_) => 409,
             Self::Consistency => 422,
+            Self::TooOften => 429,
         }
     }
 

@@ -118,7 +118,7 @@ impl Log {
         if version > 1 {
             signers.push(record("hooks-v1", SignatureAlgorithm::HmacSha256, None));
         }
-        let ledger = LedgerSection { origin: origin(), vkeys: vec![self.vkey().vkey()] };
+        let ledger = LedgerSection { origin: origin(), vkeys: vec![self.vkey().vkey()], policy: None };
         SignersRegistry::new(ledger, signers).unwrap()
     }
 

@@ -52,7 +52,7 @@ fn registry(version: u64) -> String {
     if version > 1 {
         signers.push(record("hooks-v1", SignatureAlgorithm::HmacSha256, None, NEWER_AT - 1));
     }
-    let ledger = LedgerSection { origin: origin(), vkeys: vec![vkey()] };
+    let ledger = LedgerSection { origin: origin(), vkeys: vec![vkey()], policy: None };
     String::from_utf8(SignersRegistry::new(ledger, signers).unwrap().to_json().unwrap()).unwrap()
 }
 

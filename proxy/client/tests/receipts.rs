@@ -90,7 +90,7 @@ fn world() -> World {
         compromised_since: None,
         description: String::new(),
     };
-    let ledger = LedgerSection { origin: ORIGIN.parse().unwrap(), vkeys };
+    let ledger = LedgerSection { origin: ORIGIN.parse().unwrap(), vkeys, policy: None };
     let reply = json!({
         "id": own_id(), "kid": "orders", "signer_kid": "orders-v1", "algorithm": "ed25519", "digest": digest.to_hex(),
         "signature": base64::engine::general_purpose::STANDARD.encode(signature), "ts": "1970-01-01T00:00:00.000Z",

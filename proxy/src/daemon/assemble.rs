@@ -28,6 +28,7 @@ use crate::reconciling::LastRecords;
 use crate::registry_publisher::{self, PublishError};
 use crate::telemetry::Metrics;
 use crate::tls::Tls;
+use crate::witnessing;
 
 /// What [`assemble`] made.
 pub(super) struct Assembled {
@@ -83,8 +84,9 @@ pub(super) async fn assemble(config: &Config, variables: &Variables) -> Result<A
         })
     };
     let keyring = Arc::new(opened.await?);
-    let registry =
-        registry_publisher::publish(&roll, &keyring, &succession, &config.ledger.signers_file).await?;
+    let witnesses = witnessing::configured_policy(config)?;
+    let file = &config.ledger.signers_file;
+    let registry = registry_publisher::publish(&roll, &keyring, &succession, &witnesses, file).await?;
     metrics.registry_published(registry.version);
     let governance = Governance::new(decided, &roll, &keyring, Arc::new(SystemClock));
     governance.configure(config.governance.as_ref().map(|it| &it.roster)).await?;

@@ -16,6 +16,7 @@ mod audit;
 mod broken;
 #[path = "../common/mod.rs"]
 mod common;
+mod older;
 mod service;
 mod words;
 mod world;

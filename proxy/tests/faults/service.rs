@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chancery_format::entry::policy_loaded;
+use chancery_format::policy::Policy as WitnessPolicy;
 use chancery_format::{LeafIndex, TreeSize};
 use chancery_hsm::BackendHealth;
 use chancery_ledger::{OpenError, Roll, Shipper, ShipperOptions};
@@ -222,8 +223,14 @@ async fn assemble(
     let known = registry_publisher::last(&roll).await.map_err(|error| error.to_string())?;
     let keyring = Arc::new(world.keyring(known.as_ref().map(|(_, registry)| registry), late));
     let succession = Succession { current: keys(late), ..Succession::default() };
-    let published =
-        registry_publisher::publish(&roll, &keyring, &succession, &world.path("signers.json")).await;
+    let published = registry_publisher::publish(
+        &roll,
+        &keyring,
+        &succession,
+        &WitnessPolicy::default(),
+        &world.path("signers.json"),
+    )
+    .await;
     let registry = published.map_err(|error| error.to_string())?;
     let archiving = archiving(world, &roll, &metrics).await?;
     roll.enrol_event(policy_loaded(&policy.sha256()), None).await.map_err(|error| error.to_string())?;

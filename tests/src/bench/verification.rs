@@ -183,7 +183,8 @@ async fn build(table: &mut Table, folder: &std::path::Path, entries: u64) -> Sig
     archive(&roll, folder, entries + 1);
     drop(heads);
     roll.close().await;
-    SignersRegistry::new(LedgerSection { origin, vkeys: vec![verifier.vkey()] }, records).unwrap()
+    SignersRegistry::new(LedgerSection { origin, vkeys: vec![verifier.vkey()], policy: None }, records)
+        .unwrap()
 }
 
 /// The completeness proof of the thousand, as the service gives it.

@@ -354,7 +354,8 @@ impl Writer {
     }
 
     pub fn registry_json(&self) -> Vec<u8> {
-        let ledger = LedgerSection { origin: origin(), vkeys: vec![self.ledger_key.vkey().vkey()] };
+        let ledger =
+            LedgerSection { origin: origin(), vkeys: vec![self.ledger_key.vkey().vkey()], policy: None };
         SignersRegistry::new(ledger, self.records.clone()).unwrap().to_json().unwrap()
     }
 

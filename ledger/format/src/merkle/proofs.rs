@@ -17,7 +17,7 @@ pub trait NodeSource {
 
 /// Root of leaves `from..to`, where `from` is a multiple of the smallest power of two not below
 /// `to - from` (so that every complete part is a node).
-fn range_root<S: NodeSource>(source: &S, from: u64, to: u64) -> Result<Hash, S::Error> {
+pub(super) fn range_root<S: NodeSource>(source: &S, from: u64, to: u64) -> Result<Hash, S::Error> {
     let size = to - from;
     if size.is_power_of_two() {
         let level = size.trailing_zeros();
@@ -28,7 +28,7 @@ fn range_root<S: NodeSource>(source: &S, from: u64, to: u64) -> Result<Hash, S::
 }
 
 /// Largest power of two smaller than `size`, for `size` ≥ 2.
-const fn largest_power_of_two_below(size: u64) -> u64 {
+pub(super) const fn largest_power_of_two_below(size: u64) -> u64 {
     1 << (63 - (size - 1).leading_zeros())
 }
 

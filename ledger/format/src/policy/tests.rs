@@ -46,6 +46,25 @@ fn cosigned(by: &[&str]) -> String {
 }
 
 #[test]
+fn the_logs_of_a_policy_can_be_others_under_the_same_witnesses() {
+    let policy = parse(&example().replace(LOG_VKEY, &format!("{LOG_VKEY} https://log.example/"))).unwrap();
+    let (known, next) = (LogKey::parse(LOG_VKEY).unwrap(), TestCosigner::ml_dsa(ORIGIN, 0x44).key);
+    let next = LogKey::MlDsa44(next);
+    let both = policy.with_logs(&[next.clone(), known.clone()]).unwrap();
+    let lines = format!("log {}\nlog {LOG_VKEY} https://log.example/\n", next.vkey());
+    assert_eq!(
+        String::from_utf8(both.to_bytes()).unwrap(),
+        example().replace(&format!("log {LOG_VKEY}\n"), &lines)
+    );
+    assert_eq!(both.with_logs(&[known.clone()]).unwrap(), policy);
+    assert_eq!(
+        Policy::default().with_logs(&[known.clone()]).unwrap(),
+        parse(&format!("log {LOG_VKEY}\nquorum none\n")).unwrap()
+    );
+    assert_eq!(policy.with_logs(&[known.clone(), known]).unwrap_err().flaw, PolicyFlaw::DuplicateKey);
+}
+
+#[test]
 fn the_specification_s_example_needs_two_of_x_and_one_of_y() {
     let policy = parse(&example()).unwrap();
     assert_eq!((policy.logs().len(), policy.witnesses().count()), (1, 7));

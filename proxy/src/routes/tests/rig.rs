@@ -360,7 +360,7 @@ fn registry(keyring: &Keyring, origin: &Origin) -> PublishedRegistry {
         }
     });
     let vkeys = vec![keyring.note_verifier(origin).unwrap().vkey()];
-    let ledger = LedgerSection { origin: origin.clone(), vkeys };
+    let ledger = LedgerSection { origin: origin.clone(), vkeys, policy: None };
     let registry = SignersRegistry::new(ledger, signers.collect()).unwrap();
     PublishedRegistry::read(1, registry.to_json().unwrap(), "a note\n".to_owned()).unwrap()
 }

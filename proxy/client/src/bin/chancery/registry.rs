@@ -35,7 +35,10 @@ pub(crate) async fn export(
     match &asked.output {
         Some(path) => {
             write_file(path, &exported.bytes)?;
-            let said = format!("{} keys, kept in {}", exported.signers, path.display());
+            let said = match asked.format.is_policy() {
+                true => format!("the ledger's policy, kept in {}", path.display()),
+                false => format!("{} keys, kept in {}", exported.signers, path.display()),
+            };
             Ok(Report::done(said, told.to_string()))
         }
         None => {

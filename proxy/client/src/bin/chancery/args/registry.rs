@@ -17,11 +17,13 @@ pub(crate) enum Signers {
   kernel-keys      {name: {alg, key}}
   security-status  {\"signers\":[{signerId, algorithm, publicKey, createdAt}]}, Ed25519, raw
   pem              PEM blocks, one after the other
+  policy           the ledger's C2SP tlog-policy: its own keys, and the witnesses it asks; no signers
 Keys that a shape's readers do not know are left out, and so are compromised ones, which no shape can mark. Standard
 error says which.
 
 Example:
-  chancery signers export --format pem-map --signers signers.json -o kernel-signers.json")]
+  chancery signers export --format pem-map --signers signers.json -o kernel-signers.json
+  chancery signers export --format policy --signers signers.json -o ledger.policy")]
     Export(Export),
 }
 
