@@ -148,6 +148,8 @@ pub struct WitnessConfig {
     pub directory: PathBuf,
     /// The keys of the logs that are cosigned; their names are the origins.
     pub logs: Vec<LogKey>,
+    /// A list of further logs, as the public witness network keeps it (`logs/v0`); read again when it changes.
+    pub logs_file: Option<PathBuf>,
 }
 
 /// `[witnessing]`: having our checkpoints cosigned.

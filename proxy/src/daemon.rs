@@ -97,7 +97,7 @@ struct Daemon {
     log: Arc<LogGuard>,
     service: Listener<Service>,
     admin: Option<Listener<AdminHandler>>,
-    witness: Option<Listener<WitnessHandler>>,
+    witness: Option<(Listener<WitnessHandler>, Arc<Witness>)>,
     witnessing: Option<Witnessing>,
     lifecycle: Arc<Lifecycle>,
     ops: Ops,
@@ -183,11 +183,11 @@ impl Daemon {
                 let bound = Listener::bind(
                     settings.address,
                     Arc::clone(&assembled.authenticator),
-                    WitnessHandler(witness),
+                    WitnessHandler(Arc::clone(&witness)),
                     config.limits.clone(),
                     Arc::clone(&chancery.metrics),
                 );
-                Some(bound.await.map_err(|cause| failed(settings.address, cause))?)
+                Some((bound.await.map_err(|cause| failed(settings.address, cause))?, witness))
             }
             None => None,
         };
@@ -225,7 +225,9 @@ impl Daemon {
         halting::apply(&chancery, &sentinels).await;
         let findings = config.surplus_directory.clone();
         let reconciler = Reconciler::start(Arc::clone(&chancery), &last_records, findings).await?;
+        let (witness, cosigner) = witness.unzip();
         let reloader = Reloader::new(Arc::clone(&chancery), authenticator, config.clone(), variables);
+        let reloader = reloader.with_witness(cosigner);
         let mut background = background(
             &chancery,
             &checkpointer,

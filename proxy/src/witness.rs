@@ -3,16 +3,20 @@
 //! Promises: of each log one history only is ever cosigned. What was accepted is on disk before a key is used, one
 //! request at a time for each log; a use of the key is an entry of our own ledger before its line leaves, like every
 //! other. A log that can show two trees is refused, and what it showed is kept on our ledger as `witness.conflict`.
-//! Refuses: logs the configuration does not name, checkpoints without their signature, everything while halted.
+//! Refuses: logs that neither the configuration nor its list names (`witness/logs.rs`), checkpoints without their
+//! signature, more than a list allows (`witness/rate.rs`), everything while halted. Parts of a tree that was cosigned are
+//! cosigned too (`witness/subtrees.rs`).
 //!
 //! Whoever asks needs no certificate: a checkpoint says by its signature whose it is. A checkpoint that was cosigned
 //! is answered with the same lines for a while, so that nobody can wear out a key by asking again.
 
+mod logs;
 mod memory;
+mod rate;
+mod subtrees;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use chancery_format::canonical::CanonicalJson;
@@ -26,8 +30,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
-use serde_json::json;
-use tokio::sync::Mutex;
+use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
 use crate::admission::policy::Grants;
@@ -38,10 +41,12 @@ use crate::listener::Handler;
 use crate::problem::{Code, Problem};
 use crate::request::read_any;
 use crate::signing::{Content, OwnUse, make_in_own_right};
-use memory::{Log, MemoryError};
+use logs::Logs;
+pub use logs::LogsError;
+use memory::Log;
+pub use memory::MemoryError;
+use subtrees::Subtrees;
 
-/// How long the same checkpoint is answered with the same lines.
-const SAME_LINES_FOR: Duration = Duration::from_secs(60);
 /// Conflicts of one log that are put on our ledger, since the daemon's start: each is proof enough.
 const CONFLICTS_MAX: u32 = 16;
 
@@ -59,9 +64,9 @@ pub enum WitnessError {
     /// The name is none of a stream, in which its key uses would stand.
     #[error("witness: {0} cannot name a stream")]
     Name(PrincipalName),
-    /// What was cosigned before cannot be read. Nothing may be cosigned without knowing it.
+    /// The list of logs, or what was cosigned before, cannot be read.
     #[error(transparent)]
-    Memory(#[from] MemoryError),
+    Logs(#[from] LogsError),
 }
 
 /// The witness, with what it knows of each log.
@@ -71,8 +76,8 @@ pub struct Witness {
     name: PrincipalName,
     stream: StreamName,
     keys: Vec<(Kid, CosignerKey)>,
-    /// By origin.
-    logs: HashMap<String, Mutex<Log>>,
+    logs: Logs,
+    subtrees: Subtrees,
 }
 
 /// Hands requests to the witness.
@@ -102,7 +107,8 @@ impl Answer {
 
     fn refusal(refusal: &Refusal) -> Self {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        Self { content_type: refusal.content_type(), ..Self::text(status, refusal.body()) }
+        let retry_after = matches!(refusal, Refusal::TooOften);
+        Self { content_type: refusal.content_type(), retry_after, ..Self::text(status, refusal.body()) }
     }
 
     /// We cannot, now: halted, too busy, a device that is away. The log should ask again.
@@ -139,26 +145,41 @@ impl Witness {
             Ok((kid.clone(), key.ok_or_else(bad)?))
         });
         let keys = keys.collect::<Result<Vec<_>, WitnessError>>()?;
-        let logs = Log::open_all(&config.directory, &config.logs)?;
+        let logs = Logs::open(config)?;
         for (_, key) in &keys {
-            tracing::info!(vkey = key.vkey(), logs = logs.len(), "cosigning as a witness");
+            tracing::info!(vkey = key.vkey(), logs = logs.count(), "cosigning as a witness");
         }
-        let logs = logs.into_iter().map(|log| (log.origin().to_owned(), Mutex::new(log))).collect();
         Ok(Self {
             chancery,
             name: name.clone(),
             stream: name.as_str().parse().map_err(|_| WitnessError::Name(name.clone()))?,
             keys,
             logs,
+            subtrees: Subtrees::default(),
         })
+    }
+
+    /// Reads the list of logs again, if there is one and it changed, or in any case. What does not load does not replace
+    /// what did.
+    pub async fn reload(&self, forced: bool) {
+        let Some(read) = self.logs.reload(forced).await else { return };
+        self.chancery.metrics.reload("witness_logs", read.is_ok());
+        match read {
+            Ok(logs) => tracing::info!(logs, "the list of logs to cosign was read again"),
+            Err(error) => {
+                tracing::error!(%error, "the list of logs to cosign was not read again: the old one stays in force");
+            }
+        }
     }
 
     async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
         let (parts, body) = request.into_parts();
-        match (&parts.method, parts.uri.path()) {
-            (&Method::POST, "/add-checkpoint") => {
+        let path = parts.uri.path();
+        match (&parts.method, path) {
+            (&Method::POST, "/add-checkpoint" | "/sign-subtree") => {
                 let within = self.chancery.limits.body_timeout;
                 match read_any(&parts.headers, body, REQUEST_BYTES_MAX, within).await {
+                    Ok(body) if path == "/sign-subtree" => self.sign_subtree(peer, &body).await,
                     Ok(body) => self.add_checkpoint(peer, &body).await,
                     Err(error) => Answer::text(Problem::from(error).status(), "the body cannot be read\n"),
                 }
@@ -166,7 +187,7 @@ impl Witness {
             (&Method::GET, path) => self.newest(path).await,
             _ => Answer::text(
                 StatusCode::NOT_FOUND,
-                "POST /add-checkpoint, or GET /ORIGIN-SHA256/checkpoint\n",
+                "POST /add-checkpoint or /sign-subtree, or GET /ORIGIN-SHA256/checkpoint\n",
             ),
         }
     }
@@ -174,10 +195,8 @@ impl Witness {
     /// `GET /<hex SHA-256 of the origin>/checkpoint`: the newest that was cosigned, with our lines.
     async fn newest(&self, path: &str) -> Answer {
         let asked = path.strip_prefix('/').and_then(|path| path.strip_suffix("/checkpoint"));
-        let known =
-            asked.and_then(|asked| self.logs.iter().find(|(origin, _)| memory::name_of(origin) == asked));
-        let note = match known {
-            Some((_, log)) => log.lock().await.note().map(str::to_owned),
+        let note = match asked.and_then(|asked| self.logs.named(asked)) {
+            Some(log) => log.lock().await.note().map(str::to_owned),
             None => None,
         };
         match note {
@@ -191,12 +210,12 @@ impl Witness {
             Ok(request) => request,
             Err(error) => return Answer::refusal(&error.into()),
         };
-        let Some(log) = self.logs.get(request.origin().as_str()) else {
+        let Some(log) = self.logs.of_origin(request.origin().as_str()) else {
             return Answer::refusal(&Refusal::UnknownLog);
         };
         // Held to the end: what is known, the decision and what is stored are one step.
         let mut log = log.lock().await;
-        let accepted = match decide(&request, Some(log.known())) {
+        let accepted = match decide(&request, Some(log.known()).filter(|_| log.is_cosigned())) {
             Ok(accepted) => accepted,
             Err(refusal) => {
                 if refusal == Refusal::Consistency {
@@ -205,8 +224,11 @@ impl Witness {
                 return Answer::refusal(&refusal);
             }
         };
-        if let Some(lines) = log.lines_of(accepted.head(), SAME_LINES_FOR) {
+        if let Some(lines) = log.lines_of(accepted.head()) {
             return Answer::text(StatusCode::OK, lines);
+        }
+        if log.known().latest != Some(accepted.head()) && !log.allowance().takes_checkpoint(Instant::now()) {
+            return Answer::refusal(&Refusal::TooOften);
         }
         if let Err(error) = block_in_place(|| log.accept(&accepted)) {
             return Answer::unavailable(&Problem::internal(error));
@@ -226,22 +248,27 @@ impl Witness {
     /// One line by each key.
     async fn cosign(&self, peer: &Peer, checkpoint: &VerifiedCheckpoint) -> Result<String, Problem> {
         let at = CosignedAt::from(self.chancery.now());
-        let lines = self.keys.iter().map(|(kid, key)| self.line(peer, checkpoint, (kid, key), at));
+        let head = checkpoint.head();
+        let lines = self.keys.iter().map(|(kid, key)| {
+            let message = key.message(checkpoint.checkpoint(), at);
+            let about =
+                json!({ "origin": checkpoint.origin(), "root": head.root.to_hex(), "size": head.size.0 });
+            self.line(peer, (kid, key), message, about, at)
+        });
         Ok(try_join_all(lines).await?.concat())
     }
 
+    /// A line over this message; `about` stands in the entry of the key's use.
     async fn line(
         &self,
         peer: &Peer,
-        checkpoint: &VerifiedCheckpoint,
         (kid, cosigner): (&Kid, &CosignerKey),
+        message: Vec<u8>,
+        about: Value,
         at: CosignedAt,
     ) -> Result<String, Problem> {
         let chancery = &self.chancery;
         let key = chancery.key(kid).ok_or_else(|| Problem::internal("a witness without its key"))?;
-        let message = cosigner.message(checkpoint.checkpoint(), at);
-        let head = checkpoint.head();
-        let about = json!({ "origin": checkpoint.origin(), "root": head.root.to_hex(), "size": head.size.0 });
         let policy = chancery.admission.policy().sha256();
         let rule = format!("witness {}", self.name);
         let own = OwnUse {

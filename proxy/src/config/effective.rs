@@ -48,13 +48,14 @@ fn chain(chain: &ChainConfig) -> Value {
 fn witness(witness: &WitnessConfig) -> Value {
     let kids: Vec<&str> = witness.kids.iter().map(Kid::as_str).collect();
     let logs: Vec<String> = witness.logs.iter().map(LogKey::vkey).collect();
-    table([
+    let value = table([
         ("address", text(&witness.address.to_string())),
         ("name", text(witness.name.as_str())),
         ("kids", texts(&kids)),
         ("directory", path(&witness.directory)),
         ("logs", texts(&logs)),
-    ])
+    ]);
+    with(value, "logs_file", witness.logs_file.as_deref().map(path))
 }
 
 fn witnessing(witnessing: &WitnessingConfig) -> Value {

@@ -355,16 +355,20 @@ pub(super) fn witness(section: &Section<'_, '_>) -> Option<WitnessConfig> {
     let kids = section.list("kids");
     let directory = section.required_path("directory", "\"witness\"");
     let logs = section.list::<Log>("logs");
+    let logs_file = section.path("logs_file");
     section.finish();
     let (name, kids, logs) = (name?, kids?, logs?);
     if kids.is_empty() {
         return section.wrong("kids", "must name at least one key that cosigns");
     }
-    if logs.is_empty() {
-        return section.wrong("logs", "must hold at least one log's verifier key: name+key id+key");
+    if logs.is_empty() && logs_file.is_none() {
+        return section.wrong(
+            "logs",
+            "must hold at least one log's verifier key, name+key id+key, or there is a logs_file",
+        );
     }
     let logs = logs.into_iter().map(|Log(key)| key).collect();
-    Some(WitnessConfig { address: address?, name, kids, directory: directory?, logs })
+    Some(WitnessConfig { address: address?, name, kids, directory: directory?, logs, logs_file })
 }
 
 /// A log's verifier key.

@@ -12,7 +12,7 @@ use crate::leaves::LeavesError;
 use crate::reconciling::ReconcilingError;
 use crate::registry_publisher::PublishError;
 use crate::tls::TlsError;
-use crate::witness::WitnessError;
+use crate::witness::{LogsError, WitnessError};
 use crate::witnessing::WitnessingError;
 
 /// Why `init`, `check` or `run` did not succeed. Display is what the operator reads.
@@ -154,12 +154,13 @@ impl Failure {
             | Self::Succession(_)
             | Self::Witnessing(_)
             | Self::Witness(WitnessError::Key { .. } | WitnessError::Name(_))
+            | Self::Witness(WitnessError::Logs(LogsError::File { .. } | LogsError::List { .. }))
             | Self::Backend { retryable: false, .. }
             | Self::Init { .. }
             | Self::Registry(PublishError::Plan(_) | PublishError::File { .. } | PublishError::Registry(_)) => {
                 2
             }
-            Self::Witness(WitnessError::Memory(_)) => 3,
+            Self::Witness(WitnessError::Logs(LogsError::Memory(_))) => 3,
             Self::Keys(errors) => keys(errors),
             Self::Ledger(error) => self::opening(error),
             Self::DeviceLog(ReconcilingError::Replaced { .. } | ReconcilingError::Findings { .. }) => 2,

@@ -1,4 +1,4 @@
-//! Certificates, revocation lists and grants change without a restart and without closing connections.
+//! Certificates, revocation lists, grants and the list of logs to cosign change without a restart and without closing connections.
 //!
 //! Looked at every [`crate::limits::Limits::reload_poll`] and on SIGHUP. What does not load does not
 //! replace what did: the mistake is logged, counted, and the old stays in force.
@@ -21,6 +21,7 @@ use crate::config::{self, Config, PrincipalConfig, Variables};
 use crate::leaves::LeavesError;
 use crate::stop::stopped;
 use crate::tls::{self, Reload};
+use crate::witness::Witness;
 
 /// Why grants and limits do not replace those in force. The operator's, but for the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,7 @@ pub struct Reloader {
     config: Config,
     variables: Variables,
     seen: Option<(SystemTime, u64, u64)>,
+    witness: Option<Arc<Witness>>,
 }
 
 impl Reloader {
@@ -71,7 +73,12 @@ impl Reloader {
         variables: Variables,
     ) -> Self {
         let seen = tls::stamp(&config.file);
-        Self { chancery, authenticator, config, variables, seen }
+        Self { chancery, authenticator, config, variables, seen, witness: None }
+    }
+
+    /// Also reads the list of logs that this witness cosigns.
+    pub fn with_witness(self, witness: Option<Arc<Witness>>) -> Self {
+        Self { witness, ..self }
     }
 
     /// Runs until `stop`.
@@ -92,6 +99,9 @@ impl Reloader {
     /// Looks at every file once; `forced` reads them even if they seem unchanged.
     pub async fn look(&mut self, forced: bool) {
         self.reload_tls(forced);
+        if let Some(witness) = &self.witness {
+            witness.reload(forced).await;
+        }
         let stamp = tls::stamp(&self.config.file);
         if forced || stamp != self.seen {
             self.seen = stamp;

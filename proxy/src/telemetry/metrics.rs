@@ -225,7 +225,7 @@ impl Metrics {
         self.handshake_failures.with_label_values(&[reason]).inc();
     }
 
-    /// Files were read again: `what` is `tls` or `grants`.
+    /// Files were read again: `what` is `tls`, `grants` or `witness_logs`.
     pub fn reload(&self, what: &'static str, ok: bool) {
         self.reloads.with_label_values(&[what, if ok { "ok" } else { "error" }]).inc();
     }

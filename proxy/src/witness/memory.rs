@@ -8,13 +8,15 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chancery_format::checkpoint::VerifiedCheckpoint;
 use chancery_format::log_key::LogKey;
 use chancery_format::note::NOTE_BYTES_MAX;
 use chancery_format::witness::WitnessedLog;
 use chancery_format::{Checkpoint, Hash, TreeHead};
+
+use super::rate::{Allowance, Source};
 
 /// What was cosigned cannot be read, or not kept.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,7 @@ pub(super) struct Log {
     /// Our lines of the newest checkpoint, and when they were made; none after a restart.
     lines: Option<(Instant, String)>,
     conflicts: u32,
+    allowance: Allowance,
 }
 
 /// The name under which monitors find a log: hex SHA-256 of its origin.
@@ -56,22 +59,20 @@ pub(super) fn name_of(origin: &str) -> String {
     Hash::of(&[origin.as_bytes()]).to_hex()
 }
 
-impl Log {
-    /// Every configured log; keys of one name are of one log.
-    pub(super) fn open_all(directory: &Path, keys: &[LogKey]) -> Result<Vec<Self>, MemoryError> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(|source| MemoryError::File { path: directory.to_owned(), source })?;
-        let mut names: Vec<&str> = keys.iter().map(LogKey::name).collect();
-        names.sort_unstable();
-        names.dedup();
-        let of = |name: &&str| {
-            let keys = keys.iter().filter(|key| key.name() == *name).cloned().collect();
-            Self::open(directory, name, keys)
-        };
-        names.iter().map(of).collect()
-    }
+/// Makes the folder, if there is none, for the daemon's eyes only.
+pub(super) fn make_folder(directory: &Path) -> Result<(), MemoryError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|source| MemoryError::File { path: directory.to_owned(), source })
+}
 
-    fn open(directory: &Path, name: &str, keys: Vec<LogKey>) -> Result<Self, MemoryError> {
+impl Log {
+    /// What is known of a log of this name.
+    pub(super) fn open(
+        directory: &Path,
+        name: &str,
+        keys: Vec<LogKey>,
+        source: Source,
+    ) -> Result<Self, MemoryError> {
         let path = directory.join(name_of(name));
         let origin = name.parse().map_err(|_| MemoryError::Origin(name.to_owned()))?;
         let mut known = WitnessedLog { origin, keys, latest: None };
@@ -81,12 +82,37 @@ impl Log {
             Err(source) => return Err(MemoryError::File { path, source }),
         };
         if let Some(note) = &note {
-            let sane = Some(note).filter(|note| note.len() <= NOTE_BYTES_MAX);
-            let read = sane.and_then(|note| Checkpoint::verify_by_any(note, &known.origin, &known.keys).ok());
             let unreadable = || MemoryError::Unreadable { path: path.clone(), origin: name.to_owned() };
-            known.latest = Some(read.ok_or_else(unreadable)?.head());
+            known.latest = Some(head_of(note, &known).ok_or_else(unreadable)?);
         }
-        Ok(Self { path, known, note, lines: None, conflicts: 0 })
+        let allowance = Allowance::new(source);
+        Ok(Self { path, known, note, lines: None, conflicts: 0, allowance })
+    }
+
+    /// Goes by these keys from now on. If what was cosigned last is by none of them, by none at all: `false`.
+    pub(super) fn adopt(&mut self, keys: Vec<LogKey>, source: Source) -> bool {
+        self.allowance.adopt(source);
+        self.known.keys = keys;
+        let fits = self.note.as_ref().is_none_or(|note| head_of(note, &self.known) == self.known.latest);
+        if !fits {
+            self.leave();
+        }
+        fits
+    }
+
+    /// Cosigns nothing more of it, and forgets nothing.
+    pub(super) fn leave(&mut self) {
+        self.known.keys.clear();
+    }
+
+    /// Whether it is a log that we cosign now.
+    pub(super) const fn is_cosigned(&self) -> bool {
+        !self.known.keys.is_empty()
+    }
+
+    /// How much of it may be cosigned.
+    pub(super) const fn allowance(&mut self) -> &mut Allowance {
+        &mut self.allowance
     }
 
     pub(super) fn origin(&self) -> &str {
@@ -102,10 +128,10 @@ impl Log {
         self.note.as_deref()
     }
 
-    /// Our lines of this very head, unless they are older than `at_most`.
-    pub(super) fn lines_of(&self, head: TreeHead, at_most: Duration) -> Option<String> {
+    /// Our lines of this very head, unless they are too old.
+    pub(super) fn lines_of(&self, head: TreeHead) -> Option<String> {
         let (made, lines) = self.lines.as_ref().filter(|_| self.known.latest == Some(head))?;
-        (made.elapsed() <= at_most).then(|| lines.clone())
+        (made.elapsed() <= self.allowance.same_lines_for()).then(|| lines.clone())
     }
 
     /// Keeps an accepted checkpoint; when this returns, it is on disk.
@@ -139,6 +165,12 @@ impl Log {
         self.note = Some(note.to_owned());
         Ok(())
     }
+}
+
+/// The head of a note that these keys signed.
+fn head_of(note: &str, known: &WitnessedLog) -> Option<TreeHead> {
+    let sane = Some(note).filter(|note| note.len() <= NOTE_BYTES_MAX)?;
+    Checkpoint::verify_by_any(sane, &known.origin, &known.keys).ok().map(|read| read.head())
 }
 
 /// Replaces a file whole; after a crash there is the old or the new one.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
 mod evidence;
+mod listed;
 mod policy;
 
 use std::path::Path;

@@ -175,7 +175,7 @@ mod tests {
     fn is_subtree(start: usize, end: usize) -> bool {
         start < end
             && (0..7).map(|bit| 1 << bit).any(|width| {
-                end - start <= width && start % width == 0 && (width == 1 || width / 2 < end - start)
+                end - start <= width && start.is_multiple_of(width) && (width == 1 || width / 2 < end - start)
             })
     }
 

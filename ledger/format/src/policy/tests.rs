@@ -56,9 +56,9 @@ fn the_logs_of_a_policy_can_be_others_under_the_same_witnesses() {
         String::from_utf8(both.to_bytes()).unwrap(),
         example().replace(&format!("log {LOG_VKEY}\n"), &lines)
     );
-    assert_eq!(both.with_logs(&[known.clone()]).unwrap(), policy);
+    assert_eq!(both.with_logs(std::slice::from_ref(&known)).unwrap(), policy);
     assert_eq!(
-        Policy::default().with_logs(&[known.clone()]).unwrap(),
+        Policy::default().with_logs(std::slice::from_ref(&known)).unwrap(),
         parse(&format!("log {LOG_VKEY}\nquorum none\n")).unwrap()
     );
     assert_eq!(policy.with_logs(&[known.clone(), known]).unwrap_err().flaw, PolicyFlaw::DuplicateKey);

@@ -11,6 +11,7 @@ pub(crate) mod people;
 pub(crate) mod policy;
 pub(crate) mod registry;
 pub(crate) mod replay;
+pub(crate) mod witness;
 
 use std::path::PathBuf;
 
@@ -152,6 +153,9 @@ Example:
     /// Follow a transparency log, keep a verified copy, serve it again
     #[command(subcommand)]
     Mirror(mirror::Mirror),
+    /// What witnesses want to know of our ledger
+    #[command(subcommand)]
+    Witness(witness::Witness),
     /// Log in as a person, at the company's identity provider
     #[command(
         after_help = "Prints a page and a code on standard error, and waits until the code is confirmed there. The token is kept in

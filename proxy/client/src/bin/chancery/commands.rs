@@ -14,7 +14,7 @@ use crate::args::{self, Cli, Command, Connection, Form};
 use crate::output::{Failure, Report, columns};
 use crate::{
     agent, approvals, artifacts, completeness, cose, evidence, export, input, keys, ledger, login, mirror,
-    people, policy, registry, replay,
+    people, policy, registry, replay, witness,
 };
 
 /// Runs the command typed.
@@ -54,6 +54,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Report, Failure> {
         Command::Monitor(asked) => completeness::monitor(&service()?, asked, connection.json).await,
         Command::Ledger(asked) => ledger::run(asked, connection).await,
         Command::Mirror(asked) => mirror::run(asked, connection).await,
+        Command::Witness(args::witness::Witness::Entry(asked)) => witness::entry(service, asked).await,
         Command::Policy(asked) => policy::run(asked, connection).await,
     }
 }

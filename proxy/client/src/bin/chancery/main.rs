@@ -24,6 +24,7 @@
 //! | `ledger.rs` | single entries of a log, verified |
 //! | `ledger_check.rs` | the daemon is asked to check its store and archive |
 //! | `mirror.rs` | a log is followed, its copy served and checked |
+//! | `witness.rs` | our entry for lists of logs |
 //! | `login.rs` | `login` and `logout`, which need no service |
 //! | `input.rs` | files, digests and JSON given on the command line |
 //! | `output.rs` | what is printed, and the exit code |
@@ -48,6 +49,7 @@ mod people;
 mod policy;
 mod registry;
 mod replay;
+mod witness;
 
 use std::process::ExitCode;
 
