@@ -88,7 +88,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     if route.call == Call::Registry {
         let format = json!({
             "in": "query", "name": "format", "required": false,
-            "description": "An older shape, for verifiers that read no other.",
+            "description": "Another shape, for verifiers that read no other; policy is the ledger's own policy.",
             "schema": { "type": "string", "enum": RegistryShape::ALL.map(RegistryShape::as_str) },
         });
         parameters.push(format);

@@ -16,7 +16,7 @@ mod rate;
 mod subtrees;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chancery_format::canonical::CanonicalJson;
@@ -97,18 +97,23 @@ struct Answer {
     status: StatusCode,
     content_type: &'static str,
     body: String,
-    retry_after: bool,
+    /// 0 if asking again is no use, or needs no waiting.
+    retry_after_s: u64,
 }
 
 impl Answer {
     fn text(status: StatusCode, body: impl Into<String>) -> Self {
-        Self { status, content_type: TEXT_CONTENT_TYPE, body: body.into(), retry_after: false }
+        Self { status, content_type: TEXT_CONTENT_TYPE, body: body.into(), retry_after_s: 0 }
     }
 
     fn refusal(refusal: &Refusal) -> Self {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        let retry_after = matches!(refusal, Refusal::TooOften);
-        Self { content_type: refusal.content_type(), retry_after, ..Self::text(status, refusal.body()) }
+        Self { content_type: refusal.content_type(), ..Self::text(status, refusal.body()) }
+    }
+
+    /// More than the log's allowance, for that long.
+    fn too_often(wait: Duration) -> Self {
+        Self { retry_after_s: wait.as_secs().saturating_add(1), ..Self::refusal(&Refusal::TooOften) }
     }
 
     /// We cannot, now: halted, too busy, a device that is away. The log should ask again.
@@ -117,7 +122,7 @@ impl Answer {
             tracing::error!(cause, code = problem.code().as_str(), "nothing could be cosigned");
         }
         let body = format!("{}\n", problem.code().as_str());
-        Self { retry_after: true, ..Self::text(StatusCode::SERVICE_UNAVAILABLE, body) }
+        Self { retry_after_s: 1, ..Self::text(StatusCode::SERVICE_UNAVAILABLE, body) }
     }
 
     fn into_response(self) -> Response<Full<Bytes>> {
@@ -126,8 +131,8 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if self.retry_after_s > 0 {
+            headers.insert(RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         response
     }
@@ -227,8 +232,10 @@ impl Witness {
         if let Some(lines) = log.lines_of(accepted.head()) {
             return Answer::text(StatusCode::OK, lines);
         }
-        if log.known().latest != Some(accepted.head()) && !log.allowance().takes_checkpoint(Instant::now()) {
-            return Answer::refusal(&Refusal::TooOften);
+        if log.known().latest != Some(accepted.head())
+            && let Err(wait) = log.allowance().take_checkpoint(Instant::now())
+        {
+            return Answer::too_often(wait);
         }
         if let Err(error) = block_in_place(|| log.accept(&accepted)) {
             return Answer::unavailable(&Problem::internal(error));

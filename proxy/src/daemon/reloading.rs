@@ -1,4 +1,5 @@
-//! Certificates, revocation lists, grants and the list of logs to cosign change without a restart and without closing connections.
+//! Certificates, revocation lists, grants and the list of logs to cosign change without a restart and without closing
+//! connections.
 //!
 //! Looked at every [`crate::limits::Limits::reload_poll`] and on SIGHUP. What does not load does not
 //! replace what did: the mistake is logged, counted, and the old stays in force.

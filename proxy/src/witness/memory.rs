@@ -1,8 +1,8 @@
 //! What a witness has cosigned last, of each log: one file each, replaced whole and synced.
 //!
 //! A file holds the newest accepted checkpoint as its log gave it and, once they are made, our lines below it: what
-//! monitors are shown. A file that cannot be read stops the daemon, because whoever forgets what he cosigned can be
-//! made to cosign a second history. For the same reason the folder must never be restored from a backup.
+//! monitors are shown. A file that cannot be read stops the daemon, or keeps out the log that a list brought, because
+//! whoever forgets what he cosigned can be made to cosign a second history. For the same reason the folder must never be restored from a backup.
 
 use std::fs;
 use std::io::{self, Write as _};

@@ -32,14 +32,15 @@ impl Rate {
         Self { interval, burst: interval.saturating_mul(burst), full_at: None }
     }
 
-    /// Takes a token, if there is one.
-    fn take(&mut self, now: Instant) -> bool {
+    /// Takes a token, or says when there will be one.
+    fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let next = self.full_at.map_or(now, |at| at.max(now)) + self.interval;
-        let is_there = next.saturating_duration_since(now) <= self.burst;
-        if is_there {
-            self.full_at = Some(next);
+        let wait = next.saturating_duration_since(now).saturating_sub(self.burst);
+        if !wait.is_zero() {
+            return Err(wait);
         }
-        is_there
+        self.full_at = Some(next);
+        Ok(())
     }
 }
 
@@ -80,13 +81,13 @@ impl Allowance {
         }
     }
 
-    /// Whether a new checkpoint may be cosigned now.
-    pub(super) fn takes_checkpoint(&mut self, now: Instant) -> bool {
-        self.checkpoints.as_mut().is_none_or(|rate| rate.take(now))
+    /// Whether a new checkpoint may be cosigned now, or when.
+    pub(super) fn take_checkpoint(&mut self, now: Instant) -> Result<(), Duration> {
+        self.checkpoints.as_mut().map_or(Ok(()), |rate| rate.take(now))
     }
 
-    /// Whether a subtree may be cosigned now.
-    pub(super) fn takes_subtree(&mut self, now: Instant) -> bool {
+    /// Whether a subtree may be cosigned now, or when.
+    pub(super) fn take_subtree(&mut self, now: Instant) -> Result<(), Duration> {
         self.subtrees.take(now)
     }
 
@@ -102,7 +103,7 @@ mod tests {
 
     fn taken(rate: &mut Rate, at: Instant) -> u32 {
         let mut count = 0;
-        while count < 100_000 && rate.take(at) {
+        while count < 100_000 && rate.take(at).is_ok() {
             count += 1;
         }
         count
@@ -115,30 +116,32 @@ mod tests {
             let start = Instant::now();
             assert_eq!(taken(&mut rate, start), burst, "{per_day}");
             let step = DAY / u32::try_from(per_day).unwrap_or(u32::MAX);
-            assert!(!rate.take(start + step / 2));
+            assert_eq!(rate.take(start + step / 2), Err(step - step / 2));
             assert_eq!(taken(&mut rate, start + step), 1);
             // After a long pause there is no more than at first.
             assert_eq!(taken(&mut rate, start + DAY * 9), burst, "{per_day}");
         }
         let mut fastest = Rate::per_day(chancery_format::log_list::REQUESTS_PER_DAY_MAX);
-        assert!(fastest.take(Instant::now()));
+        assert_eq!(fastest.take(Instant::now()), Ok(()));
     }
 
     #[test]
     fn listed_logs_are_bounded_and_configured_ones_only_in_subtrees() {
         let now = Instant::now();
-        let count = |take: &mut dyn FnMut() -> bool| (0..100_000).take_while(|_| take()).count();
+        let count = |take: &mut dyn FnMut() -> Result<(), Duration>| {
+            (0..100_000).take_while(|_| take().is_ok()).count()
+        };
         let mut configured = Allowance::new(Source::Configured);
-        assert_eq!(count(&mut || configured.takes_checkpoint(now)), 100_000);
-        assert_eq!(count(&mut || configured.takes_subtree(now)), 720);
+        assert_eq!(count(&mut || configured.take_checkpoint(now)), 100_000);
+        assert_eq!(count(&mut || configured.take_subtree(now)), 720);
         assert_eq!(configured.same_lines_for(), SAME_LINES_FOR);
         let mut listed = Allowance::new(Source::Listed(Some(24)));
-        assert_eq!(count(&mut || listed.takes_checkpoint(now)), 4);
-        assert_eq!(count(&mut || listed.takes_subtree(now)), 4);
+        assert_eq!(count(&mut || listed.take_checkpoint(now)), 4);
+        assert_eq!(count(&mut || listed.take_subtree(now)), 4);
         assert_eq!(listed.same_lines_for(), DAY / 24);
         listed.adopt(Source::Listed(Some(24)));
-        assert!(!listed.takes_checkpoint(now), "read again, it is the same");
+        assert_eq!(listed.take_checkpoint(now), Err(DAY / 24), "read again, it is the same");
         listed.adopt(Source::Listed(None));
-        assert_eq!(count(&mut || listed.takes_checkpoint(now)), 360);
+        assert_eq!(count(&mut || listed.take_checkpoint(now)), 360);
     }
 }

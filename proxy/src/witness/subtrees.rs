@@ -78,9 +78,7 @@ impl Witness {
         if let Some(lines) = self.subtrees.find(origin, subtree, request.root()) {
             return Ok(lines);
         }
-        if !log.lock().await.allowance().takes_subtree(Instant::now()) {
-            return Err(refused(Refusal::TooOften));
-        }
+        log.lock().await.allowance().take_subtree(Instant::now()).map_err(Answer::too_often)?;
         let lines = self.subtree_lines(peer, &request, subtree).await;
         let lines = lines.map_err(|problem| Answer::unavailable(&problem))?;
         self.subtrees.keep(origin, subtree, request.root(), &lines);

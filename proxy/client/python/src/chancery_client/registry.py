@@ -104,7 +104,8 @@ def _read(file: Any) -> SignersRegistry:
         "not of version 1",
     )
     ledger = file["ledger"]
-    _need(isinstance(ledger, dict) and {"origin", "vkeys"} <= ledger.keys() <= {"origin", "vkeys", "policy"}, "no ledger")
+    whole = isinstance(ledger, dict) and {"origin", "vkeys"} <= ledger.keys() <= {"origin", "vkeys", "policy"}
+    _need(whole, "no ledger")
     origin, vkeys = ledger["origin"], ledger["vkeys"]
     keys = [parse_vkey(vkey) for vkey in vkeys] if isinstance(vkeys, list) else []
     known = [key for key in keys if key is not None and key.name == origin]
