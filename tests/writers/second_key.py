@@ -1,6 +1,6 @@
 """Ledgers of seven entries whose second key, for ML-DSA-44, signs from the entry that activates it until it is retired, made
-without our code, with keys that live as long as the program: second_key.py FORMAT-READER-FOLDER DIR writes DIR/signers.json,
-and one archive for each list of checkpoints, DIR/valid-… or DIR/bad-…. The canonical forms and hashes are those of verify.py."""
+without our code, with keys that live as long as the program: second_key.py REFERENCE DIR writes DIR/signers.json,
+and one archive for each list of checkpoints, DIR/valid-… or DIR/bad-…. The canonical forms and hashes are those of verify.py, in the folder REFERENCE."""
 import base64, json, pathlib, sys
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey

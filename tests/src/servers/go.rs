@@ -15,7 +15,8 @@ const SOURCES: [&str; 5] = [
     include_str!("../../reference/go/mldsa.go"),
 ];
 
-/// The built program. Its modules have the hashes of `go.sum`; they ask for Go 1.25, see [`go_program`].
+/// The built program. Its modules have the hashes of `go.sum`; they ask for Go 1.25, which is had from the module proxy
+/// where the machine's is older.
 pub fn go_reference() -> Result<PathBuf, ServerError> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/go");
     built("go-reference", &SOURCES.concat(), &folder)
