@@ -157,15 +157,18 @@ class Verifier:
         for name in [f"checkpoint/{epoch:012}" for epoch in range(count)]:
             if (note := self.read(name)) is not None:
                 with self.place(name):
-                    text, signed = open_note(note, self.keys, self.cosigners)
-                    origin, size, head, end = text.split("\n")
-                    need(origin == self.origin and end == "" and str(int(size)) == size, "not of this ledger")
-                    need(int(size) > max(heads, default=-1), "sizes do not grow")
-                    due = self.due(int(size) - 1)
-                    need(not due or signed & due, "lacks the signature by ML-DSA-44 that is due")
-                    heads[int(size)] = b64(head)
+                    size, head = self.head(note)
+                    need(size > max(heads, default=-1), "sizes do not grow")
+                    heads[size] = head
         self.gap = len(heads) != count
         return heads
+    def head(self, note):  # size and root of a checkpoint of this ledger, under all signatures that are due
+        text, signed = open_note(note, self.keys, self.cosigners)
+        origin, size, head, end = text.split("\n")
+        need(origin == self.origin and end == "" and str(int(size)) == size, "not of this ledger")
+        due = self.due(int(size) - 1)
+        need(not due or signed & due, "lacks the signature by ML-DSA-44 that is due")
+        return int(size), b64(head)
     def due(self, last):  # keys of which one has signed a checkpoint that ends with this entry
         ends = lambda signer: min(signer.get("retiredIndex", last + 1), signer.get("compromisedSince", last + 1))
         due = [signer for signer in self.second if 0 <= signer.get("activatedIndex", last + 1) <= last < ends(signer)]
