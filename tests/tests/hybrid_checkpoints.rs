@@ -77,7 +77,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let world = World::new(&WorldOptions { second_signing_key: None, ..WorldOptions::default() });
+        let world = World::new(&WorldOptions::default());
         let daemon = Daemon::start(&world);
         for epoch in ["archive/checkpoint/000000000000", "archive/checkpoint/000000000001"] {
             let body =
