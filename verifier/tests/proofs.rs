@@ -10,7 +10,7 @@ use chancery_verify::consistency::{self, ProofFrom};
 use chancery_verify::{Kind, Report, Trust, receipt};
 use folder::Folder;
 use support::keys::TestKey;
-use support::{Archive, Writer, long, small};
+use support::{Writer, long, small};
 
 fn only_kind(report: &Report) -> Kind {
     assert_eq!(report.findings().listed().len(), 1, "{}", report.to_text());

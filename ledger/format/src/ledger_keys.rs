@@ -175,7 +175,7 @@ mod tests {
             };
             let seconds = (0..lives.len()).map(|which| self.seconds[which].key.vkey());
             let vkeys = [self.verifier().vkey()].into_iter().chain(seconds).collect();
-            let ledger = LedgerSection { origin: ORIGIN.parse().unwrap(), vkeys };
+            let ledger = LedgerSection { origin: ORIGIN.parse().unwrap(), vkeys, policy: None };
             SignersRegistry::new(ledger, lives.iter().enumerate().map(record).collect()).unwrap()
         }
     }

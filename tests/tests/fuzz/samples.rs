@@ -150,7 +150,7 @@ impl Samples {
             compromised_since: None,
             description: String::new(),
         };
-        let ledger = LedgerSection { origin: self.origin(), vkeys: vec![self.key().vkey()] };
+        let ledger = LedgerSection { origin: self.origin(), vkeys: vec![self.key().vkey()], policy: None };
         SignersRegistry::new(ledger, vec![record("ledger", 0), record("orders", 1)]).unwrap()
     }
 

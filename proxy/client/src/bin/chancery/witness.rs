@@ -49,7 +49,7 @@ pub(crate) async fn entry(
 /// The Ed25519 key that signs checkpoints now: lists have one key for a log, and every witness reads that type.
 fn key_in_use(registry: &SignersRegistry) -> Result<NoteVerifier, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::evidence(error);
-    let mut keys = registry.checkpoint_keys().map_err(|error| failed(&error))?;
+    let mut keys = registry.ledger_keys().map_err(|error| failed(&error))?.ed25519().to_vec();
     let signs = |key: &NoteVerifier| {
         let active = registry.signers.iter().filter(|it| it.state == KeyState::Active);
         let mut raw = active.filter_map(|it| it.public_key().ok().flatten()?.ed25519_raw());
