@@ -352,23 +352,8 @@ function hybridCases(mlDsa, known, says, tab) {
     if (words) assert.match(`${said.reason} ${Object.values(said.why).join(" ")}`, words);
     return 1;
   };
-  add("a receipt", async () => told(receiptBy(await ledger.cosigned(size)), VALID, { "checkpoint": "checked", "checkpoint-ml-dsa": state }, known ? /stands when Ed25519 falls/ : /no ML-DSA/));
+  add("a receipt", async () => told(receiptBy(await ledger.cosigned(size)), VALID, { "checkpoint": "checked", "checkpoint-ml-dsa": state }, known ? /It stands when Ed25519 falls/ : /no ML-DSA/));
   add("a receipt from before", () => told(receiptBy(ledger.checkpoint()), "valid", { "checkpoint": "checked", "checkpoint-ml-dsa": "none" }));
-  add("the second signature is due where its key is active", async () => {
-    const spki = Buffer.concat([Buffer.from("30820532300b06096086480165030403110382052100", "hex"), key.raw]).toString("base64");
-    const pem = `-----BEGIN PUBLIC KEY-----\n${spki.match(/.{1,64}/g).join("\n")}\n-----END PUBLIC KEY-----\n`;
-    const life = (more) => {
-      const file = JSON.parse(registry);
-      file.signers.push({ signer_kid: "ledger-pq-v1", kid: "ledger-pq", algorithm: "ml-dsa-44", public_key_pem: pem, purpose: "ledger", state: "active", deployedAt: "2026-11-21T03:46:35.120Z", description: "", ...more });
-      return { registry: JSON.stringify(file) };
-    };
-    const last = size - 1, due = life({ activatedIndex: last });
-    await told(receiptBy(await ledger.cosigned(size)), VALID, { "checkpoint": "checked", "checkpoint-ml-dsa": state }, undefined, due);
-    await told(receiptBy(ledger.checkpoint()), "not-valid", { checkpoint: "failed" }, /lacks the ledger’s ML-DSA-44 signature/, due);
-    const free = [{ activatedIndex: last + 1 }, { activatedIndex: 0, state: "retired", retiredIndex: last }, { activatedIndex: 0, state: "compromised", compromisedSince: last }];
-    for (const more of free) await told(receiptBy(ledger.checkpoint()), "valid", { "checkpoint": "checked", "checkpoint-ml-dsa": "none" }, undefined, life(more));
-    return 2 + free.length;
-  });
   add("Ed25519 is asked for in any case", async () => told(receiptBy(`${ledger.body()}\n${await key.line(ledger.body(), { time: 0 })}`), "not-valid", { checkpoint: "failed" }, /no key of the registry signed it with Ed25519/));
   if (known) add("a false line refuses the checkpoint", async () => {
     const body = ledger.body(), many = [["a bit of the signature", await key.line(body, { change: (bytes) => { bytes[99] ^= 1; return bytes; } })], ["another time", await key.line(body, { change: (bytes) => { bytes[7] ^= 1; return bytes; } })],
@@ -390,6 +375,24 @@ function hybridCases(mlDsa, known, says, tab) {
   if (known) add("a false COSE receipt", async () => {
     const cose = await ledger.cose(index, size, { algorithm: -48, root: Buffer.alloc(32) });
     return says({ receipt: text(ledger.evidence(index, published, { size, note: await ledger.cosigned(size), cose })), registry }, "not-valid", { cose: "failed" });
+  });
+  add("the line is due from the entry that activates the key, until its end", async () => {
+    const due = new Ledger("log.example/due"), mine = due.append({ eventType: "note", actor: "bob", stream: "bobs", payload: {} }), second = due.activateMlDsaKey(mlDsa["ml-dsa-44"]), from = second.record.activatedIndex;
+    const first = due.publish(), count = due.leaves.length, of = (note_, size_) => text(due.evidence(mine, first, { size: size_, note: note_, registryNote: hybridNote, registrySize: count })), hybridNote = await due.cosigned(count);
+    const changed = (change) => text({ ...JSON.parse(first.file), signers: JSON.parse(first.file).signers.map((signer) => (signer.signer_kid === second.name ? { ...signer, ...change } : signer)) });
+    const given = (note_, size_, registry_ = first.file) => ({ receipt: of(note_, size_), registry: registry_ });
+    await says(given(hybridNote, count), VALID, { "checkpoint": "checked", "checkpoint-ml-dsa": state }, known ? /by ledger-pq-v1\. It stands when Ed25519 falls/ : undefined);
+    await says(given(due.checkpoint({ size: from }), from), VALID, { "checkpoint": "checked", "checkpoint-ml-dsa": "none" }, /none was due/);
+    await says(given(due.checkpoint({ size: from + 1 }), from + 1), "not-valid", { checkpoint: "failed" }, /lacks the ledger’s ML-DSA-44 signature/);
+    for (const end of ["retiredIndex", "compromisedSince"]) {
+      const until = (index_) => changed({ state: end === "retiredIndex" ? "retired" : "compromised", [end]: index_ });
+      await says(given(due.checkpoint({ size: from + 1 }), from + 1, until(from + 1)), "not-valid", { checkpoint: "failed" });
+      await says(given(due.checkpoint({ size: from + 1 }), from + 1, until(from)), VALID, { checkpoint: "checked" });
+    }
+    const staged = changed({ state: "staged", activatedIndex: undefined });
+    await says(given(due.checkpoint({ size: count }), count, staged), VALID, { checkpoint: "checked" });
+    await told(textOf(due.receipt(mine)), "not-valid", { checkpoint: "failed" }, undefined, { registry: first.file });
+    return 8 + await told(textOf({ ...due.receipt(mine), checkpoint: hybridNote }), VALID, { "checkpoint-ml-dsa": state }, undefined, { registry: first.file });
   });
   add("the ledger’s ML-DSA-44 key signs no registry", async () => {
     const note = ledger.registryNote(registry), body = note.split("\n\n")[0] + "\n", line = await key.line(ledger.body());

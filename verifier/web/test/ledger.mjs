@@ -303,6 +303,12 @@ export class Ledger {
     this.mlDsaKeys.push(new Cosigner(this.origin, mlDsa));
   }
 
+  /** The same, registered as a signer: from the entry that activates it on, no checkpoint is without its line. */
+  activateMlDsaKey(mlDsa, name = "ledger-pq-v1") {
+    this.addMlDsaKey(mlDsa);
+    return this.activate(this.addSigner("ml-dsa-44", name, mlDsa));
+  }
+
   /** The entry that publishes the registry as it is, and the file. */
   publish(version = 1, file = JSON.stringify(this.registry(), null, 2)) {
     const index = this.append({ eventType: "registry.published", actor: "chancery", stream: "chancery", payload: { sha256: sha256(file).toString("hex"), version } });
