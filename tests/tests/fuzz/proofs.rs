@@ -170,9 +170,44 @@ pub(crate) fn witnessing() -> Vec<Reader> {
     ]
 }
 
+/// `governance.requested`
+const ACT: &[u8] = br#"{"act":{"kind":"resume","scope":"global"},"actSha256":"ab","by":"a","emergency":false,
+"expiresTs":"2026-11-21T03:46:35.120Z","id":"q-1","reason":"r","required":2}"#;
+
+/// Of good input each reader says what it must: otherwise nothing is tried but refusals.
+#[test]
+fn good_input_is_good() {
+    let samples = Samples::new();
+    let registry = samples.registry();
+    let evidence = samples.evidence();
+    assert_eq!(evidence.verify(&registry, None).unwrap().renewals.len(), 1);
+    assert_eq!(evidence.verify_cose(&registry).unwrap(), Some(samples.checkpoint().head()));
+    let keys = registry.log_keys().unwrap();
+    let head = samples.checkpoint().head();
+    assert_eq!(samples.cose_head().verify_consistency(&head, &registry.ledger.origin, &keys).unwrap(), head);
+    assert!(samples.opening("stream:nobody").begin(&registry).unwrap().expected() == 0);
+    let mut chain = samples.opening(CHAIN).begin(&registry).unwrap();
+    assert_eq!(chain.expected(), 3);
+    assert_eq!(chain.entry(samples.first_entry().as_bytes()).unwrap().leaf, samples.leaves[2]);
+    let trust = Trust::parse(samples.registry_file().as_bytes()).unwrap();
+    let fork = kept_proof(samples.fork().as_bytes(), &trust);
+    assert_eq!(fork.findings().listed()[0].kind, chancery_verify::Kind::Fork);
+    let checkpoint = samples.checkpoint();
+    let said = Checkpoint::parse(Note::parse(checkpoint.note()).unwrap().text).unwrap();
+    let answer = WitnessAnswer::read(200, samples.cosignature().as_bytes(), &said, &[samples.witness()]);
+    assert!(matches!(answer, Ok(WitnessAnswer::Cosigned(lines)) if lines.len() == 1));
+    assert!(AddCheckpoint::parse(samples.witness_request().as_bytes()).is_ok());
+    assert!(TlogProof::parse(&samples.tlog_proof()).is_ok());
+    assert!(Policy::parse(samples.policy().as_bytes()).is_ok());
+    assert!(Intent::decode(&samples::intent().encode()).is_some());
+    let payload = |index: usize| AuditEvent::read(&samples.leaves[index]).unwrap().payload.to_owned();
+    assert!(IssuedPayload::parse(&payload(2)).is_some() && EnrolledHeads::parse(&payload(5)).is_some());
+    let act = governance::Event::read("governance.requested", &text(ACT));
+    assert!(matches!(act, Some(Ok(governance::Event::Requested(_)))), "{act:?}");
+}
+
 /// What is inside a leaf, and the small things everything is made of.
 pub(crate) fn parts() -> Vec<Reader> {
-    const ACT: &[u8] = br#"{"act":{"kind":"resume","scope":"all"},"actSha256":"ab","id":"q-1","reason":"r"}"#;
     const ROW: &[u8] = br#"{"id":1,"n":-1.50e+3,"t":"\u00e9\ud83d\ude00\ud800","a":[null,true,{}],"a":1}"#;
     let samples = Samples::new();
     let payload_of = |index: usize| AuditEvent::read(&samples.leaves[index]).unwrap().payload.to_owned();
