@@ -81,7 +81,7 @@ impl Office {
             // Enrolled before anybody looks.
             "ledger_check" => "heads_interval_ms = 100\n",
             // Due when the disk has filled up, and not before.
-            "ledger_signs_late" => "heads_interval_ms = 5000\n",
+            "ledger_signs_late" => "heads_interval_ms = 10000\n",
             _ => "",
         };
         if ["incident_ledger", "ledger_signs_late"].contains(&page) {
