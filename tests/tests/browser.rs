@@ -52,7 +52,7 @@ fn bundle(world: &World, daemon: &Daemon, receipt: &Path, evidence: &Path) {
     let objects = ["--archive", "s3://audit/prod", "--object", "checkpoint/000000000000=v.1"];
     chancery(world, &[&["bundle", receipt, "--out", evidence], objects.as_slice()].concat());
     let before = daemon.metric("chancery_checkpoint_entries");
-    let event = json!({ "eventType": "order.paid", "payload": { "order": 7 }, "stream": "orders" });
+    let event = json!({ "eventType": "order.paid", "payload": { "order": 7 }, "stream": "orders/eu" });
     let reply = call(world, Some(&world.orders), &Ask::post("/v1/events", event.to_string())).unwrap();
     assert!(reply.status < 300, "{}", reply.body);
     wait_for("a larger checkpoint", || (daemon.metric("chancery_checkpoint_entries") > before).then_some(()));

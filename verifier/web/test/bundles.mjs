@@ -354,6 +354,21 @@ function hybridCases(mlDsa, known, says, tab) {
   };
   add("a receipt", async () => told(receiptBy(await ledger.cosigned(size)), VALID, { "checkpoint": "checked", "checkpoint-ml-dsa": state }, known ? /It stands when Ed25519 falls/ : /no ML-DSA/));
   add("a receipt from before", () => told(receiptBy(ledger.checkpoint()), "valid", { "checkpoint": "checked", "checkpoint-ml-dsa": "none" }));
+  add("the second signature is due where its key is active", async () => {
+    const spki = Buffer.concat([Buffer.from("30820532300b06096086480165030403110382052100", "hex"), key.raw]).toString("base64");
+    const pem = `-----BEGIN PUBLIC KEY-----\n${spki.match(/.{1,64}/g).join("\n")}\n-----END PUBLIC KEY-----\n`;
+    const life = (more) => {
+      const file = JSON.parse(registry);
+      file.signers.push({ signer_kid: "ledger-pq-v1", kid: "ledger-pq", algorithm: "ml-dsa-44", public_key_pem: pem, purpose: "ledger", state: "active", deployedAt: "2026-11-21T03:46:35.120Z", description: "", ...more });
+      return { registry: JSON.stringify(file) };
+    };
+    const last = size - 1, due = life({ activatedIndex: last });
+    await told(receiptBy(await ledger.cosigned(size)), VALID, { "checkpoint": "checked", "checkpoint-ml-dsa": state }, undefined, due);
+    await told(receiptBy(ledger.checkpoint()), "not-valid", { checkpoint: "failed" }, /lacks the ledger’s ML-DSA-44 signature/, due);
+    const free = [{ activatedIndex: last + 1 }, { activatedIndex: 0, state: "retired", retiredIndex: last }, { activatedIndex: 0, state: "compromised", compromisedSince: last }];
+    for (const more of free) await told(receiptBy(ledger.checkpoint()), "valid", { "checkpoint": "checked", "checkpoint-ml-dsa": "none" }, undefined, life(more));
+    return 2 + free.length;
+  });
   add("Ed25519 is asked for in any case", async () => told(receiptBy(`${ledger.body()}\n${await key.line(ledger.body(), { time: 0 })}`), "not-valid", { checkpoint: "failed" }, /no key of the registry signed it with Ed25519/));
   if (known) add("a false line refuses the checkpoint", async () => {
     const body = ledger.body(), many = [["a bit of the signature", await key.line(body, { change: (bytes) => { bytes[99] ^= 1; return bytes; } })], ["another time", await key.line(body, { change: (bytes) => { bytes[7] ^= 1; return bytes; } })],
@@ -389,10 +404,11 @@ function hybridCases(mlDsa, known, says, tab) {
       await says(given(due.checkpoint({ size: from + 1 }), from + 1, until(from + 1)), "not-valid", { checkpoint: "failed" });
       await says(given(due.checkpoint({ size: from + 1 }), from + 1, until(from)), VALID, { checkpoint: "checked" });
     }
+    await says(given(due.checkpoint({ size: from + 1 }), from + 1, changed({ state: "compromised" })), "not-valid", { checkpoint: "failed" });
     const staged = changed({ state: "staged", activatedIndex: undefined });
     await says(given(due.checkpoint({ size: count }), count, staged), VALID, { checkpoint: "checked" });
     await told(textOf(due.receipt(mine)), "not-valid", { checkpoint: "failed" }, undefined, { registry: first.file });
-    return 8 + await told(textOf({ ...due.receipt(mine), checkpoint: hybridNote }), VALID, { "checkpoint-ml-dsa": state }, undefined, { registry: first.file });
+    return 9 + await told(textOf({ ...due.receipt(mine), checkpoint: hybridNote }), VALID, { "checkpoint-ml-dsa": state }, undefined, { registry: first.file });
   });
   add("the ledger’s ML-DSA-44 key signs no registry", async () => {
     const note = ledger.registryNote(registry), body = note.split("\n\n")[0] + "\n", line = await key.line(ledger.body());
