@@ -1,7 +1,8 @@
 //! A place for write-once objects, outside the reach of whoever owns this machine's disk.
 //!
-//! Names come from `chancery_format::archive`. Nothing is ever overwritten or removed; putting an object
-//! again with equal content is not an error, so that shipping can be repeated after any failure.
+//! Names come from `chancery_format::archive`. Nothing is ever overwritten or removed but the one object that says
+//! which checkpoint is the newest, where there is one; putting an object again with equal content is not an error, so
+//! that shipping can be repeated after any failure.
 
 /// What became of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,15 @@ pub trait Archive: Send + Sync {
 
     /// Names that start with `prefix` and sort after `after`, ascending, at most `max`.
     fn list_after(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<String>, ArchiveError>;
+
+    /// Replaces the newest checkpoint, `chancery_format::archive::LATEST_CHECKPOINT`, if it still is `before` (`None`: if
+    /// there is none). *What `Ok` means:* [`get`](Archive::get) of that name returns these bytes until it is replaced
+    /// again. *What `Err` may have done:* they may be there or not. An archive that keeps no such object refuses.
+    fn put_latest(&self, _before: Option<&[u8]>, _bytes: &[u8]) -> Result<(), ArchiveError> {
+        Err(ArchiveError::Refused(
+            "nothing can be replaced in it, so it shows no newest checkpoint".to_owned(),
+        ))
+    }
 
     /// How well an object is kept that holds these bytes. Changes nothing.
     fn protection(&self, _name: &str, _bytes: &[u8]) -> Result<Protection, ArchiveError> {

@@ -5,9 +5,10 @@
 //! Where two copies differ, the signed checkpoint that covers them says which is right; where none does, nothing is
 //! claimed.
 //!
-//! Promises: nothing is ever written to the store; heads that differ are for [`Heads::derive_again`](crate::Heads). With [`CheckOptions::repair`] an object that the archive lacks is put
-//! there, create-only, if and only if its content follows from a signed checkpoint; nothing is overwritten, and nothing
-//! that is beyond the ledger is touched. Memory is bounded whatever the ledger's size (`proof.rs`, `chains.rs`).
+//! Promises: nothing is ever written to the store; heads that differ are for [`Heads::derive_again`](crate::Heads). With
+//! [`CheckOptions::repair`] an object that the archive lacks is put there, create-only, if and only if its content follows
+//! from a signed checkpoint; nothing is overwritten but a newest checkpoint that is older than it must be, and nothing that
+//! is beyond the ledger is touched. Memory is bounded whatever the ledger's size (`proof.rs`, `chains.rs`).
 //!
 //! | file | promises |
 //! |---|---|
@@ -19,6 +20,7 @@
 //! | `chain_heads.rs` | heads of streams and keys, and where keys were used: derived again |
 //! | `beside.rs` | intents, stream heads, high-water marks, registry versions |
 //! | `objects.rs` | archived objects: compared, missing, shipped again, beyond the ledger |
+//! | `shown.rs` | what others follow the archive by: partial tiles, the newest checkpoint; and cosigned checkpoints |
 //!
 //! It reads beside the writer of a running daemon ([`Roll::check_blocking`]), or opens the database read-only, under the
 //! ledger's own lock, while the daemon is stopped ([`check_closed`]).
@@ -31,6 +33,7 @@ mod heads;
 mod objects;
 mod progress;
 mod proof;
+mod shown;
 mod walk;
 
 use std::path::Path;
@@ -56,6 +59,8 @@ pub struct CheckOptions<'a> {
     /// Epochs that were shipped, if a shipper runs and says so. Otherwise the plan says it, but for the last epoch, of
     /// which the archive says whether it was finished.
     pub epochs: Option<u64>,
+    /// Whether the archive is to be a static log: then it shows its newest checkpoint, and has the partial tiles of that.
+    pub static_log: bool,
     /// Whether to put into the archive what it lacks and a signed checkpoint proves.
     pub repair: bool,
     /// How far it is.
@@ -127,6 +132,8 @@ struct Check<'a> {
     /// Signed roots in a row that nothing led to, and the first of all.
     unmatched: u64,
     first_unmatched: Option<u64>,
+    /// The nodes of one tile, as the store has them: partial tiles of one place are listed one after the other.
+    edge: shown::Edge,
 }
 
 impl<'a> Check<'a> {
@@ -161,6 +168,7 @@ impl<'a> Check<'a> {
             archive_wrong: 0,
             unmatched: 0,
             first_unmatched: None,
+            edge: shown::Edge::default(),
         };
         check.take_marks(marks);
         check.find_shipped(planned)?;
@@ -174,6 +182,7 @@ impl<'a> Check<'a> {
         self.check_stream_heads()?;
         self.check_intents()?;
         self.look_beyond()?;
+        self.check_shown()?;
         Ok(self.report)
     }
 

@@ -33,6 +33,8 @@ impl DirectoryArchive {
 
     fn path(&self, name: &str) -> Result<PathBuf, ArchiveError> {
         match ObjectName::parse(name) {
+            // Here this is the folder of checkpoints.
+            Some(ObjectName::Latest) => Err(ArchiveError::NotFound(name.to_owned())),
             Some(_) => Ok(self.root.join(name)),
             None => Err(ArchiveError::Refused(format!("{name} is not the name of an object"))),
         }
@@ -275,6 +277,10 @@ mod tests {
             assert!(matches!(archive.get(name), Err(ArchiveError::Refused(_))), "{name}");
         }
         assert_eq!(archive.get(NAME), Err(ArchiveError::NotFound(NAME.into())));
+        // A folder has its checkpoints where a static log has its newest.
+        assert_eq!(archive.get("checkpoint"), Err(ArchiveError::NotFound("checkpoint".into())));
+        assert!(archive.put_new("checkpoint", b"").is_err());
+        assert!(matches!(archive.put_latest(None, b""), Err(ArchiveError::Refused(_))));
         let missing = DirectoryArchive::new(dir.path().join("missing"));
         assert!(matches!(missing.check_at_start(), Err(ArchiveError::Refused(_))));
         // Its disk is away: nothing is lost, and it may come back.

@@ -1,9 +1,13 @@
 //! What one archive epoch is, and how the archive is compared with the ledger at start.
 //!
 //! Epoch `E` holds everything up to its checkpoint's size: the hash tiles and bundles that became full, the
-//! signers' registry versions its leaves publish, the tail bundle, and the checkpoint, written last. Its
-//! size is planned durably before the first object is put, so an epoch that was interrupted is finished
+//! signers' registry versions its leaves publish, the tail bundle, the partial hash tiles if the archive is to be a
+//! static log (`showing.rs`), and the checkpoint, written last. What comes after it may fail without harm to the epoch:
+//! the newest checkpoint for everybody (`showing.rs`), and a cosigned one (`witnessed.rs`). Its size is planned durably before the first object is put, so an epoch that was interrupted is finished
 //! with the same objects, and one the archive lost is shipped again byte for byte.
+
+mod showing;
+mod witnessed;
 
 use std::sync::Arc;
 
@@ -15,6 +19,8 @@ use chancery_format::tile::{self, LEVELS, TilePath, WIDTH, decode_bundle};
 use chancery_format::{AuditEvent, Hash, TreeSize};
 use serde::Deserialize;
 
+use self::showing::Showing;
+use self::witnessed::Witnessing;
 use crate::archive::{Archive, ArchiveError};
 use crate::read::Reader;
 use crate::roll::{Roll, RollError};
@@ -61,6 +67,17 @@ pub enum ShipError {
         /// What should be.
         expected: String,
     },
+    /// The archive shows a newer checkpoint than it has epochs: somebody else replaced it, and it is not made older.
+    /// Epochs go on; the operator must find out who writes there.
+    #[error(
+        "the archive shows a checkpoint of {shown} entries and holds epochs up to {archived}: it is not made older"
+    )]
+    ShownAhead {
+        /// Entries the object `checkpoint` speaks of.
+        shown: TreeSize,
+        /// Entries under the last epoch.
+        archived: TreeSize,
+    },
     /// An object read back is not what was put. The archive is at fault; shipping stops.
     #[error("the archive returned other bytes than were put under {0}")]
     ReadBack(String),
@@ -83,14 +100,21 @@ pub(crate) struct Epochs {
     archive: Arc<dyn Archive>,
     next: u64,
     archived: TreeSize,
+    showing: Showing,
+    witnessing: Witnessing,
 }
 
 impl Epochs {
     /// Compares the archive with the ledger: behind, we ship again; equal, we go on; ahead or different, we
-    /// refuse.
-    pub(crate) fn compare(roll: Roll, archive: Arc<dyn Archive>) -> Result<Self, ShipError> {
+    /// refuse. `static_log`: others are to follow the archive by C2SP tlog-tiles.
+    pub(crate) fn compare(
+        roll: Roll,
+        archive: Arc<dyn Archive>,
+        static_log: bool,
+    ) -> Result<Self, ShipError> {
         archive.check_at_start()?;
-        let mut epochs = Self { roll, archive, next: 0, archived: TreeSize(0) };
+        let (showing, witnessing) = (Showing::new(static_log), Witnessing::default());
+        let mut epochs = Self { roll, archive, next: 0, archived: TreeSize(0), showing, witnessing };
         if let Some(last) = epochs.last_archived()? {
             epochs.archived = epochs.check_last(last)?;
             epochs.next = last + 1;
@@ -108,6 +132,11 @@ impl Epochs {
         self.archived
     }
 
+    /// Whether there is something for the next epoch.
+    pub(crate) fn has_more(&self) -> bool {
+        self.roll.latest_checkpoint().is_some_and(|newest| newest.size > self.archived)
+    }
+
     /// Whether the next epoch is planned already: it was interrupted, or the archive lost it.
     pub(crate) fn is_behind_plan(&self) -> Result<bool, ShipError> {
         Ok(self.planned(self.next)?.is_some())
@@ -119,6 +148,7 @@ impl Epochs {
         self.ship_tiles(size)?;
         self.ship_full_bundles(size)?;
         self.ship_tail(size)?;
+        self.ship_partials(size)?;
         let note = self.note(size)?;
         self.put(&checkpoint_name(self.next), note.as_bytes())?;
         self.archived = size;

@@ -136,6 +136,11 @@ impl<'a> Reader<'a> {
         Ok(found.filter(|(found, _)| *found == size).map(|(_, note)| note))
     }
 
+    /// The newest checkpoint of at most `size` leaves that enough witnesses cosigned.
+    pub(crate) fn witnessed_up_to(&self, size: TreeSize) -> Result<Option<(TreeSize, String)>, Fatal> {
+        Ok(self.store.witnessed_up_to(size.0)?)
+    }
+
     /// A recorded version of `signers.json` and its note.
     pub(crate) fn registry(&self, version: u64) -> Result<Option<(Vec<u8>, String)>, Fatal> {
         Ok(self.store.registry(version)?)

@@ -2,7 +2,8 @@
 //!
 //! An archive that cannot be reached is tried again for ever, ever more slowly; what was missed is then
 //! shipped in one epoch. An archive that is wrong stops the shipper, and its lag grows until admission
-//! closes. Nothing here ever blocks enrolment directly.
+//! closes. What stands beside an epoch (the newest checkpoint for everybody, a cosigned one) is tried again with every
+//! attempt, and stops nothing. Nothing here ever blocks enrolment directly.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -31,10 +32,13 @@ pub struct ShipperOptions {
     pub jitter_seed: u64,
     /// For the age of what is not archived yet.
     pub clock: Arc<dyn Clock>,
+    /// Whether others follow the archive by C2SP tlog-tiles: then it gets partial hash tiles, and shows its newest
+    /// checkpoint under a name that is replaced. Not every archive can do that.
+    pub static_log: bool,
 }
 
 impl ShipperOptions {
-    /// An epoch every 10 s, retries after 0.5 s to 60 s.
+    /// An epoch every 10 s, retries after 0.5 s to 60 s, no static log.
     pub fn new(clock: Arc<dyn Clock>, jitter_seed: u64) -> Self {
         Self {
             epoch_interval: Duration::from_secs(10),
@@ -42,6 +46,7 @@ impl ShipperOptions {
             backoff_max: Duration::from_secs(60),
             jitter_seed,
             clock,
+            static_log: false,
         }
     }
 }
@@ -52,6 +57,7 @@ impl std::fmt::Debug for ShipperOptions {
             .field("epoch_interval", &self.epoch_interval)
             .field("backoff_first", &self.backoff_first)
             .field("backoff_max", &self.backoff_max)
+            .field("static_log", &self.static_log)
             .finish_non_exhaustive()
     }
 }
@@ -110,7 +116,7 @@ impl Shipper {
     /// Compares the archive with the ledger and starts the thread. Blocks while comparing. An error that is
     /// not transient means this disk must not be signed with.
     pub fn start(roll: Roll, archive: Arc<dyn Archive>, options: ShipperOptions) -> Result<Self, ShipError> {
-        let epochs = Epochs::compare(roll.clone(), archive)?;
+        let epochs = Epochs::compare(roll.clone(), archive, options.static_log)?;
         let (signals, inbox) = crossbeam_channel::bounded(4);
         let status = watch::Sender::new(status_of(&epochs));
         let floor_ms = options.clock.now().unix_ms();
@@ -118,7 +124,8 @@ impl Shipper {
         let (age, clock) = (Arc::new(Mutex::new(age)), Arc::clone(&options.clock));
         let receiver = status.subscribe();
         let jitter = Jitter(options.jitter_seed | 1);
-        let mut worker = Worker { epochs, options, inbox, status, age: Arc::clone(&age), jitter };
+        let age_too = Arc::clone(&age);
+        let mut worker = Worker { epochs, options, inbox, status, age: age_too, jitter, beside_failures: 0 };
         let spawned = std::thread::Builder::new().name("archive-shipper".into()).spawn(move || worker.run());
         let thread = spawned.map_err(|error| {
             ShipError::Archive(crate::archive::ArchiveError::Unavailable(format!("no thread: {error}")))
@@ -209,6 +216,8 @@ struct Worker {
     status: watch::Sender<ShipperStatus>,
     age: Arc<Mutex<Age>>,
     jitter: Jitter,
+    /// Attempts in a row that shipped what there was, and failed at what stands beside it.
+    beside_failures: u32,
 }
 
 impl Worker {
@@ -222,6 +231,10 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) | Ok(Signal::ShipNow) => {}
                 Ok(Signal::Stop) => {
                     self.ship();
+                    // What was cosigned until now: there may be no next epoch for long.
+                    if let Err(error) = self.epochs.ship_witnessed(true) {
+                        tracing::warn!(cause = %error, "the cosigned checkpoint was not archived");
+                    }
                     return;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -232,6 +245,8 @@ impl Worker {
     /// One attempt; gives the time until the next, or `None` to give up.
     fn ship(&mut self) -> Option<Duration> {
         let asked = self.options.clock.now().unix_ms();
+        // Before the next epoch: afterwards it would be beside that one.
+        let before = if self.epochs.has_more() { self.epochs.ship_witnessed(true) } else { Ok(()) };
         let shipped = self.epochs.ship_next().and_then(|new| Ok((new, self.epochs.is_behind_plan()?)));
         match shipped {
             Ok((new, behind)) => {
@@ -239,11 +254,41 @@ impl Worker {
                     let mut age = self.age.lock().unwrap_or_else(PoisonError::into_inner);
                     *age = Age { archived: self.epochs.archived(), floor_ms: asked, since_ms: None };
                 }
-                self.status.send_replace(status_of(&self.epochs));
-                Some(if behind { Duration::ZERO } else { self.options.epoch_interval })
+                self.say(None);
+                let wait = if behind { Duration::ZERO } else { self.options.epoch_interval };
+                let beside = before.and_then(|()| self.epochs.ship_witnessed(false));
+                // Each by itself: one that fails does not hold up the other.
+                Some(match self.epochs.show_latest().and(beside) {
+                    Ok(()) => self.beside_done(wait),
+                    Err(error) => self.beside_failed(&error, wait),
+                })
             }
             Err(error) => self.failed(&error),
         }
+    }
+
+    /// How far the archive is; what failed beside it stays said until it is done.
+    fn say(&self, failure: Option<String>) {
+        let (archived, epochs, failures) = (self.epochs.archived(), self.epochs.next(), self.beside_failures);
+        self.status.send_modify(|status| {
+            let failure = failure.or_else(|| status.failure.take()).filter(|_| failures > 0);
+            *status = ShipperStatus { archived, epochs, failures, failure, stopped: false };
+        });
+    }
+
+    fn beside_done(&mut self, wait: Duration) -> Duration {
+        if std::mem::take(&mut self.beside_failures) > 0 {
+            self.say(None);
+        }
+        wait
+    }
+
+    /// The epoch stays archived; what failed beside it is tried again with the next attempt.
+    fn beside_failed(&mut self, error: &ShipError, wait: Duration) -> Duration {
+        tracing::warn!(cause = %error, "what stands beside an archive epoch failed and will be tried again");
+        self.beside_failures = self.beside_failures.saturating_add(1);
+        self.say(Some(error.to_string()));
+        wait.min(self.jitter.spread(backoff(&self.options, self.beside_failures)))
     }
 
     fn failed(&mut self, error: &ShipError) -> Option<Duration> {

@@ -289,6 +289,14 @@ impl Store {
         row.map(|row| decode_checkpoint(&row)).transpose()
     }
 
+    /// The last one of at most `size` leaves.
+    pub(crate) fn witnessed_up_to(&self, size: u64) -> Result<Option<(TreeSize, String)>, StoreError> {
+        let key = size.to_be_bytes();
+        let mode = IteratorMode::From(&key, Direction::Reverse);
+        let mut rows = self.db.iterator_cf(self.family(Family::Witnessed)?, mode);
+        rows.next().transpose()?.map(|row| decode_checkpoint(&row)).transpose()
+    }
+
     pub(crate) fn last_witnessed(&self) -> Result<Option<(TreeSize, String)>, StoreError> {
         self.last(Family::Witnessed)?.map(|row| decode_checkpoint(&row)).transpose()
     }

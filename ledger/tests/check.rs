@@ -94,7 +94,14 @@ impl World {
     fn check_with(&self, repair: bool) -> Result<CheckReport, CheckError> {
         let (keys, progress) = (Self::keys(), CheckProgress::default());
         let archive = Some(&self.archive as &dyn chancery_ledger::Archive);
-        let options = CheckOptions { keys: &keys, archive, epochs: None, repair, progress: &progress };
+        let options = CheckOptions {
+            keys: &keys,
+            archive,
+            epochs: None,
+            static_log: false,
+            repair,
+            progress: &progress,
+        };
         check_closed(&self.place.ledger(), &origin(), &limits(), &options)
     }
 
@@ -218,7 +225,14 @@ async fn a_sound_ledger_is_clean_closed_and_in_use() {
     assert!(matches!(world.check_with(false), Err(CheckError::Open(_))), "it is in use");
     let (keys, progress) = (World::keys(), CheckProgress::default());
     let archive = Some(&world.archive as &dyn chancery_ledger::Archive);
-    let options = CheckOptions { keys: &keys, archive, epochs: Some(3), repair: false, progress: &progress };
+    let options = CheckOptions {
+        keys: &keys,
+        archive,
+        epochs: Some(3),
+        static_log: false,
+        repair: false,
+        progress: &progress,
+    };
     let writer = roll.clone();
     let writing = tokio::spawn(async move {
         for _ in 0..20 {
@@ -371,7 +385,14 @@ async fn a_forged_root_is_never_shipped_again() {
     // A live shipper says that it was shipped.
     let (keys, progress) = (World::keys(), CheckProgress::default());
     let archive = Some(&world.archive as &dyn chancery_ledger::Archive);
-    let options = CheckOptions { keys: &keys, archive, epochs: Some(3), repair: true, progress: &progress };
+    let options = CheckOptions {
+        keys: &keys,
+        archive,
+        epochs: Some(3),
+        static_log: false,
+        repair: true,
+        progress: &progress,
+    };
     let before = world.objects();
     let report = check_closed(&world.place.ledger(), &origin(), &limits(), &options).unwrap();
     assert_eq!(world.objects(), before, "nothing the ledger key did not sign leaves the store");

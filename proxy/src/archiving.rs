@@ -117,7 +117,7 @@ impl Archiving {
         let started = tokio::task::spawn_blocking(move || start_shipper(&to_start, roll));
         let (shipper, archive) =
             started.await.map_err(|error| ArchivingError::System(error.to_string()))??;
-        let shipped = Shipped { archive, status: shipper.subscribe() };
+        let shipped = Shipped { archive, status: shipper.subscribe(), static_log: settings.static_log };
         let archiving = Self::over(shipper, settings.lag_entries_max, settings.lag_age_max, metrics);
         Ok(Some((archiving, shipped)))
     }
@@ -276,6 +276,7 @@ fn start_shipper(settings: &ArchiveConfig, roll: Roll) -> Result<Started, Archiv
     let seed = random().map_err(|error| ArchivingError::System(error.to_string()))?;
     let mut options = ShipperOptions::new(Arc::new(SystemClock), u64::from_be_bytes(seed));
     options.epoch_interval = settings.epoch_interval;
+    options.static_log = settings.static_log;
     Ok((Shipper::start(roll, Arc::clone(&archive), options)?, archive))
 }
 

@@ -35,6 +35,8 @@ pub struct Shipped {
     pub archive: Arc<dyn Archive>,
     /// How far it is said to be.
     pub status: watch::Receiver<ShipperStatus>,
+    /// Whether it is to be a static log.
+    pub static_log: bool,
 }
 
 /// Who asked for a check, and for what.
@@ -160,7 +162,9 @@ impl Checking {
             // Before anything is looked at: what is shipped meanwhile is more, not less.
             let epochs = shipped.as_ref().map(|shipped| shipped.status.borrow().epochs);
             let archive = shipped.as_ref().map(|shipped| &*shipped.archive);
-            roll.check_blocking(&CheckOptions { keys: &keys, archive, epochs, repair, progress: &progress })
+            let static_log = shipped.as_ref().is_some_and(|shipped| shipped.static_log);
+            let progress = &progress;
+            roll.check_blocking(&CheckOptions { keys: &keys, archive, epochs, static_log, repair, progress })
         };
         let done = tokio::task::spawn_blocking(work).await.map_err(|error| (error.to_string(), 4))?;
         done.map_err(|error| (error.to_string(), exit_code(&error)))
@@ -224,7 +228,9 @@ pub fn check_stopped(
     let registry = SignersRegistry::parse(&registry).map_err(|error| unreadable(error.to_string()))?;
     let keys = registry.ledger_keys().map_err(|error| unreadable(error.to_string()))?;
     let archive = config.archive.as_ref().map(|settings| archiving::open(settings)).transpose()?;
-    let options = CheckOptions { keys: &keys, archive: archive.as_deref(), epochs: None, repair, progress };
+    let static_log = config.archive.as_ref().is_some_and(|settings| settings.static_log);
+    let archive = archive.as_deref();
+    let options = CheckOptions { keys: &keys, archive, epochs: None, static_log, repair, progress };
     let limits = RollLimits::default();
     Ok(check_closed(&config.ledger.directory, &config.ledger.origin, &limits, &options)?)
 }

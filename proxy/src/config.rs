@@ -198,6 +198,8 @@ pub struct ArchiveConfig {
     pub lag_entries_max: u64,
     /// If the oldest entry not yet archived is older than this, new requests are refused; default 15 min.
     pub lag_age_max: Duration,
+    /// Whether others follow it by C2SP tlog-tiles, straight from the bucket; default no. Only with S3.
+    pub static_log: bool,
 }
 
 /// Where an archive is.

@@ -93,7 +93,7 @@ def read_vkey(vkey, origin):  # a log's key: its key id, its bytes, and what ver
     need(vkey == f"{origin}+{key_id.hex()}+{base64.b64encode(material).decode()}", "not a vkey of the origin")
     kinds = {1: Ed25519PublicKey.from_public_bytes, 6: Cosigner}
     return key_id, material[1:], kinds[material[0]](material[1:])
-def open_note(raw, keys, cosigners={}):  # the text of a note that known keys signed, each once, and nobody else; which
+def open_note(raw, keys, cosigners={}, witnesses=False):  # the text of a note that known keys signed, each once, and nobody else but witnesses; which
     text, blank, lines = raw.decode().rpartition("\n\n")
     need(blank and lines.endswith("\n") and not any(c < " " and c != "\n" for c in text + lines), "not a note")
     signed = set()
@@ -101,10 +101,11 @@ def open_note(raw, keys, cosigners={}):  # the text of a note that known keys si
         dash, name, material = line.split(" ")
         key_id, signature = b64(material)[:4], b64(material)[4:]
         key = keys.get((name, key_id)) or cosigners.get((name, key_id))
-        need(dash == "\u2014" and key, "signed by a key the registry does not know")
+        need(dash == "\u2014" and (key or witnesses), "signed by a key the registry does not know")
         need((name, key_id) not in signed, "signed twice by one key")
-        key.verify(signature, (text + "\n").encode())
-        signed.add((name, key_id))
+        if key:
+            key.verify(signature, (text + "\n").encode())
+            signed.add((name, key_id))
     need(signed & {*keys}, "not signed by an Ed25519 key of the registry")
     return text + "\n", signed
 def path(number, before=""):
@@ -128,6 +129,7 @@ class Verifier:
         self.archive, self.origin = archive, registry["ledger"]["origin"]
         self.bad, self.missing, self.claimed = [], [], set()
         self.streams, self.chains, self.life, self.published, self.keys = {}, {}, {}, {}, {}
+        self.sizes, self.cosigned = {}, {}
         self.waiting, self.map, self.mapped = collections.deque(), {}, -1
         self.tag = "{0:.8}-{1}-8000-".format(tag := sha256(self.origin.encode())[:6].hex(), tag[8:])
         self.signers = {signer["signer_kid"]: signer for signer in registry["signers"]}
@@ -159,11 +161,16 @@ class Verifier:
                 with self.place(name):
                     size, head = self.head(note)
                     need(size > max(heads, default=-1), "sizes do not grow")
-                    heads[size] = head
-        self.gap = len(heads) != count
+                    heads[size], self.sizes[int(name[11:])] = head, size
+        self.gap, before = len(heads) != count, -1
+        for name in sorted(name for name in self.found if re.fullmatch(r"witnessed/\d{12}", name)):
+            with self.place(name):  # who cosigned is for a policy to say
+                size, head = self.head(self.read(name), True)
+                need(before < size <= self.sizes.get(int(name[10:]), max(heads, default=0)), "sizes do not grow, or more than its epoch")
+                before, self.cosigned[size] = size, (name, head)
         return heads
-    def head(self, note):  # size and root of a checkpoint of this ledger, under all signatures that are due
-        text, signed = open_note(note, self.keys, self.cosigners)
+    def head(self, note, witnesses=False):  # size and root of a checkpoint of this ledger, under all signatures that are due
+        text, signed = open_note(note, self.keys, self.cosigners, witnesses)
         origin, size, head, end = text.split("\n")
         need(origin == self.origin and end == "" and str(int(size)) == size, "not of this ledger")
         due = self.due(int(size) - 1)
@@ -179,6 +186,9 @@ class Verifier:
         bundles = [self.read("tile/entries/" + path(n)) for n in range(size // 256)] + [tails.get(size)]
         places = [(level, n) for level in range(8) for n in range(size >> 8 * level + 8)]
         tiles, tree = {at: self.read(f"tile/{at[0]}/{path(at[1])}") for at in places}, [[] for _ in range(64)]
+        edges = {(level, at >> 8 * level) for level in range(8) for at in heads}  # of static logs; none must be there
+        names = {(level, at): f"tile/{level}/{path(at // 256)}.p/{at % 256}" for level, at in edges if at % 256}
+        partials = {edge: (name, self.read(name)) for edge, name in names.items() if name in self.found}
         for start in range(0, size, 256):
             name, leaves = f"tile/entries/{path(start // 256)}", None
             with self.place(name) if bundles[start // 256] is not None else contextlib.suppress(TypeError):
@@ -193,9 +203,14 @@ class Verifier:
                 with self.place(f"leaf {index}"):
                     self.leaf(leaf[2:], index)
                     need(heads.get(index + 1, b"") in (b"", root(tree)), "root is not the checkpoint's")
+                with self.place(*self.cosigned.get(index + 1, ("", b""))[:1]):
+                    need(self.cosigned.get(index + 1, ("", b""))[1] in (b"", root(tree)), "not this tree's root")
         for level, n in places:
             if tiles[level, n] not in (None, b"".join(tree[8 * level][n * 256:n * 256 + 256])):
                 self.bad.append(f"tile/{level}/{path(n)}: not the tree's hashes")
+        for (level, at), (name, tile) in partials.items():
+            if tile != b"".join(tree[8 * level][at // 256 * 256:at]):
+                self.bad.append(f"{name}: not the tree's hashes")
         return True
     def leaf(self, raw, index):
         event = json.loads(raw, parse_constant=lambda _: need(False, "not a number"))
@@ -286,9 +301,9 @@ class Verifier:
         whole, _ = self.leaves(heads, size := max(heads, default=0)), self.registries()
         for name in sorted(self.found - self.claimed):
             level, number, width = match.groups() if (match := TILE.fullmatch(name)) else ("", "", "")
-            at, entries = int(re.sub(r"\D", "", number) or 0), level == "entries"
-            end = at * 256 + int(width or 256) if entries else (at + 1) << 8 * int(level or 0) + 8
-            named = number and path(at) == number and int(width or 0) < 256 and (entries or not width)
+            at, scale = int(re.sub(r"\D", "", number) or 0), 0 if level == "entries" else 8 * int(level or 0)
+            end = (at * 256 + int(width or 256)) << scale
+            named = number and path(at) == number and int(width or 0) < 256
             (self.missing if named and (end > size or self.gap) else self.bad).append(f"{name}: not covered")
         for name, signer in self.signers.items() if whole else ():
             if signer.get("activatedIndex", size) < size and name not in self.life or \

@@ -74,6 +74,8 @@ kinds! {
     UnknownSignature "unknown-signature" Bad,
     /// Too few of the policy's witnesses cosigned the checkpoint.
     NotWitnessed "not-witnessed" Bad,
+    /// An archived cosigned checkpoint is malformed, not of this tree, or bears a false line.
+    WitnessedInvalid "witnessed-checkpoint-invalid" Bad,
     /// Sizes of checkpoints do not grow from epoch to epoch.
     CheckpointOrder "checkpoint-order" Bad,
     /// The ledger key of a checkpoint was not active where it stands.

@@ -28,6 +28,12 @@ pub(crate) struct Inventory {
     pub(crate) tails: Numbers,
     /// Numbers of full hash tiles, by level.
     pub(crate) tiles: Vec<Numbers>,
+    /// Partial hash tiles, by level: at how many nodes of the level each ends, 256 · number + width.
+    pub(crate) partials: Vec<Numbers>,
+    /// Epochs with a cosigned checkpoint.
+    pub(crate) witnessed: Numbers,
+    /// Whether the newest checkpoint is shown under the name that is replaced.
+    pub(crate) latest: bool,
     /// How many names were shown.
     pub(crate) files: u64,
     /// How many bytes they are said to have together.
@@ -37,7 +43,8 @@ pub(crate) struct Inventory {
 impl Inventory {
     /// Lists the archive.
     pub(crate) fn take(evidence: &dyn Evidence, findings: &mut Findings) -> Result<Self, EvidenceError> {
-        let mut inventory = Self { tiles: vec![Vec::new(); usize::from(LEVELS)], ..Self::default() };
+        let levels = || vec![Vec::new(); usize::from(LEVELS)];
+        let mut inventory = Self { tiles: levels(), partials: levels(), ..Self::default() };
         evidence.list("", &mut |listed| match listed {
             Listed::Object(name, bytes) => {
                 inventory.bytes = inventory.bytes.saturating_add(bytes);
@@ -53,6 +60,11 @@ impl Inventory {
         self.files += 1;
         let list = match ObjectName::parse(name) {
             Some(ObjectName::Checkpoint(epoch)) => Some((&mut self.checkpoints, epoch)),
+            Some(ObjectName::Witnessed(epoch)) => Some((&mut self.witnessed, epoch)),
+            Some(ObjectName::Latest) => {
+                self.latest = true;
+                return;
+            }
             Some(ObjectName::Registry(version)) => Some((&mut self.registries, version)),
             Some(ObjectName::RegistrySignature(version)) => Some((&mut self.registry_notes, version)),
             Some(ObjectName::Tile(path)) => self.tile_list(path),
@@ -72,7 +84,10 @@ impl Inventory {
                 Some((&mut self.tails, size))
             }
             (Some(level), None) => Some((self.tiles.get_mut(usize::from(level))?, path.index)),
-            (Some(_), Some(_)) => None,
+            (Some(level), Some(width)) => {
+                let nodes = path.index.checked_mul(WIDTH)?.checked_add(u64::from(width))?;
+                Some((self.partials.get_mut(usize::from(level))?, nodes))
+            }
         }
     }
 
@@ -83,8 +98,9 @@ impl Inventory {
             &mut self.registry_notes,
             &mut self.bundles,
             &mut self.tails,
+            &mut self.witnessed,
         ];
-        for list in lists.into_iter().chain(&mut self.tiles) {
+        for list in lists.into_iter().chain(&mut self.tiles).chain(&mut self.partials) {
             list.sort_unstable();
             list.dedup();
         }
@@ -93,6 +109,16 @@ impl Inventory {
     /// Full hash tiles of a level.
     pub(crate) fn tiles(&self, level: u8) -> &[u64] {
         self.tiles.get(usize::from(level)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Partial hash tiles of a level.
+    pub(crate) fn partials(&self, level: u8) -> &[u64] {
+        self.partials.get(usize::from(level)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the partial tile of a level of a tree of `size` is there.
+    pub(crate) fn has_partial(&self, level: u8, size: u64) -> bool {
+        self.partials(level).binary_search(&nodes_of(level, size)).is_ok()
     }
 
     /// Tail bundles within one bundle: tree sizes above `256·number`, up to its end.
@@ -136,6 +162,13 @@ impl Inventory {
             below(&self.tails, size),
         ];
         lists.extend((0..LEVELS).map(|level| below(self.tiles(level), full_tiles(level, size))));
+        // Where there are none, the digest is that of a program that knew none.
+        if self.partials.iter().any(|list| !list.is_empty()) {
+            lists.extend((0..LEVELS).map(|level| below(self.partials(level), nodes_of(level, size))));
+        }
+        if !self.witnessed.is_empty() {
+            lists.push(below(&self.witnessed, epoch.map_or(0, |epoch| epoch.saturating_add(1))));
+        }
         Hash::of(&[lists.as_flattened()])
     }
 
@@ -152,7 +185,12 @@ impl Inventory {
             let beyond = list.iter().skip(past(list, full_tiles(level, size)));
             beyond.map(move |n| (TilePath::tile(level, *n).to_string(), tile_end(level, *n)))
         });
-        bundles.chain(tails).chain(tiles)
+        let partials = (0..LEVELS).flat_map(move |level| {
+            let list = self.partials(level);
+            let beyond = list.iter().skip(past(list, nodes_of(level, size).saturating_add(1)));
+            beyond.map(move |nodes| (partial_name(level, *nodes), size_of(level, *nodes)))
+        });
+        bundles.chain(tails).chain(tiles).chain(partials)
     }
 }
 
@@ -160,6 +198,22 @@ impl Inventory {
 fn tile_end(level: u8, number: u64) -> u64 {
     let leaves = WIDTH.checked_pow(u32::from(level) + 1).unwrap_or(u64::MAX);
     number.saturating_add(1).saturating_mul(leaves)
+}
+
+/// Complete nodes that a tree of `size` has on a tile level.
+pub(crate) fn nodes_of(level: u8, size: u64) -> u64 {
+    size.checked_shr(u32::from(level) * 8).unwrap_or(0)
+}
+
+/// The smallest tree with so many nodes on a tile level.
+fn size_of(level: u8, nodes: u64) -> u64 {
+    nodes.saturating_mul(WIDTH.saturating_pow(u32::from(level)))
+}
+
+/// Name of the partial tile that ends at so many nodes of a level.
+pub(crate) fn partial_name(level: u8, nodes: u64) -> String {
+    let width = u8::try_from(nodes % WIDTH).ok();
+    TilePath { level: Some(level), index: nodes / WIDTH, width }.to_string()
 }
 
 /// Name of the tail bundle at a tree size.

@@ -10,6 +10,7 @@ mod bundle;
 mod chains;
 mod event;
 mod heads;
+mod latest;
 mod lives;
 mod notes;
 mod pass;
@@ -20,16 +21,19 @@ mod sight;
 mod signatures;
 mod survey;
 mod tree;
+mod witnessed;
 
 use std::path::Path;
 
-use chancery_format::archive::checkpoint_name;
+use chancery_format::archive::{checkpoint_name, witnessed_name};
 use chancery_format::note::NOTE_BYTES_MAX;
+use chancery_format::policy::Policy;
 use chancery_format::{Hash, TreeHead};
 
 pub use self::acts::ActsTold;
 pub(crate) use self::bundle::{BUNDLE_BYTES_MAX, unread};
 pub(crate) use self::event::read_entry;
+use self::latest::Latest;
 pub use self::lives::KeyLife;
 pub(crate) use self::notes::{SignedHead, verify_head};
 pub use self::pass::ResumeError;
@@ -37,6 +41,7 @@ use self::pass::{Keeper, Pass, Resumed, STATE_BYTES_MAX};
 use self::pool::Pool;
 pub(crate) use self::signatures::find_bad;
 pub use self::survey::Survey;
+pub use self::witnessed::WitnessedTold;
 pub(crate) use self::survey::{ActorTally, HaltMark, KeyUse, Noted, Ranking, Series, Timeline, Top};
 use self::survey::{Collector, LastCheckpoint};
 use crate::evidence::{Evidence, EvidenceError};
@@ -61,6 +66,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// An older checkpoint of the same ledger, which this archive must continue.
     pub since: Option<Vec<u8>>,
+    /// Whose cosignatures count: then the archived cosigned checkpoints must reach its quorum, and some must be there.
+    pub policy: Option<Policy>,
 }
 
 /// Checkpoints read again to find the last one under which entries were counted.
@@ -78,6 +85,8 @@ pub struct Told {
     pub keys: Vec<KeyLife>,
     /// The acts of people; `None` if nothing could be verified.
     pub acts: Option<ActsTold>,
+    /// How far it is witnessed.
+    pub witnessed: WitnessedTold,
 }
 
 /// Verifies everything in the archive.
@@ -143,7 +152,15 @@ struct Keep<'a> {
 /// What decides a verdict beside archive and registry.
 fn options_digest(options: &Options) -> Hash {
     let since = options.since.as_deref().map(|note| Hash::of(&[note]).to_hex()).unwrap_or_default();
-    Hash::of(&[b"strict ", if options.strict { b"1" } else { b"0" }, b" since ", since.as_bytes()])
+    let policy = options.policy.as_ref().map(|policy| Hash::of(&[&policy.to_bytes()]).to_hex());
+    Hash::of(&[
+        b"strict ",
+        if options.strict { b"1" } else { b"0" },
+        b" since ",
+        since.as_bytes(),
+        b" policy ",
+        policy.unwrap_or_default().as_bytes(),
+    ])
 }
 
 fn try_pass_over(
@@ -156,6 +173,8 @@ fn try_pass_over(
 ) -> Result<(Report, Told), ResumeError> {
     let mut findings = Findings::default();
     let mut checked = Checked { strict: options.strict, ..Checked::default() };
+    // Before the listing, so that all that it covers is in that.
+    let latest = Latest::read(evidence);
     let inventory = match Inventory::take(evidence, &mut findings) {
         Ok(inventory) => inventory,
         Err(error) => return Ok((unlisted(&error, findings, checked), Told::default())),
@@ -171,11 +190,14 @@ fn try_pass_over(
     };
     inventory.missing(last.size.0, &mut findings);
     tell_beyond(evidence, trust, &inventory, last.size.0, &mut findings);
+    tell_cosigned_beyond(&inventory, &mut findings);
+    checked.shown = latest.check(evidence, trust, &inventory, &mut findings);
     progress.begin(last.size.0);
     let registries = notes::read_registries(evidence, trust, &inventory, &mut findings);
-    let (keys, acts, counted) = std::thread::scope(|scope| {
-        let pool = Pool::start(scope, threads(evidence, options.threads), evidence, trust, survey.is_some());
-        let mut pass = Pass::new(trust, &inventory, (last, since), registries, options.strict, survey, pool);
+    let (keys, acts, counted, witnessed) = std::thread::scope(|scope| {
+        let for_workers = (survey.is_some(), options.policy.as_ref());
+        let pool = Pool::start(scope, threads(evidence, options.threads), evidence, trust, for_workers);
+        let mut pass = Pass::new(trust, &inventory, (last, since), registries, options, survey, pool);
         let mut keeper = None;
         if let Some(Keep { keeper: kept, state }) = keep {
             let digest = options_digest(options);
@@ -189,7 +211,7 @@ fn try_pass_over(
         Ok(pass.finish(&mut findings, &mut checked))
     })?;
     progress.end();
-    let mut report = Report::new(findings, checked, &keys).with_acts(&acts);
+    let mut report = Report::new(findings, checked, &keys).with_acts(&acts).with_witnessed(&witnessed);
     if options.keys {
         report = report.showing(&keys);
     }
@@ -201,7 +223,7 @@ fn try_pass_over(
     }
     let mut survey = counted.unwrap_or_default();
     survey.checkpoint = last_checkpoint(evidence, trust, &inventory, survey.until);
-    Ok((report, Told { survey, keys, acts: Some(acts) }))
+    Ok((report, Told { survey, keys, acts: Some(acts), witnessed }))
 }
 
 /// The checkpoint of this size, read and verified once more for its text.
@@ -281,6 +303,16 @@ pub(crate) fn read_since(
         return None;
     }
     Some(head)
+}
+
+/// Names cosigned checkpoints beside epochs that are not there.
+fn tell_cosigned_beyond(inventory: &Inventory, findings: &mut Findings) {
+    let epochs = inventory.checkpoints.last().map_or(0, |last| last.saturating_add(1));
+    let past = inventory.witnessed.partition_point(|epoch| *epoch < epochs);
+    for epoch in inventory.witnessed.iter().skip(past) {
+        let message = "its epoch is not there: it came since the listing, or its checkpoint was removed";
+        findings.push(Finding::file(Kind::UncoveredFile, witnessed_name(*epoch), message));
+    }
 }
 
 /// Names every file beyond the last checkpoint, unless a checkpoint written since the listing covers it.

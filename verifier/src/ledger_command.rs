@@ -10,7 +10,7 @@ use chancery_verify::sample::{self, SAMPLE_MAX, SEED_BYTES_MAX};
 use chancery_verify::save::Destination;
 use clap::Args;
 
-use crate::{Common, NOTE_BYTES_MAX, Stop, Verdict, evidence, now, read, trust};
+use crate::{Common, NOTE_BYTES_MAX, Stop, Verdict, evidence, now, read, trust, witnesses};
 
 const HELP: &str = "\
 Derives every leaf, event hash, stream chain, tile and root again from the archived entries; checks every
@@ -24,6 +24,8 @@ Examples:
     AWS_REGION=eu-central-1 chancery-verify ledger s3://audit-archive/prod --signers signers.json
   Must continue the checkpoint kept from last year:
     chancery-verify ledger ./archive --signers signers.json --since checkpoint-2025
+  How far it is witnessed, by a C2SP tlog-policy; not valid if nothing is, or a cosigned checkpoint is false:
+    chancery-verify ledger ./archive --signers signers.json --policy witnesses.policy
   A report for people, one file to read, mail or print; the exit code stays that of the verification:
     chancery-verify ledger ./archive --signers signers.json --report report.html
   Hours of it, interrupted and started again with the same words; the file is removed with the verdict, and stays if
@@ -33,7 +35,7 @@ Examples:
     chancery-verify ledger ./archive --signers signers.json --confidence 0.99 --tolerate 0.001
 
 A state of --resume is trusted as your own word: keep it where you keep the registry. It is refused for another ledger,
-registry, --strict, --since or version, and if what was verified is no longer there. What was verified is not read again.
+registry, --strict, --since, --policy or version, and if what was verified is no longer there. What was verified is not read again.
 It cannot be had together with --report, which counts from the first entry on, nor with samples.
 
 Samples: if a share f of the entries is bad, n entries drawn uniformly, none twice, miss all of them with a probability
@@ -52,6 +54,9 @@ pub(crate) struct LedgerArgs {
     /// An older checkpoint that the archive must continue
     #[arg(long, value_name = "FILE")]
     since: Option<PathBuf>,
+    /// Who must have cosigned its archived cosigned checkpoints: a C2SP tlog-policy
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sample", "tolerate"])]
+    policy: Option<PathBuf>,
     /// Verify Ed25519 signatures one by one instead of in batches
     #[arg(long)]
     strict: bool,
@@ -164,7 +169,9 @@ fn random_seed() -> Result<String, Stop> {
 
 fn run_whole(args: &LedgerArgs, note: Option<Vec<u8>>, progress: &mut dyn Progress) -> Result<Verdict, Stop> {
     let LedgerArgs { strict, keys, acts, at, .. } = *args;
-    let options = Options { strict, keys, acts, at, threads: args.threads.map(usize::from), since: note };
+    let policy = args.policy.as_deref().map(witnesses).transpose()?;
+    let threads = args.threads.map(usize::from);
+    let options = Options { strict, keys, acts, at, threads, since: note, policy };
     let trust = trust(&args.common)?;
     let unusable =
         |path: &std::path::Path, error: std::io::Error| format!("report {}: {error}", path.display());

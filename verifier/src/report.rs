@@ -11,7 +11,7 @@ use chancery_format::{Hash, TreeHead};
 use serde_json::{Value, json};
 
 use crate::findings::{Finding, Findings, Weight};
-use crate::ledger::{ActsTold, KeyLife};
+use crate::ledger::{ActsTold, KeyLife, WitnessedTold};
 
 /// How much was checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Checked {
     pub tail_bundles: u64,
     /// Full hash tiles compared.
     pub tiles: u64,
+    /// Partial hash tiles compared, of an archive that is a static log.
+    pub partial_tiles: u64,
     /// Checkpoints whose signature and root hold.
     pub checkpoints: u64,
     /// Registry versions archived as published.
@@ -50,6 +52,8 @@ pub struct Checked {
     pub head: Option<TreeHead>,
     /// Whether an older checkpoint was given and is continued.
     pub continues_older: Option<bool>,
+    /// Entries of the newest checkpoint that a static log shows, if it does.
+    pub shown: Option<u64>,
 }
 
 impl Checked {
@@ -63,6 +67,7 @@ impl Checked {
             "bundles": self.bundles,
             "tailBundles": self.tail_bundles,
             "tiles": self.tiles,
+            "partialTiles": self.partial_tiles,
             "checkpoints": self.checkpoints,
             "registryVersions": self.registry_versions,
             "signatures": self.signatures,
@@ -74,6 +79,9 @@ impl Checked {
         if let Some(head) = self.head {
             value["treeSize"] = head.size.0.into();
             value["root"] = head.root.to_hex().into();
+        }
+        if let Some(shown) = self.shown {
+            value["shown"] = shown.into();
         }
         if let Some(continues) = self.continues_older {
             value["continuesOlderCheckpoint"] = continues.into();
@@ -120,6 +128,13 @@ impl Checked {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "tree of {size} entries, root {root}");
         }
+        if let Some(shown) = self.shown {
+            let _ = writeln!(
+                text,
+                "a static log: shows its checkpoint of {shown} entries, {} partial tiles",
+                self.partial_tiles
+            );
+        }
         if self.continues_older == Some(true) {
             text.push_str("continues the older checkpoint\n");
         }
@@ -159,6 +174,18 @@ impl Report {
     pub fn with_acts(mut self, acts: &ActsTold) -> Self {
         if let Value::Object(members) = &mut self.checked {
             members.insert("governance".to_owned(), acts.to_json());
+        }
+        self
+    }
+
+    /// The same with how far the ledger is witnessed, in both forms, if anything can be said of that.
+    #[must_use]
+    pub fn with_witnessed(mut self, witnessed: &WitnessedTold) -> Self {
+        if witnessed.is_told() {
+            self.text += &format!("{}\n", witnessed.to_text());
+            if let Value::Object(members) = &mut self.checked {
+                members.insert("witnessed".to_owned(), witnessed.to_json());
+            }
         }
         self
     }

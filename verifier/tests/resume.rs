@@ -10,14 +10,18 @@ use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chancery_format::SignatureAlgorithm;
+use chancery_format::archive::{LATEST_CHECKPOINT, checkpoint_name, witnessed_name};
 use folder::Folder;
 use serde_json::{Value, json};
 use support::{Archive, Writer, draft};
 
 /// Long enough that a verification by one thread can be interrupted after its state was written down; an epoch every
-/// 1,000 entries. Keys are activated and retired, registries published, on either side of any interruption.
+/// 1,000 entries, with the partial tiles of a static log, and a cosigned checkpoint beside every second. Keys are activated
+/// and retired, registries published, on either side of any interruption.
 fn ledger(entries: u64) -> Writer {
-    let mut writer = Writer::open();
+    let mut writer = Writer::unopened();
+    writer.static_log = true;
+    let mut writer = writer.opened();
     writer.activate("orders", "orders-v1", SignatureAlgorithm::Ed25519);
     writer.activate("hooks", "hooks-v1", SignatureAlgorithm::HmacSha256);
     writer.publish();
@@ -26,6 +30,11 @@ fn ledger(entries: u64) -> Writer {
         let index = writer.next_index();
         if index % 1_000 == 999 {
             writer.epoch();
+            let epoch = index / 1_000;
+            if epoch % 2 == 1 {
+                let note = writer.files[&checkpoint_name(epoch)].clone();
+                writer.files.insert(witnessed_name(epoch), note);
+            }
         }
         match index % 20 {
             3 if index % 1_000 == 503 => writer.enrol_heads(),
@@ -41,6 +50,8 @@ fn ledger(entries: u64) -> Writer {
         };
     }
     writer.epoch();
+    // A folder cannot hold this one.
+    writer.files.remove(LATEST_CHECKPOINT).unwrap();
     writer
 }
 

@@ -76,6 +76,12 @@ impl S3Archive {
         self.finish(Operation::GetObject, async move { store.get(&name).await })
     }
 
+    /// Replaces the newest checkpoint, if it still is `before`; see `latest.rs`.
+    pub fn put_latest(&self, before: Option<&[u8]>, bytes: &[u8]) -> Result<(), S3Error> {
+        let (store, before, bytes) = (Arc::clone(&self.store), before.map(<[u8]>::to_vec), bytes.to_vec());
+        self.finish(Operation::PutObject, async move { store.put_latest(before.as_deref(), &bytes).await })
+    }
+
     /// Up to `max` (at most [`crate::limits::LIST_NAMES_MAX`]) names that begin with `prefix` and sort after
     /// `after`, ascending. Names under a delete marker are listed; names never put whole are not.
     pub fn list_after(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<String>, S3Error> {
@@ -126,6 +132,10 @@ impl Archive for S3Archive {
 
     fn list_after(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<String>, ArchiveError> {
         Ok(Self::list_after(self, prefix, after, max)?)
+    }
+
+    fn put_latest(&self, before: Option<&[u8]>, bytes: &[u8]) -> Result<(), ArchiveError> {
+        Ok(Self::put_latest(self, before, bytes)?)
     }
 
     fn protection(&self, name: &str, bytes: &[u8]) -> Result<Protection, ArchiveError> {

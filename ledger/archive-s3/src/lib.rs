@@ -3,7 +3,8 @@
 //! Promises: [`S3Archive::put_new`] says done only when every version of the name holds exactly the given
 //! bytes and the version it speaks of was read back, byte for byte, under a COMPLIANCE lock of the full
 //! retention. Of two writers of different bytes at most one is told so. Reading returns the first version
-//! ever written, whatever was laid on top of it.
+//! ever written, whatever was laid on top of it. The one name that is replaced, and read by its newest version, is
+//! that of the newest checkpoint of a static log (`latest.rs`).
 //!
 //! Refuses: buckets without versioning or Object Lock; multipart uploads, its own and others'; plain HTTP to
 //! anything but this machine; names or objects beyond [`limits`].
@@ -23,6 +24,7 @@ mod attempt;
 mod bucket;
 mod client;
 mod error;
+mod latest;
 pub mod limits;
 mod lock;
 mod options;

@@ -9,6 +9,9 @@ pub const OBJECT_BYTES_MAX: usize = 64 << 20;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Days of retention. AWS accepts up to 100 years.
 pub const RETENTION_DAYS_MAX: u32 = 36_500;
+/// Versions of the one replaced name that are listed to find the newest: more than markers and uploads of an attacker
+/// may stand above it, the whole page of an honest store is one.
+pub const LATEST_VERSIONS_READ: i32 = 16;
 /// Entries of one page of a version listing: S3's own limit.
 pub const PAGE_ENTRIES: i32 = 1000;
 /// Pages read to see all versions of one name. More means that someone floods the name.

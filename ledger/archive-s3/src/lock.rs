@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn the_date_is_whole_seconds_and_never_short() {
         assert_eq!(Timestamp::from_unix_ms(1_500).map(|now| retain_until(now, 1)), Ok(86_402));
-        let version = Version { id: "1".into(), size: 0, written_at: 10_000, multipart: false };
+        let version =
+            Version { id: "1".into(), tag: String::new(), size: 0, written_at: 10_000, multipart: false };
         assert_eq!(least_until(&version, 2), 10_000 + 172_800 - 3_600);
     }
 }

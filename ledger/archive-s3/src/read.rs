@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use chancery_format::archive::LATEST_CHECKPOINT;
 
 use crate::archive::Store;
 use crate::attempt::{call, unavailable, with_retries, within};
@@ -13,6 +14,9 @@ use crate::versions::{Marker, Page};
 impl Store {
     /// The original bytes of `name`; `None` if it was never written.
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, S3Error> {
+        if name == LATEST_CHECKPOINT {
+            return self.latest().await;
+        }
         with_retries(&self.patience, || self.get_once(name)).await
     }
 
@@ -49,6 +53,8 @@ impl Store {
         let begin = marker.clone();
         let key_prefix = format!("{}{prefix}", self.prefix);
         let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+        let replaced = self.key(LATEST_CHECKPOINT)?;
+        let mut passed = begin.as_ref().is_some_and(|begin| begin.key >= replaced);
         let page_entries = i32::try_from(max + 1).unwrap_or(PAGE_ENTRIES).min(PAGE_ENTRIES);
         for _ in 0..max.div_ceil(PAGE_ENTRIES as usize) + LIST_PAGES_EXTRA {
             let page = with_retries(&self.patience, || {
@@ -58,6 +64,12 @@ impl Store {
             let next = page.next.clone();
             note(&mut seen, page, begin.as_ref());
             let names = seen.values().filter(|seen| seen.has_original()).count();
+            // The one name that is replaced may have millions of versions: its first page tells all there is to tell.
+            let next = next.map(|next| match next.key == replaced && !passed {
+                true => Marker { version: None, ..next },
+                false => next,
+            });
+            passed |= next.as_ref().is_some_and(|next| next.key >= replaced);
             // One more than asked for, so that all versions of the last one have been seen.
             match next {
                 Some(next) if names <= max => marker = Some(next),
@@ -75,7 +87,8 @@ impl Store {
                 break;
             }
             let Some(name) = key.strip_prefix(&self.prefix) else { continue };
-            self.raise(name, seen.whole + seen.multipart, seen.multipart > 0, seen.deleted);
+            let versions = if name == LATEST_CHECKPOINT { 1 } else { seen.whole + seen.multipart };
+            self.raise(name, versions, seen.multipart > 0, seen.deleted);
             if seen.has_original() {
                 names.push(name.to_owned());
             }

@@ -14,6 +14,8 @@ use crate::limits::{PAGE_ENTRIES, VERSION_PAGES_MAX};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) id: String,
+    /// The store's name of its content.
+    pub(crate) tag: String,
     pub(crate) size: u64,
     /// Seconds, by the server's clock.
     pub(crate) written_at: i64,
@@ -146,11 +148,13 @@ fn parse_page(reply: &ListObjectVersionsOutput) -> Option<Page> {
 }
 
 fn parse_version(version: &ObjectVersion) -> Option<Version> {
+    let tag = version.e_tag()?;
     Some(Version {
         id: version.version_id()?.to_owned(),
+        tag: tag.to_owned(),
         size: u64::try_from(version.size()?).ok()?,
         written_at: version.last_modified()?.secs(),
-        multipart: version.e_tag()?.contains('-'),
+        multipart: tag.contains('-'),
     })
 }
 
@@ -176,7 +180,7 @@ mod tests {
     use super::*;
 
     fn version(id: &str, multipart: bool) -> Version {
-        Version { id: id.to_owned(), size: 1, written_at: 0, multipart }
+        Version { id: id.to_owned(), tag: String::new(), size: 1, written_at: 0, multipart }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use aws_sdk_s3::types::ObjectLockMode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chancery_format::Hash;
+use chancery_format::archive::LATEST_CHECKPOINT;
 use chancery_ledger::Put;
 use md5::{Digest as _, Md5};
 
@@ -14,6 +15,22 @@ use crate::error::{Operation, S3Error};
 use crate::limits::{OBJECT_BYTES_MAX, VERSIONS_COMPARED_MAX};
 use crate::lock::{least_until, retain_until};
 use crate::versions::Versions;
+
+/// What a plain reader is told of an object: its media type, and how long it may be kept. What is written once never
+/// changes; the newest checkpoint moves on.
+pub(crate) fn headers_of(name: &str) -> (&'static str, &'static str) {
+    const FOR_EVER: &str = "max-age=31536000, immutable";
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if name == LATEST_CHECKPOINT {
+        (TEXT, "max-age=2")
+    } else if name.starts_with("tile/") {
+        ("application/octet-stream", FOR_EVER)
+    } else if name.ends_with(".json") {
+        ("application/json", FOR_EVER)
+    } else {
+        (TEXT, FOR_EVER)
+    }
+}
 
 /// What became of a PutObject.
 enum Sent {
@@ -101,12 +118,15 @@ impl Store {
     /// One PutObject under lock. Sends both checksums and create-only; relies on neither.
     async fn put(&self, name: &str, bytes: &[u8]) -> Result<Sent, S3Error> {
         let until = retain_until(self.clock.now(), self.retention_days);
+        let (media_type, caching) = headers_of(name);
         let request = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(self.key(name)?)
             .body(ByteStream::from(bytes.to_vec()))
+            .content_type(media_type)
+            .cache_control(caching)
             .if_none_match("*")
             .object_lock_mode(ObjectLockMode::Compliance)
             .object_lock_retain_until_date(DateTime::from_secs(until))
@@ -121,5 +141,22 @@ impl Store {
             Err(S3Error::Refused { code, .. }) if code == "PreconditionFailed" => Ok(Sent::Existed),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_readers_are_told_what_may_be_kept() {
+        let text = "text/plain; charset=utf-8";
+        assert_eq!(headers_of("checkpoint"), (text, "max-age=2"));
+        assert_eq!(headers_of("checkpoint/000000000000"), (text, "max-age=31536000, immutable"));
+        for tile in ["tile/0/000", "tile/0/000.p/7", "tile/entries/000"] {
+            assert_eq!(headers_of(tile), ("application/octet-stream", "max-age=31536000, immutable"));
+        }
+        assert_eq!(headers_of("registry/00000001.json").0, "application/json");
+        assert_eq!(headers_of("registry/00000001.json.sig").0, text);
     }
 }

@@ -50,6 +50,17 @@ impl TilePath {
         partial_width(0, size).map(|width| Self { level: None, index: size / WIDTH, width: Some(width) })
     }
 
+    /// The partial tile at the edge of a level of a tree of `size`, if it has one.
+    pub fn partial_tile(level: u8, size: u64) -> Option<Self> {
+        let width = partial_width(level, size)?;
+        Some(Self { level: Some(level), index: full_tiles(level, size), width: Some(width) })
+    }
+
+    /// All partial tiles of a tree of `size`, the lowest level first.
+    pub fn partial_tiles(size: u64) -> impl Iterator<Item = Self> {
+        (0..LEVELS).filter_map(move |level| Self::partial_tile(level, size))
+    }
+
     /// Reads a path such as `tile/0/x001/234.p/17`; `None` unless spelled exactly as `Display` does.
     pub fn parse(path: &str) -> Option<Self> {
         let (level, rest) = path.strip_prefix("tile/")?.split_once('/')?;

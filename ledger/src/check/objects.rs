@@ -128,12 +128,18 @@ impl Check<'_> {
             ObjectName::Tile(TilePath { level: Some(level), index, width: None }) => {
                 index < full_tiles(level, size)
             }
-            ObjectName::Tile(TilePath { level: Some(_), width: Some(_), .. }) => {
-                let message = "archives hold no partial hash tiles";
-                self.found(Finding::new(Kind::ObjectForeign, Side::Archive, message).of(name).proven(true));
-                true
+            ObjectName::Tile(TilePath { level: Some(level), index, width: Some(width) }) => {
+                self.check_partial(name, (level, index, width), (epochs, size))?
             }
             ObjectName::Checkpoint(epoch) => epoch < epochs,
+            ObjectName::Witnessed(epoch) => {
+                if epoch < epochs {
+                    self.check_witnessed(name, epoch)?;
+                }
+                epoch < epochs
+            }
+            // Looked at when all else is known.
+            ObjectName::Latest => true,
             ObjectName::Registry(version) | ObjectName::RegistrySignature(version) => version <= registry,
         };
         if !ours {
@@ -165,16 +171,23 @@ impl Check<'_> {
     }
 
     /// Sizes of epochs ascend: looked up without reading all of them.
-    fn is_epoch_size(&self, size: u64, epochs: u64) -> Result<bool, CheckError> {
-        let (mut low, mut high) = (0, epochs);
+    pub(super) fn is_epoch_size(&self, size: u64, epochs: u64) -> Result<bool, CheckError> {
+        Ok(self.epoch_size_from(size, epochs)? == Some(size))
+    }
+
+    /// The first size of an epoch that is not below this one.
+    pub(super) fn epoch_size_from(&self, size: u64, epochs: u64) -> Result<Option<u64>, CheckError> {
+        let (mut low, mut high, mut first) = (0, epochs, None);
         while low < high {
             let middle = low + (high - low) / 2;
             match self.store.epoch(middle)? {
-                Some(found) if found.0 == size => return Ok(true),
                 Some(found) if found.0 < size => low = middle + 1,
-                _ => high = middle,
+                found => {
+                    first = found.map(|found| found.0).or(first);
+                    high = middle;
+                }
             }
         }
-        Ok(false)
+        Ok(first)
     }
 }

@@ -462,6 +462,7 @@ pub(crate) struct FaultyArchive {
     pub(crate) down: std::sync::atomic::AtomicBool,
     pub(crate) corrupt_reads_of: Mutex<Option<String>>,
     pub(crate) puts: AtomicU64,
+    pub(crate) refuses_latest: std::sync::atomic::AtomicBool,
 }
 
 impl FaultyArchive {
@@ -507,6 +508,24 @@ impl FaultyArchive {
 impl Archive for FaultyArchive {
     fn check_at_start(&self) -> Result<(), ArchiveError> {
         self.reachable()
+    }
+
+    fn put_latest(&self, before: Option<&[u8]>, bytes: &[u8]) -> Result<(), ArchiveError> {
+        const NAME: &str = "checkpoint";
+        self.reachable()?;
+        if self.refuses_latest.load(Ordering::SeqCst) {
+            return Err(ArchiveError::Refused("injected refusal".into()));
+        }
+        self.puts.fetch_add(1, Ordering::SeqCst);
+        let fault = self.fault_now();
+        if fault != Some(Lose::Before) {
+            let mut objects = self.objects.lock().unwrap();
+            if objects.get(NAME).map(Vec::as_slice) != before {
+                return Err(ArchiveError::Conflict(NAME.into()));
+            }
+            objects.insert(NAME.into(), bytes.into());
+        }
+        fault.map_or(Ok(()), |_| Err(ArchiveError::Unavailable("injected fault".into())))
     }
 
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Put, ArchiveError> {

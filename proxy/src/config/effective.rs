@@ -178,7 +178,8 @@ fn archive(archive: &ArchiveConfig) -> Value {
     };
     let kind = with(kind, "epoch_interval_ms", Some(number(archive.epoch_interval.as_millis())));
     let kind = with(kind, "lag_entries_max", Some(number(archive.lag_entries_max)));
-    with(kind, "lag_age_ms_max", Some(number(archive.lag_age_max.as_millis())))
+    let kind = with(kind, "lag_age_ms_max", Some(number(archive.lag_age_max.as_millis())));
+    with(kind, "static_log", Some(Value::Boolean(archive.static_log)))
 }
 
 fn backend(backend: &BackendConfig) -> Value {

@@ -118,6 +118,15 @@ pub(super) fn archive(section: &Section<'_, '_>) -> Option<ArchiveConfig> {
     let epoch_ms = section.number("epoch_interval_ms", 10_000, 100, MS_PER_HOUR);
     let lag_entries_max = section.number("lag_entries_max", 100_000, 1, 1_000_000_000);
     let lag_age_ms = section.number("lag_age_ms_max", 900_000, 1_000, 24 * MS_PER_HOUR);
+    let static_log = section.flag("static_log", false);
+    let static_log = match (word, static_log) {
+        (Some(ArchiveWord::Directory), Some(true)) => {
+            let message = "needs kind = \"s3\": a folder cannot hold both a file checkpoint and a folder checkpoint/; \
+                           show this archive with chancery mirror serve ARCHIVE instead";
+            section.wrong("static_log", message)
+        }
+        (_, told) => told,
+    };
     let kind = match word {
         Some(ArchiveWord::Directory) => archive_directory(section),
         Some(ArchiveWord::S3) => archive_s3(section),
@@ -132,7 +141,8 @@ pub(super) fn archive(section: &Section<'_, '_>) -> Option<ArchiveConfig> {
             "must be longer than epoch_interval_ms, or every epoch closes admission",
         );
     }
-    Some(ArchiveConfig { kind: kind?, epoch_interval, lag_entries_max: lag_entries_max?, lag_age_max })
+    let (kind, lag_entries_max, static_log) = (kind?, lag_entries_max?, static_log?);
+    Some(ArchiveConfig { kind, epoch_interval, lag_entries_max, lag_age_max, static_log })
 }
 
 fn archive_directory(section: &Section<'_, '_>) -> Option<ArchiveKind> {

@@ -113,7 +113,7 @@ impl BrokenArchive {
 
 fn object(name: &str) -> Object {
     match ObjectName::parse(name).unwrap() {
-        ObjectName::Checkpoint(_) => Object::Checkpoint,
+        ObjectName::Checkpoint(_) | ObjectName::Witnessed(_) | ObjectName::Latest => Object::Checkpoint,
         ObjectName::Registry(_) => Object::Registry,
         ObjectName::RegistrySignature(_) => Object::RegistryNote,
         ObjectName::Tile(path) if path.width.is_some() => Object::Tail,

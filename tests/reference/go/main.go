@@ -8,6 +8,12 @@
 //
 //	go run . ARCHIVE --signers signers.json
 //
+// With an address it follows a static log of C2SP tlog-tiles instead, straight from a bucket or anything that serves its
+// objects: the checkpoint must be consistent with the one it kept in the file of --since, every record from there on is
+// proven under it, and it is kept there.
+//
+//	go run . http://HOST/PREFIX --signers signers.json --since state
+//
 // Exit 0 valid, 1 bad, 2 usage, 3 evidence missing. It knows nothing of events, chains and signatures.
 package main
 
@@ -59,11 +65,18 @@ type keys struct {
 }
 
 func main() {
-	if len(os.Args) != 4 || os.Args[2] != "--signers" {
+	var report string
+	var err error
+	switch {
+	case len(os.Args) == 4 && os.Args[2] == "--signers":
+		report, err = check(os.Args[1], os.Args[3])
+	case len(os.Args) == 6 && os.Args[2] == "--signers" && os.Args[4] == "--since":
+		report, err = follow(os.Args[1], os.Args[3], os.Args[5])
+	default:
 		fmt.Fprintln(os.Stderr, "usage: go-reference ARCHIVE --signers signers.json")
+		fmt.Fprintln(os.Stderr, "       go-reference http://HOST/PREFIX --signers signers.json --since FILE")
 		os.Exit(2)
 	}
-	report, err := check(os.Args[1], os.Args[3])
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		fmt.Println("missing:", err)
@@ -148,7 +161,7 @@ func readCheckpoints(archive, origin string, verifiers *keys) (trees []tlog.Tree
 		if err != nil {
 			return nil, 0, err
 		}
-		text, byMLDSA, err := openCheckpoint(data, verifiers)
+		text, byMLDSA, err := openCheckpoint(data, verifiers, false)
 		if err != nil {
 			return nil, 0, fmt.Errorf("%s: %w", name, err)
 		}
@@ -167,15 +180,15 @@ func readCheckpoints(archive, origin string, verifiers *keys) (trees []tlog.Tree
 	return trees, cosigned, nil
 }
 
-// openCheckpoint gives the text of a checkpoint as an archive may hold it: signed by Ed25519, and every line by a
-// key that is known, each key's once.
-func openCheckpoint(data []byte, verifiers *keys) (text string, byMLDSA bool, err error) {
+// openCheckpoint gives the text of a checkpoint as an archive may hold it: signed by Ed25519, by ML-DSA-44 where that is
+// due, and every line by a key that is known, each key's once; with witnesses there may be others.
+func openCheckpoint(data []byte, verifiers *keys, witnesses bool) (text string, byMLDSA bool, err error) {
 	opened, err := note.Open(data, verifiers)
 	if err != nil {
 		return "", false, err
 	}
 	// What note.Open does not verify it passes over: strangers' lines, and further ones of a key.
-	if lines := strings.Count(string(data[len(opened.Text)+1:]), "\n"); lines != len(opened.Sigs) {
+	if lines := strings.Count(string(data[len(opened.Text)+1:]), "\n"); lines != len(opened.Sigs) && !witnesses {
 		return "", false, fmt.Errorf("%d of its %d lines are not the log's, or repeat one", lines-len(opened.Sigs), lines)
 	}
 	byEd25519 := false
@@ -216,6 +229,10 @@ func checkBundle(tiles *folder, number int64, last tlog.Tree, reader tlog.HashRe
 	if err != nil {
 		return err
 	}
+	return checkRecords(name, bundle, number, last, reader)
+}
+
+func checkRecords(name string, bundle []byte, number int64, last tlog.Tree, reader tlog.HashReader) error {
 	for id := number * 256; id < last.N && id < (number+1)*256; id++ {
 		if len(bundle) < 2 || len(bundle) < 2+int(binary.BigEndian.Uint16(bundle)) {
 			return fmt.Errorf("%s: truncated at record %d", name, id)

@@ -7,12 +7,13 @@ use super::install::{install_once, run};
 use super::transparency::{go, go_program};
 
 /// All that the program is made of: another byte is another build.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("../../reference/go/go.mod"),
     include_str!("../../reference/go/go.sum"),
     include_str!("../../reference/go/main.go"),
     include_str!("../../reference/go/folder.go"),
     include_str!("../../reference/go/mldsa.go"),
+    include_str!("../../reference/go/log.go"),
 ];
 
 /// The built program. Its modules have the hashes of `go.sum`; they ask for Go 1.25, which is had from the module proxy

@@ -47,14 +47,14 @@ fn archived(rig: &Rig) -> World {
     world
 }
 
-fn edit(world: &World, from: &str, to: &str) {
+pub(crate) fn edit(world: &World, from: &str, to: &str) {
     let text = std::fs::read_to_string(world.config_file()).unwrap();
     assert!(text.contains(from), "{text}");
     std::fs::write(world.config_file(), text.replace(from, to)).unwrap();
 }
 
 /// Exit code, report, and `kind object` of each finding.
-fn check(world: &World, more: &[&str]) -> (i32, serde_json::Value, Vec<String>) {
+pub(crate) fn check(world: &World, more: &[&str]) -> (i32, serde_json::Value, Vec<String>) {
     let output = world.chanceryd(&[&["check-ledger", "--json"], more, &["--config"]].concat());
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));

@@ -39,4 +39,5 @@ mod races;
 mod requests;
 mod rig;
 mod round_trip;
+mod static_log;
 mod tampering;

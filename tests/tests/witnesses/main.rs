@@ -169,6 +169,28 @@ fn two_parties_witness_each_other_with_nothing_else() {
         let report: Value = serde_json::from_slice(&checked.stdout).unwrap();
         assert_eq!(checked.status.code(), Some(0), "{report}");
         assert!(report["checked"]["signaturesOverMessages"].as_u64().unwrap() >= 4, "{report}");
+        the_archive_says_how_far_it_is_witnessed(party, if party.name == a.name { &b } else { &a });
+    }
+}
+
+/// The cosigned checkpoints are in the archive, and whoever has the policy needs nothing else.
+fn the_archive_says_how_far_it_is_witnessed(party: &Party, other: &Party) {
+    let archive = party.world.path("archive");
+    let archive = archive.to_str().unwrap();
+    for (whose, code) in [(party, 0), (other, 1)] {
+        let policy = whose.world.path("witnesses.policy");
+        let checked = party.world.verify(&["ledger", archive, "--json", "--policy", policy.to_str().unwrap()]);
+        let report: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        assert_eq!(checked.status.code(), Some(code), "{report}");
+        let witnessed = &report["checked"]["witnessed"];
+        if code == 0 {
+            assert_eq!(witnessed["by"], json!(["classical", "quantum"]), "{report}");
+            assert!(witnessed["upTo"].as_u64() > Some(2) && witnessed["upTo"].as_u64() <= witnessed["of"].as_u64());
+        } else {
+            let kinds = report["findings"].as_array().unwrap().iter().map(|found| found["kind"].as_str().unwrap());
+            assert!(kinds.clone().all(|kind| kind == "not-witnessed"), "by the other's witnesses: {report}");
+            assert_eq!(witnessed["notes"], 0, "{report}");
+        }
     }
 }
 

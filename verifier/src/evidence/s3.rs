@@ -1,8 +1,8 @@
 //! A bucket as evidence: lists versions, reads the first one written of each object.
 //!
 //! A plain listing shows what somebody wants it to show: a delete marker hides an object, a later put
-//! covers it. So every version is listed; more than one, or a marker, is told; and what is read is the
-//! oldest version that did not come by multipart upload (such a one is dated by its beginning and could
+//! covers it. So every version is listed; more than one, or a marker, is told (but of the newest checkpoint, the one
+//! name that is replaced: of that the newest version is read); and what is read is the oldest version that did not come by multipart upload (such a one is dated by its beginning and could
 //! be completed long after what it claims to precede).
 //!
 //! Requests are signed by rusty-s3 and sent by ureq: no SDK, no runtime. Without credentials requests
@@ -15,6 +15,8 @@ mod xml;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
+use chancery_format::archive::LATEST_CHECKPOINT;
+
 use self::client::Client;
 pub use self::client::{S3Config, S3ConfigError};
 use self::versions::{Marker, Version};
@@ -22,6 +24,9 @@ use super::{Evidence, EvidenceError, Listed, Oddity};
 
 /// Most pages of one listing: ten million objects.
 const PAGES_MAX: usize = 10_000;
+/// Versions kept in mind of the newest checkpoint: one that was put whole is among them, unless somebody uploaded this
+/// many over it.
+const REPLACED_KEPT: usize = 1_000;
 
 /// An archive under a prefix of a bucket.
 pub struct S3 {
@@ -51,6 +56,12 @@ impl S3 {
         if versions.iter().any(Version::is_multipart) {
             each(Listed::Odd(name.to_owned(), Oddity::Multipart));
         }
+        if name == LATEST_CHECKPOINT {
+            let Some(newest) = versions.iter().find(|version| !version.is_multipart()) else { return };
+            self.pin(name, newest);
+            each(Listed::Object(name.to_owned(), newest.size));
+            return;
+        }
         let mut plain = versions.iter().rev().filter(|version| !version.is_multipart());
         let Some(first) = plain.next() else { return };
         if versions.len() > 1 || is_marked {
@@ -79,6 +90,7 @@ impl std::fmt::Debug for S3 {
 impl Evidence for S3 {
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<(), EvidenceError> {
         let full = format!("{}{prefix}", self.prefix);
+        let replaced = format!("{}{LATEST_CHECKPOINT}", self.prefix);
         let mut from: Option<Marker> = None;
         let mut current: Option<(String, Vec<Version>)> = None;
         let mut marked = HashSet::new();
@@ -92,6 +104,9 @@ impl Evidence for S3 {
             }
             for (key, version) in page.versions {
                 match &mut current {
+                    // The replaced one may have millions: its newest are enough.
+                    Some((same, versions))
+                        if *same == key && versions.len() >= REPLACED_KEPT && key == replaced => {}
                     Some((same, versions)) if *same == key => versions.push(version),
                     _ => {
                         if let Some((key, versions)) = current.replace((key, vec![version])) {

@@ -86,6 +86,20 @@ fn facts(out: &mut String, audit: &Audit<'_>) {
     let sha256 = audit.trust.sha256();
     fact("Registry", format!("<code>{}</code>, SHA-256 <code>{sha256}</code>", esc(&setting.signers)));
     fact("Archive", format!("<code>{}</code>", esc(&setting.archive)));
+    let witnessed = &audit.told.witnessed;
+    if witnessed.is_told() {
+        let names = witnessed.by.iter().map(|name| format!("<code>{}</code>", esc(name)));
+        let by = names.collect::<Vec<_>>().join(", ");
+        let up_to = format!("{} of {}", num(witnessed.up_to), plural(witnessed.of, "entry", "entries"));
+        fact(
+            "Witnessed",
+            match (witnessed.by_policy, witnessed.notes) {
+                (true, 0) => "<b class=error>nothing, by the policy given</b>".to_owned(),
+                (true, _) => format!("up to {up_to}, by {by}"),
+                (false, _) => format!("cosigned up to {up_to}; no policy was given that says whose count"),
+            },
+        );
+    }
     if let Some(since) = &setting.since {
         let verdict = match checked.get("continuesOlderCheckpoint").and_then(serde_json::Value::as_bool) {
             Some(true) => "continued unchanged",

@@ -7,8 +7,10 @@
 
 mod heads;
 mod keeper;
+mod partials;
 mod resume;
 mod state;
+mod witnessed;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -29,6 +31,8 @@ use super::registries::Registries;
 use super::signatures::Gathering;
 use super::survey::{Collector, Survey};
 use super::tree::Tree;
+use super::witnessed::WitnessedTold;
+use super::Options;
 use crate::findings::{Finding, Findings, Kind};
 use crate::inventory::Inventory;
 use crate::progress::Progress;
@@ -36,6 +40,8 @@ use crate::report::Checked;
 use crate::trust::Trust;
 
 pub(crate) use self::keeper::{Keeper, STATE_BYTES_MAX};
+use self::partials::Partials;
+use self::witnessed::CosignedNotes;
 pub use self::resume::ResumeError;
 pub(crate) use self::resume::Resumed;
 
@@ -95,6 +101,8 @@ pub(crate) struct Pass<'a> {
     /// Whether a checkpoint is missing or was refused, which explains tail bundles without one.
     heads_incomplete: bool,
     tails_seen: usize,
+    partials: Partials,
+    cosigned: CosignedNotes<'a>,
     since: Option<TreeHead>,
     /// Leaves so far.
     at: u64,
@@ -148,7 +156,7 @@ impl<'a> Pass<'a> {
         inventory: &'a Inventory,
         (last, since): (TreeHead, Option<TreeHead>),
         registries: BTreeMap<u64, Hash>,
-        strict: bool,
+        options: &Options,
         survey: Option<Collector>,
         pool: Pool,
     ) -> Self {
@@ -168,6 +176,8 @@ impl<'a> Pass<'a> {
             heads_until: None,
             heads_incomplete: !contiguous,
             tails_seen: 0,
+            partials: Partials::default(),
+            cosigned: CosignedNotes::new(inventory, options.policy.is_some()),
             since,
             at: 0,
             tree: Tree::new(),
@@ -176,7 +186,7 @@ impl<'a> Pass<'a> {
             lives: Lives::new(trust),
             acts: Acts::new(trust),
             registries: Registries::new(registries),
-            gathering: Gathering::new(trust, strict),
+            gathering: Gathering::new(trust, options.strict),
             survey,
             findings: Findings::default(),
             act_findings: Findings::default(),
@@ -230,11 +240,13 @@ impl<'a> Pass<'a> {
         mut self,
         findings: &mut Findings,
         checked: &mut Checked,
-    ) -> (Vec<KeyLife>, ActsTold, Option<Survey>) {
+    ) -> (Vec<KeyLife>, ActsTold, Option<Survey>, WitnessedTold) {
         self.stray_tails_below(self.last.size.0 + 1);
+        self.stray_partials_up_to(self.last.size.0);
         while let Some(target) = self.targets.pop_front() {
             self.hold(&target); // the entries under it are missing
         }
+        self.finish_cosigned();
         self.check_since(u64::MAX);
         if self.at < self.last.size.0 {
             self.gap(); // what is missing at the end may have told more
@@ -244,6 +256,7 @@ impl<'a> Pass<'a> {
         *checked = Checked {
             files: checked.files,
             strict: checked.strict,
+            shown: checked.shown,
             streams: self.chains.count(),
             heads: self.enrolled_heads.checked,
             registry_versions: self.registries.count(),
@@ -254,7 +267,7 @@ impl<'a> Pass<'a> {
         findings.merge(self.findings);
         findings.merge(self.act_findings);
         let survey = self.survey.map(|survey| survey.finish(self.trust));
-        (self.lives.told(self.trust), self.acts.finish(), survey)
+        (self.lives.told(self.trust), self.acts.finish(), survey, self.cosigned.told)
     }
 
     fn give_out(&mut self) {
@@ -277,6 +290,9 @@ impl<'a> Pass<'a> {
         {
             return Some(Job::Checkpoint(self.heads.give(), *epoch));
         }
+        if let Some(job) = self.cosigned.next_job() {
+            return Some(job);
+        }
         if self.bundles.outstanding() < self.ahead
             && let Some(task) = self.plan.next()
         {
@@ -290,11 +306,14 @@ impl<'a> Pass<'a> {
             Done::Checkpoint(order, epoch, result) => {
                 self.heads.waiting.insert(order, (epoch, result));
             }
+            Done::Witnessed(order, epoch, result) => {
+                self.cosigned.read.waiting.insert(order, (epoch, result));
+            }
             Done::Bundle(order, report) => {
                 self.bundles.waiting.insert(order, report);
             }
-            Done::Tile(finding) => {
-                self.checked.tiles += 1;
+            Done::Tile(is_partial, finding) => {
+                *(if is_partial { &mut self.checked.partial_tiles } else { &mut self.checked.tiles }) += 1;
                 self.findings.extend(finding);
             }
             Done::Signatures(report) => {
@@ -321,10 +340,12 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        self.accept_cosigned();
         let all_heads = self.epochs.len() == 0 && self.heads.outstanding() == 0;
         while let Some(report) = self.bundles.waiting.get(&self.bundles.taken) {
             let end = report.task.first() + WIDTH;
-            if self.paused || (!all_heads && self.heads_until.is_none_or(|until| until <= end)) {
+            let known = all_heads || self.heads_until.is_some_and(|until| until > end);
+            if self.paused || !known || !self.cosigned.is_known_up_to(end) {
                 return;
             }
             if let Some(report) = self.bundles.next() {
@@ -370,6 +391,8 @@ impl<'a> Pass<'a> {
             let is_there = |level, index| self.inventory.tiles(level).binary_search(&index).is_ok();
             let there = implied.into_iter().filter(|i| is_there(i.tile.level, i.tile.index));
             self.urgent.extend(there.map(Job::Tile));
+            // A signed head of this very size was held before the bundle's root went up.
+            self.compare_partials_due();
             let is_due = self.keeps && self.held && self.kept.elapsed() >= self.keep_period;
             self.paused = is_due && !self.gapped && self.tree.parts().is_some();
             self.stood_still = Instant::now();

@@ -2,13 +2,15 @@
 
 use std::thread::Scope;
 
-use chancery_format::tile::{self, TilePath};
+use chancery_format::policy::Policy;
+use chancery_format::tile::{self, FullTile, TilePath};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::bundle::{BundleReport, BundleTask, read_bundle, unread};
 use super::notes::{SignedHead, read_checkpoint};
 use super::signatures::{self, SignatureJob, SignatureReport};
 use super::tree::ImpliedTile;
+use super::witnessed::{Cosigned, read_witnessed};
 use crate::evidence::Evidence;
 use crate::findings::{Finding, Kind};
 use crate::trust::Trust;
@@ -18,6 +20,8 @@ use crate::trust::Trust;
 pub(crate) enum Job {
     /// The number in order, and the epoch.
     Checkpoint(u64, u64),
+    /// The number in order, and the epoch beside which a cosigned one is.
+    Witnessed(u64, u64),
     /// The number in order, and what to read.
     Bundle(u64, BundleTask),
     Tile(ImpliedTile),
@@ -28,8 +32,10 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) enum Done {
     Checkpoint(u64, u64, Result<SignedHead, Finding>),
+    Witnessed(u64, u64, Result<Cosigned, Finding>),
     Bundle(u64, Box<BundleReport>),
-    Tile(Option<Finding>),
+    /// Whether it was a partial one, and what is wrong with it.
+    Tile(bool, Option<Finding>),
     Signatures(SignatureReport),
     /// A worker panicked: a defect of this program.
     Crashed,
@@ -44,20 +50,21 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Starts the threads; they end when the pool is dropped. `is_seen`: entries are noted for a report.
+    /// Starts the threads; they end when the pool is dropped. `is_seen`: entries are noted for a report; `policy`: whose
+    /// cosignatures count.
     pub(crate) fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         threads: usize,
         evidence: &'env dyn Evidence,
         trust: &'env Trust,
-        is_seen: bool,
+        (is_seen, policy): (bool, Option<&'env Policy>),
     ) -> Self {
         let capacity = threads * 2;
         let (jobs, next) = bounded::<Job>(capacity);
         let (finished, done) = bounded(capacity + threads);
         for _ in 0..threads {
             let (next, finished) = (next.clone(), finished.clone());
-            scope.spawn(move || work(evidence, trust, is_seen, &next, &finished));
+            scope.spawn(move || work(evidence, trust, (is_seen, policy), &next, &finished));
         }
         Self { jobs, done, capacity, running: 0 }
     }
@@ -105,17 +112,29 @@ impl Drop for CrashNote<'_> {
     }
 }
 
-fn work(evidence: &dyn Evidence, trust: &Trust, is_seen: bool, jobs: &Receiver<Job>, done: &Sender<Done>) {
+fn work(
+    evidence: &dyn Evidence,
+    trust: &Trust,
+    (is_seen, policy): (bool, Option<&Policy>),
+    jobs: &Receiver<Job>,
+    done: &Sender<Done>,
+) {
     let note = CrashNote(done);
     for job in jobs {
         let result = match job {
             Job::Checkpoint(order, epoch) => {
                 Done::Checkpoint(order, epoch, read_checkpoint(evidence, trust, epoch))
             }
+            Job::Witnessed(order, epoch) => {
+                Done::Witnessed(order, epoch, read_witnessed(evidence, trust, policy, epoch))
+            }
             Job::Bundle(order, task) => {
                 Done::Bundle(order, Box::new(read_bundle(evidence, trust, task, is_seen)))
             }
-            Job::Tile(implied) => Done::Tile(compare_tile(evidence, &implied)),
+            Job::Tile(implied) => {
+                let is_partial = width_of(&implied.tile).is_some();
+                Done::Tile(is_partial, compare_tile(evidence, &implied))
+            }
             Job::Signatures(job) => Done::Signatures(signatures::verify(trust, &job)),
         };
         if done.send(result).is_err() {
@@ -125,10 +144,15 @@ fn work(evidence: &dyn Evidence, trust: &Trust, is_seen: bool, jobs: &Receiver<J
     drop(note);
 }
 
-/// Holds an archived tile above level 0 against what is below it.
+fn width_of(tile: &FullTile) -> Option<u8> {
+    u8::try_from(tile.hashes.len()).ok()
+}
+
+/// Holds an archived tile above level 0, or a partial one, against what is below it.
 fn compare_tile(evidence: &dyn Evidence, implied: &ImpliedTile) -> Option<Finding> {
     let tile = &implied.tile;
-    let name = TilePath::tile(tile.level, tile.index).to_string();
+    let path = TilePath { level: Some(tile.level), index: tile.index, width: width_of(tile) };
+    let name = path.to_string();
     let bytes = match evidence.open(&name, tile::TILE_BYTES) {
         Ok(bytes) => bytes,
         Err(error) => return Some(unread(&name, &error)),
@@ -139,10 +163,11 @@ fn compare_tile(evidence: &dyn Evidence, implied: &ImpliedTile) -> Option<Findin
         return None;
     }
     let message = match tile::decode_tile(&bytes).filter(|hashes| hashes.len() == tile.hashes.len()) {
-        None => format!("has {} bytes; a full tile has 8192", bytes.len()),
+        None => format!("has {} bytes instead of {}", bytes.len(), tile.hashes.len() * 32),
         Some(hashes) => {
+            let what = if tile.level == 0 { "that of its entry" } else { "the root of the tile below it" };
             let differing = hashes.iter().zip(&tile.hashes).position(|(a, b)| a != b).unwrap_or(0);
-            format!("hash {differing} is not the root of the tile below it")
+            format!("hash {differing} is not {what}")
         }
     };
     Some(Finding::file(Kind::TileMismatch, name, message))

@@ -10,10 +10,29 @@ use chancery_format::{Hash, TreeHead};
 #[derive(Debug, Clone, Default)]
 struct Branch {
     frontier: Frontier,
+    /// Of the levels above the leaves.
     tiles: TileTail,
+    /// Leaves since the last full bundle.
+    leaves: Vec<Hash>,
 }
 
 impl Branch {
+    fn push(&mut self, leaf: Hash) {
+        self.frontier.push(leaf);
+        self.leaves.push(leaf);
+    }
+
+    /// A bundle is full: its root goes up.
+    fn complete(&mut self, root: Hash, full: &mut Vec<FullTile>) {
+        self.leaves.clear();
+        self.add_node(1, root, full);
+    }
+
+    /// The nodes of a level behind its last full tile.
+    fn edge(&self, level: u8) -> &[Hash] {
+        if level == 0 { &self.leaves } else { self.tiles.partial(level) }
+    }
+
     /// Adds the root of a full tile to the level above; gives the tiles that became full.
     fn add_node(&mut self, level: u8, node: Hash, full: &mut Vec<FullTile>) {
         if let Some(tile) = self.tiles.push(level, node) {
@@ -26,7 +45,7 @@ impl Branch {
     }
 }
 
-/// A tile that the entries imply, and the other one that contradicting tiles below imply.
+/// A tile, full or partial, that the entries imply, and the other one that contradicting tiles below imply.
 #[derive(Debug)]
 pub(crate) struct ImpliedTile {
     pub(crate) tile: FullTile,
@@ -60,13 +79,14 @@ impl Tree {
 
     /// Goes on from what [`Tree::parts`] gave.
     pub(crate) const fn resume(frontier: Frontier, tiles: TileTail) -> Self {
-        Self { entries: Some(Branch { frontier, tiles }), tiles: None }
+        Self { entries: Some(Branch { frontier, tiles, leaves: Vec::new() }), tiles: None }
     }
 
     /// All of it, unless leaves are missing or tiles contradict the entries and no signed root has settled it yet.
     pub(crate) const fn parts(&self) -> Option<(&Frontier, &TileTail)> {
         match (&self.entries, &self.tiles) {
-            (Some(Branch { frontier, tiles }), None) => Some((frontier, tiles)),
+            // Between two bundles there are no leaves.
+            (Some(Branch { frontier, tiles, .. }), None) => Some((frontier, tiles)),
             _ => None,
         }
     }
@@ -82,9 +102,9 @@ impl Tree {
         if leaf != in_tile && self.tiles.is_none() {
             self.tiles = Some(entries.clone());
         }
-        entries.frontier.push(leaf);
+        entries.push(leaf);
         if let Some(tiles) = &mut self.tiles {
-            tiles.frontier.push(in_tile);
+            tiles.push(in_tile);
         }
     }
 
@@ -92,13 +112,22 @@ impl Tree {
     pub(crate) fn complete_bundle(&mut self, root: Hash, tile_root: Hash) -> Vec<ImpliedTile> {
         let (mut implied, mut other) = (Vec::new(), Vec::new());
         if let Some(entries) = &mut self.entries {
-            entries.add_node(1, root, &mut implied);
+            entries.complete(root, &mut implied);
         }
         if let Some(tiles) = &mut self.tiles {
-            tiles.add_node(1, tile_root, &mut other);
+            tiles.complete(tile_root, &mut other);
         }
         let mut other = other.into_iter().map(|tile| tile.hashes);
         implied.into_iter().map(|tile| ImpliedTile { tile, other: other.next() }).collect()
+    }
+
+    /// The partial tile that the tree has at the edge of a level, number `index`; `None` if it has none, or leaves are
+    /// missing.
+    pub(crate) fn partial(&self, level: u8, index: u64) -> Option<ImpliedTile> {
+        let edge = |branch: &Branch| branch.edge(level).to_vec();
+        let hashes = self.entries.as_ref().map(edge).filter(|hashes| !hashes.is_empty())?;
+        let other = self.tiles.as_ref().map(edge);
+        Some(ImpliedTile { tile: FullTile { level, index, hashes }, other })
     }
 
     /// Holds the tree against a signed head of the present size.

@@ -9,7 +9,9 @@ pub mod keys;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use chancery_format::archive::{checkpoint_name, registry_name, registry_note_text, registry_signature_name};
+use chancery_format::archive::{
+    LATEST_CHECKPOINT, checkpoint_name, registry_name, registry_note_text, registry_signature_name,
+};
 use chancery_format::canonical::CanonicalJson;
 use chancery_format::entry::{
     self, IntentParts, KeyUse, Operation, PolicyRef, ReplayKey, Rung, SignatureBytes,
@@ -102,6 +104,8 @@ pub struct Writer {
     pub clock_ms: i64,
     /// What the next key activated says of its birth.
     pub next_birth: Option<entry::BirthRecord>,
+    /// Whether others follow the archive by C2SP tlog-tiles.
+    pub static_log: bool,
 }
 
 pub fn payload(json: &str) -> CanonicalJson {
@@ -133,10 +137,14 @@ pub fn id_of(index: u64) -> EventId {
 impl Writer {
     /// Opens a ledger: its first entry, and the ledger key's activation.
     pub fn open() -> Self {
-        let mut writer = Self::unopened();
-        writer.add(&entry::ledger_opened(&origin()));
-        writer.activate_key(writer.ledger_key.clone());
-        writer
+        Self::unopened().opened()
+    }
+
+    /// The same of one that was not opened yet.
+    pub fn opened(mut self) -> Self {
+        self.add(&entry::ledger_opened(&origin()));
+        self.activate_key(self.ledger_key.clone());
+        self
     }
 
     /// Without any entry.
@@ -156,6 +164,7 @@ impl Writer {
             heads: (HeadsMap::default(), 0),
             clock_ms: 1_795_000_000_000,
             next_birth: None,
+            static_log: false,
         }
     }
 
@@ -410,6 +419,13 @@ impl Writer {
             self.files.insert(tail.to_string(), bundle(&self.leaves[from..]));
         }
         let note = self.note(&Checkpoint::new(origin(), head).text());
+        if self.static_log {
+            for path in TilePath::partial_tiles(size as u64) {
+                let hashes = self.tiles.partial(path.level.unwrap());
+                self.files.insert(path.to_string(), tile::encode_tile(hashes));
+            }
+            self.files.insert(LATEST_CHECKPOINT.to_owned(), note.clone().into_bytes());
+        }
         self.files.insert(checkpoint_name(self.epoch), note.into_bytes());
         self.epoch += 1;
         self.shipped = size;
@@ -481,7 +497,15 @@ pub fn small() -> Writer {
 
 /// A ledger with full bundles and tiles; `entries` leaves at least, an epoch at each given size.
 pub fn long(entries: u64, epochs_at: &[u64]) -> Writer {
-    let mut writer = Writer::open();
+    long_by(Writer::open(), entries, epochs_at)
+}
+
+/// The same, archived as a static log.
+pub fn static_log(entries: u64, epochs_at: &[u64]) -> Writer {
+    long_by(Writer { static_log: true, ..Writer::unopened() }.opened(), entries, epochs_at)
+}
+
+fn long_by(mut writer: Writer, entries: u64, epochs_at: &[u64]) -> Writer {
     writer.activate("orders", "orders-v1", SignatureAlgorithm::Ed25519);
     writer.activate("legacy", "legacy-rsa-v1", SignatureAlgorithm::RsaSha256);
     writer.publish();

@@ -29,6 +29,16 @@ fn paths_are_spelled_as_the_specification_spells_them() {
 }
 
 #[test]
+fn the_partial_tiles_of_a_size_are_those_of_the_specification() {
+    let paths = |size| TilePath::partial_tiles(size).map(|path| path.to_string()).collect::<Vec<_>>();
+    assert_eq!(paths(0), [""; 0]);
+    assert_eq!(paths(256), ["tile/1/000.p/1"]);
+    assert_eq!(paths(65_536), ["tile/2/000.p/1"]);
+    assert_eq!(paths(70_000), ["tile/0/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"]);
+    assert_eq!(paths(16_777_217), ["tile/0/x065/536.p/1", "tile/3/000.p/1"]);
+}
+
+#[test]
 fn a_path_has_one_spelling() {
     for bad in [
         "",

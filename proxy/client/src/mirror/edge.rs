@@ -126,7 +126,11 @@ pub(super) async fn fetch_or_wider(
     path: TilePath,
     bytes_max: usize,
 ) -> Result<Vec<u8>, MirrorError> {
-    if let Found::Bytes(bytes) = source.get(&path.to_string(), bytes_max).await? {
+    let found = source.get(&path.to_string(), bytes_max).await;
+    if path.width.is_none() {
+        return full(path, found);
+    }
+    if let Found::Bytes(bytes) = found? {
         return Ok(bytes);
     }
     if path.width.is_some() {
@@ -136,4 +140,18 @@ pub(super) async fn fetch_or_wider(
         }
     }
     Err(MirrorError::Missing(path.to_string()))
+}
+
+/// A full tile or bundle that the checkpoint covers. One that is denied is below the log's minimum index, or so it says.
+fn full(path: TilePath, found: Result<Found, MirrorError>) -> Result<Vec<u8>, MirrorError> {
+    let denied = match found {
+        Ok(Found::Bytes(bytes)) => return Ok(bytes),
+        Ok(Found::Nothing) => false,
+        Err(MirrorError::Refused { status: 403, .. }) => true,
+        Err(error) => return Err(error),
+    };
+    let entries = WIDTH.saturating_pow(u32::from(path.level.unwrap_or(0)) + 1);
+    let first = path.index.saturating_mul(entries);
+    let last = first.saturating_add(entries - 1);
+    Err(MirrorError::Pruned { path: path.to_string(), first, last, denied })
 }

@@ -34,6 +34,23 @@ pub enum MirrorError {
     /// The log does not have what its checkpoint covers. Its operator is at fault, or it withholds old entries.
     #[error("the log has no {0}")]
     Missing(String),
+    /// The log does not show what its checkpoint covers from the beginning on. It prunes, which C2SP tlog-tiles allows for
+    /// full tiles and bundles that end at or below its minimum index; or it withholds them. A copy is whole or none.
+    #[error(
+        "the log does not show {path}, so entries {first} to {last} cannot be copied: it has pruned up to there (then its \
+         minimum index is {} or more) or withholds them; follow somebody who has them all",
+        .last.saturating_add(1)
+    )]
+    Pruned {
+        /// What was asked for: a full tile or bundle.
+        path: String,
+        /// The first entry under it.
+        first: u64,
+        /// The last one.
+        last: u64,
+        /// Whether it was denied, and not only not found.
+        denied: bool,
+    },
     /// The log does not let us read this.
     #[error("the log refuses {path} with status {status}")]
     Refused {
@@ -68,11 +85,16 @@ impl MirrorError {
     /// Whether the same round may end well later, without anybody here doing anything.
     pub const fn passes(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Missing(_) | Self::Bad { .. } | Self::Rollback { .. } => true,
+            Self::Unavailable(_)
+            | Self::Missing(_)
+            | Self::Pruned { denied: false, .. }
+            | Self::Bad { .. }
+            | Self::Rollback { .. } => true,
             Self::Usage(_)
             | Self::Replica { .. }
             | Self::Stranger { .. }
             | Self::Refused { .. }
+            | Self::Pruned { .. }
             | Self::Fork(_) => false,
         }
     }

@@ -374,6 +374,29 @@ fn one_folder_has_one_follower() {
     assert!(child.wait().unwrap().success());
 }
 
+/// C2SP tlog-tiles lets a log deny what ends at or below its minimum index. A copy that has it goes on; a new one cannot
+/// be whole, and its owner is told which entries are gone.
+#[test]
+fn a_log_that_prunes_is_told_by_its_range_and_followed_by_who_has_it_already() {
+    let world = World::new(log(&entries(1, 600)));
+    world.expect(0);
+    let grown = log(&entries(1, 900));
+    world.server.show(grown.clone());
+    for (status, exit) in [(403, 1), (404, 3), (410, 3)] {
+        for pruned in ["tile/0/000", "tile/entries/000", "tile/entries/001"] {
+            world.server.act(pruned, Act::Status(status));
+        }
+        let fresh = World { folder: tempfile::tempdir().unwrap(), server: LogServer::start(grown.clone()) };
+        fresh.server.act("tile/entries/001", Act::Status(status));
+        let told = fresh.message(exit);
+        assert!(told.contains("tile/entries/001") && told.contains("entries 256 to 511"), "{told}");
+        assert!(told.contains("minimum index is 512"), "{told}");
+        assert!(!fresh.copy().join("checkpoint").exists(), "a copy is whole or none");
+    }
+    world.expect(0);
+    assert_eq!(differing(&grown, &read(&world.copy())), Vec::<String>::new());
+}
+
 /// A running command, killed with its test.
 struct Running(Child);
 

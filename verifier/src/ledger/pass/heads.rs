@@ -24,6 +24,7 @@ impl Pass<'_> {
         }
         self.heads_until = Some(size);
         self.stray_tails_below(size);
+        self.accept_partials(size);
         if !size.is_multiple_of(WIDTH) {
             if self.inventory.tails.get(self.tails_seen) == Some(&size) {
                 self.tails_seen += 1;
@@ -47,6 +48,7 @@ impl Pass<'_> {
 
     /// Signed heads of the present size, or of one that was passed over.
     pub(super) fn meet_targets(&mut self) {
+        self.meet_cosigned();
         while self.targets.front().is_some_and(|target| target.signed.head.size.0 <= self.at) {
             if let Some(target) = self.targets.pop_front() {
                 self.hold(&target);
@@ -71,6 +73,7 @@ impl Pass<'_> {
             Verdict::Entries => {
                 self.checked.checkpoints += 1;
                 self.checked.head = Some(*head);
+                self.compare_partials(head.size.0);
             }
             Verdict::TilesOnly => {
                 let message = "the entries do not lead to the signed root, the archived tiles do";
@@ -86,6 +89,7 @@ impl Pass<'_> {
                 self.findings.push(finding.missing_if(true));
             }
         }
+        self.epoch_is_held(target.epoch);
         let Some(last) = head.size.0.checked_sub(1) else { return };
         let stands =
             |signer: &Option<SignerId>| signer.is_none_or(|id| self.lives.ledger_key_stands(id, last));

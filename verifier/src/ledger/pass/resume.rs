@@ -16,8 +16,8 @@ use chancery_format::merkle::{Frontier, leaf_hash};
 use chancery_format::tile::{LEVELS, TileTail, WIDTH, full_tiles};
 use chancery_format::{Hash, TreeHead, TreeSize};
 
-use super::state::{Counts, Epochs, KeptFinding, KeptHead, KeptHeads, KeptStream, State};
-use super::{Act, EntryFacts, Pass, Plan, SignedHead, Tree};
+use super::state::{Counts, Epochs, KeptCosigned, KeptFinding, KeptHead, KeptHeads, KeptStream, State};
+use super::{Act, EntryFacts, Partials, Pass, Plan, SignedHead, Tree};
 use crate::evidence::Evidence;
 use crate::findings::Findings;
 use crate::inventory::Inventory;
@@ -68,7 +68,7 @@ impl Resumed {
                 &*trust.sha256().to_hex(),
                 "registry: the file given is not the one it was begun with",
             ),
-            (&state.options, &*options.to_hex(), "kind of run: --strict and --since must be what they were"),
+            (&state.options, &*options.to_hex(), "kind of run: --strict, --since and --policy must be what they were"),
         ] {
             if known != given {
                 return Err(ResumeError::Other(what));
@@ -103,6 +103,9 @@ impl Pass<'_> {
         let hexes = |hashes: &[Hash]| hashes.iter().map(Hash::to_hex).collect::<Vec<_>>();
         let read = self.inventory.checkpoints.len().checked_sub(self.epochs.len() + 1);
         let read = read.and_then(|at| self.inventory.checkpoints.get(at).copied());
+        let listed = &self.inventory.witnessed;
+        let read_cosigned = listed.len().checked_sub(self.cosigned.left.len() + 1);
+        let read_cosigned = read_cosigned.and_then(|at| listed.get(at).copied());
         let kept = |epoch, signed: &SignedHead| KeptHead {
             epoch,
             size: signed.head.size.0,
@@ -147,8 +150,11 @@ impl Pass<'_> {
                 until: self.heads_until,
                 incomplete: self.heads_incomplete,
                 tails_seen: self.tails_seen as u64,
+                partials_seen: self.partials.seen.map(|seen| seen as u64),
+                partials_compared: self.partials.compared,
                 ahead: self.targets.iter().map(|target| kept(target.epoch, &target.signed)).collect(),
             },
+            cosigned: KeptCosigned::of(&self.cosigned, read_cosigned),
             counts: self.counts(),
             findings: findings.collect(),
             findings_total: [self.findings.bad(), self.findings.missing(), self.findings.warnings()],
@@ -163,6 +169,7 @@ impl Pass<'_> {
             bundles: it.bundles,
             tail_bundles: it.tail_bundles,
             tiles: it.tiles,
+            partial_tiles: it.partial_tiles,
             checkpoints: it.checkpoints,
             signatures: it.signatures,
             macs: self.gathering.macs,
@@ -193,8 +200,12 @@ impl Pass<'_> {
         (self.heads_until, self.heads_incomplete) =
             (epochs.until, self.heads_incomplete || epochs.incomplete);
         self.tails_seen = usize::try_from(epochs.tails_seen).map_err(|_| malformed())?;
+        let seen = epochs.partials_seen.map(|seen| usize::try_from(seen).unwrap_or(usize::MAX));
+        self.partials = Partials::resumed(seen, epochs.partials_compared);
         let ahead = epochs.ahead.iter().map(|kept| kept.read(self.trust));
         self.targets = ahead.collect::<Option<VecDeque<_>>>().ok_or_else(malformed)?;
+        let listed = &self.inventory.witnessed;
+        state.cosigned.restore(&mut self.cosigned, listed).ok_or_else(malformed)?;
         let findings = state.findings.iter().map(KeptFinding::read).collect::<Option<_>>();
         self.findings = Findings::resumed(findings.ok_or_else(malformed)?, state.findings_total);
         self.count_on(&state.counts).ok_or_else(malformed)?;
@@ -240,6 +251,7 @@ impl Pass<'_> {
         it.bundles = counts.bundles;
         it.tail_bundles = counts.tail_bundles;
         it.tiles = counts.tiles;
+        it.partial_tiles = counts.partial_tiles;
         it.checkpoints = counts.checkpoints;
         it.signatures = counts.signatures;
         it.anchored = counts.anchored;

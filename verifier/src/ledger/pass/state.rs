@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use chancery_format::chain::{self, dialect::Dialect};
 use chancery_format::heads::{Head, HeadName, HeadsMap};
+use chancery_format::tile::LEVELS;
 use chancery_format::{Hash, LeafIndex, Timestamp, TreeHead, TreeSize};
 use serde::{Deserialize, Serialize};
 
+use super::witnessed::{CosignedNotes, Waiting as WaitingNote};
 use super::{SignedHead, Target};
 use crate::findings::{Finding, Kind, Weight};
 use crate::ledger::chains::Last;
@@ -34,6 +36,7 @@ pub(crate) struct State {
     pub(super) heads: KeptHeads,
     pub(super) acts: Vec<(u64, String)>,
     pub(super) epochs: Epochs,
+    pub(super) cosigned: KeptCosigned,
     pub(super) counts: Counts,
     pub(super) findings: Vec<KeptFinding>,
     pub(super) findings_total: [u64; 3],
@@ -58,8 +61,58 @@ pub(super) struct Epochs {
     pub(super) until: Option<u64>,
     pub(super) incomplete: bool,
     pub(super) tails_seen: u64,
+    /// Partial tiles by level: how many were explained, and where the one compared last ends.
+    pub(super) partials_seen: [u64; LEVELS as usize],
+    pub(super) partials_compared: [u64; LEVELS as usize],
     /// Those read ahead, whose entries are to come.
     pub(super) ahead: Vec<KeptHead>,
+}
+
+/// Cosigned checkpoints.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct KeptCosigned {
+    /// The epoch of the last one that was read.
+    pub(super) read: Option<u64>,
+    /// Size of the newest one accepted.
+    pub(super) until: Option<u64>,
+    pub(super) epoch_held: Option<u64>,
+    /// Those whose entries are to come: epoch, size, root, and who cosigned.
+    pub(super) ahead: Vec<(u64, u64, String, Option<Vec<String>>)>,
+    pub(super) notes: u64,
+    pub(super) up_to: u64,
+    pub(super) by: Vec<String>,
+}
+
+impl KeptCosigned {
+    pub(super) fn of(notes: &CosignedNotes<'_>, read: Option<u64>) -> Self {
+        let ahead = notes.waiting.iter().map(|it| {
+            (it.epoch, it.head.size.0, it.head.root.to_hex(), it.by.clone())
+        });
+        Self {
+            read,
+            until: notes.until,
+            epoch_held: notes.epoch_held,
+            ahead: ahead.collect(),
+            notes: notes.told.notes,
+            up_to: notes.told.up_to,
+            by: notes.told.by.clone(),
+        }
+    }
+
+    /// Puts them back, over all that the archive has; `None` if it is not such a state.
+    pub(super) fn restore<'a>(&self, notes: &mut CosignedNotes<'a>, all: &'a [u64]) -> Option<()> {
+        let past = self.read.map_or(0, |read| all.partition_point(|epoch| *epoch <= read));
+        notes.left = all.get(past..).unwrap_or_default().iter();
+        (notes.until, notes.epoch_held) = (self.until, self.epoch_held);
+        for (epoch, size, root, by) in &self.ahead {
+            let head = TreeHead { size: TreeSize(*size), root: Hash::from_hex(root).ok()? };
+            notes.waiting.push_back(WaitingNote { epoch: *epoch, head, by: by.clone() });
+        }
+        (notes.told.notes, notes.told.up_to) = (self.notes, self.up_to);
+        notes.told.by.clone_from(&self.by);
+        Some(())
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,6 +143,7 @@ pub(super) struct Counts {
     pub(super) bundles: u64,
     pub(super) tail_bundles: u64,
     pub(super) tiles: u64,
+    pub(super) partial_tiles: u64,
     pub(super) checkpoints: u64,
     pub(super) signatures: u64,
     pub(super) macs: u64,

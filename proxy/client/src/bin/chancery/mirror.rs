@@ -183,8 +183,9 @@ impl From<MirrorError> for Failure {
                 Self::usage(&error)
             }
             MirrorError::Unavailable(_) => Self::unavailable(&error),
-            MirrorError::Missing(_) => Self::evidence(&error),
+            MirrorError::Missing(_) | MirrorError::Pruned { denied: false, .. } => Self::evidence(&error),
             MirrorError::Refused { .. }
+            | MirrorError::Pruned { .. }
             | MirrorError::Bad { .. }
             | MirrorError::Rollback { .. }
             | MirrorError::Fork(_) => Self::invalid(&error),
