@@ -14,9 +14,7 @@ use chancery_format::registry::{LedgerSection, SignersRegistry};
 use chancery_format::tile::{TilePath, decode_bundle, perfect_root};
 use chancery_format::{Checkpoint, TreeHead, TreeSize, merkle};
 use chancery_ledger::check::CheckReport;
-use chancery_ledger::{
-    Archive, CheckKeys, CheckOptions, CheckProgress, Roll, Shipper, ShipperOptions, check_closed,
-};
+use chancery_ledger::{Archive, CheckOptions, CheckProgress, Roll, Shipper, ShipperOptions, check_closed};
 use support::*;
 
 fn ship_options(static_log: bool) -> ShipperOptions {
@@ -186,8 +184,8 @@ async fn it_never_goes_back_and_costs_no_epoch() {
 }
 
 fn check(place: &Place, archive: &FaultyArchive, repair: bool) -> CheckReport {
-    let ledger = LedgerSection { origin: origin(), vkeys: vec![checkpoint_verifier().vkey()] };
-    let keys = CheckKeys::of(&SignersRegistry::new(ledger, Vec::new()).unwrap()).unwrap();
+    let ledger = LedgerSection { origin: origin(), vkeys: vec![checkpoint_verifier().vkey()], policy: None };
+    let keys = SignersRegistry::new(ledger, Vec::new()).unwrap().ledger_keys().unwrap();
     let progress = CheckProgress::default();
     let archive = Some(archive as &dyn Archive);
     let options =

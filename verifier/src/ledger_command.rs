@@ -169,10 +169,10 @@ fn random_seed() -> Result<String, Stop> {
 
 fn run_whole(args: &LedgerArgs, note: Option<Vec<u8>>, progress: &mut dyn Progress) -> Result<Verdict, Stop> {
     let LedgerArgs { strict, keys, acts, at, .. } = *args;
-    let policy = args.policy.as_deref().map(witnesses).transpose()?;
     let threads = args.threads.map(usize::from);
-    let options = Options { strict, keys, acts, at, threads, since: note, policy };
     let trust = trust(&args.common)?;
+    let policy = args.policy.as_deref().map(|path| witnesses(path, Some(&trust))).transpose()?;
+    let options = Options { strict, keys, acts, at, threads, since: note, policy };
     let unusable =
         |path: &std::path::Path, error: std::io::Error| format!("report {}: {error}", path.display());
     let report = args.report.as_deref();

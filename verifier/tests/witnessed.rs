@@ -44,7 +44,8 @@ fn witnesses() -> [Witness; 3] {
 
 /// Two of the three.
 fn policy(writer: &Writer) -> Policy {
-    let lines = witnesses().map(|witness| format!("witness {} {}\n", witness.name, witness.cosigner().vkey()));
+    let lines =
+        witnesses().map(|witness| format!("witness {} {}\n", witness.name, witness.cosigner().vkey()));
     let log = writer.ledger_key.vkey().vkey();
     let file = format!("log {log}\n{}group most 2 one two three\nquorum most\n", lines.concat());
     Policy::parse(file.as_bytes()).unwrap()
@@ -68,13 +69,19 @@ fn world() -> World {
     let mut writer = Writer::open();
     writer.event("orders");
     writer.epoch();
-    (0..300).for_each(|_| drop(writer.event("orders")));
+    for _ in 0..300 {
+        writer.event("orders");
+    }
     let between = writer.head();
     let second = note(&writer, between, &[&one, &two, &three]);
-    (0..20).for_each(|_| drop(writer.event("orders")));
+    for _ in 0..20 {
+        writer.event("orders");
+    }
     writer.epoch();
     writer.files.insert(witnessed_name(1), second.into_bytes());
-    (0..20).for_each(|_| drop(writer.event("orders")));
+    for _ in 0..20 {
+        writer.event("orders");
+    }
     writer.epoch();
     let third = note(&writer, writer.head(), &[&one, &three]);
     writer.files.insert(witnessed_name(2), third.into_bytes());
@@ -88,7 +95,8 @@ fn judged(archive: &Archive, policy: Option<&Policy>) -> Report {
 /// `weight kind file` of each finding.
 fn told(report: &Report) -> Vec<String> {
     let findings = report.findings().listed().iter();
-    let told = findings.map(|it| format!("{:?} {} {}", it.weight, it.kind, it.file.as_deref().unwrap_or("-")));
+    let told =
+        findings.map(|it| format!("{:?} {} {}", it.weight, it.kind, it.file.as_deref().unwrap_or("-")));
     told.collect()
 }
 
@@ -108,7 +116,9 @@ fn a_ledger_says_how_far_it_is_witnessed_and_by_whom() {
     assert_eq!(unjudged.checked()["witnessed"]["byPolicy"], false);
     assert!(unjudged.to_text().contains("2 cosigned checkpoints up to"), "{}", unjudged.to_text());
     // It goes on unwitnessed: said, and no fault.
-    (0..30).for_each(|_| drop(writer.event("orders")));
+    for _ in 0..30 {
+        writer.event("orders");
+    }
     writer.epoch();
     let mut archive = writer.archive();
     archive.files.remove(&witnessed_name(2)).unwrap();

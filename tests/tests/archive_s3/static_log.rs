@@ -127,7 +127,8 @@ fn a_copy_in_a_folder_is_valid_too(rig: &Rig, world: &World) {
                 true => command.arg(&program),
                 false => command.arg("ledger"),
             };
-            let output = command.arg(&folder).arg("--signers").arg(world.path("signers.json")).output().unwrap();
+            let output =
+                command.arg(&folder).arg("--signers").arg(world.path("signers.json")).output().unwrap();
             assert_eq!(output.status.code(), Some(code), "{output:?}");
         }
     };
@@ -171,7 +172,9 @@ fn what_is_shown_is_verified_checked_and_shown_again(rig: &Rig) {
     found.sort();
     assert_eq!(found, ["checkpoint-invalid checkpoint", "deleted-object checkpoint"]);
     let daemon = Daemon::start(&world);
-    wait_for("it is shown again", || plain(rig, "checkpoint").filter(|(_, note)| note.starts_with("log.example")));
+    wait_for("it is shown again", || {
+        plain(rig, "checkpoint").filter(|(_, note)| note.starts_with("log.example"))
+    });
     assert!(daemon.stop().success());
     assert_eq!(auditor.finds(1), ["deleted-object checkpoint"], "what was done stays visible");
     // One partial tile is laid over.

@@ -179,15 +179,20 @@ fn the_archive_says_how_far_it_is_witnessed(party: &Party, other: &Party) {
     let archive = archive.to_str().unwrap();
     for (whose, code) in [(party, 0), (other, 1)] {
         let policy = whose.world.path("witnesses.policy");
-        let checked = party.world.verify(&["ledger", archive, "--json", "--policy", policy.to_str().unwrap()]);
+        let checked =
+            party.world.verify(&["ledger", archive, "--json", "--policy", policy.to_str().unwrap()]);
         let report: Value = serde_json::from_slice(&checked.stdout).unwrap();
         assert_eq!(checked.status.code(), Some(code), "{report}");
         let witnessed = &report["checked"]["witnessed"];
         if code == 0 {
             assert_eq!(witnessed["by"], json!(["classical", "quantum"]), "{report}");
-            assert!(witnessed["upTo"].as_u64() > Some(2) && witnessed["upTo"].as_u64() <= witnessed["of"].as_u64());
+            assert!(
+                witnessed["upTo"].as_u64() > Some(2)
+                    && witnessed["upTo"].as_u64() <= witnessed["of"].as_u64()
+            );
         } else {
-            let kinds = report["findings"].as_array().unwrap().iter().map(|found| found["kind"].as_str().unwrap());
+            let kinds =
+                report["findings"].as_array().unwrap().iter().map(|found| found["kind"].as_str().unwrap());
             assert!(kinds.clone().all(|kind| kind == "not-witnessed"), "by the other's witnesses: {report}");
             assert_eq!(witnessed["notes"], 0, "{report}");
         }

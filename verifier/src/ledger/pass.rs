@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use chancery_format::tile::WIDTH;
 use chancery_format::{Hash, TreeHead};
 
+use super::Options;
 use super::acts::{Acts, ActsTold};
 use super::bundle::BundleReport;
 use super::chains::Chains;
@@ -32,7 +33,6 @@ use super::signatures::Gathering;
 use super::survey::{Collector, Survey};
 use super::tree::Tree;
 use super::witnessed::WitnessedTold;
-use super::Options;
 use crate::findings::{Finding, Findings, Kind};
 use crate::inventory::Inventory;
 use crate::progress::Progress;
@@ -41,9 +41,9 @@ use crate::trust::Trust;
 
 pub(crate) use self::keeper::{Keeper, STATE_BYTES_MAX};
 use self::partials::Partials;
-use self::witnessed::CosignedNotes;
 pub use self::resume::ResumeError;
 pub(crate) use self::resume::Resumed;
+use self::witnessed::CosignedNotes;
 
 /// Checkpoints read before the entries under them: more than one bundle can have.
 const HEADS_AHEAD_MAX: usize = 1_024;

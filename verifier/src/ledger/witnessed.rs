@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use chancery_format::TreeHead;
 use chancery_format::archive::witnessed_name;
 use chancery_format::note::NOTE_BYTES_MAX;
 use chancery_format::policy::{Policy, Witnessed};
-use chancery_format::{Checkpoint, TreeHead};
 use serde_json::{Value, json};
 
 use super::bundle::unread;
@@ -49,8 +49,7 @@ pub(crate) fn read_witnessed(
 /// The log is known from the registry; a line that claims to be a witness' and is not refuses the note.
 fn judge(policy: &Policy, trust: &Trust, note: &[u8]) -> Result<Witnessed, String> {
     let note = std::str::from_utf8(note).map_err(|error| error.to_string())?;
-    let verified = Checkpoint::verify(note, trust.origin(), trust.checkpoint_keys());
-    let verified = verified.map_err(|error| error.to_string())?;
+    let verified = trust.ledger_keys().verify(note).map_err(|error| error.to_string())?;
     policy.judge(verified, None).map_err(|error| error.to_string())
 }
 
@@ -104,7 +103,13 @@ mod tests {
 
     #[test]
     fn it_is_said_how_far_and_by_whom() {
-        let told = WitnessedTold { by_policy: true, notes: 2, up_to: 300, of: 700, by: vec!["a".into(), "b".into()] };
+        let told = WitnessedTold {
+            by_policy: true,
+            notes: 2,
+            up_to: 300,
+            of: 700,
+            by: vec!["a".into(), "b".into()],
+        };
         assert_eq!(told.to_text(), "witnessed up to 300 of 700 entries by a, b");
         assert_eq!(told.to_json()["by"], json!(["a", "b"]));
         assert_eq!(WitnessedTold { by_policy: true, ..WitnessedTold::default() }.to_text(), "not witnessed");

@@ -68,7 +68,11 @@ impl Resumed {
                 &*trust.sha256().to_hex(),
                 "registry: the file given is not the one it was begun with",
             ),
-            (&state.options, &*options.to_hex(), "kind of run: --strict, --since and --policy must be what they were"),
+            (
+                &state.options,
+                &*options.to_hex(),
+                "kind of run: --strict, --since and --policy must be what they were",
+            ),
         ] {
             if known != given {
                 return Err(ResumeError::Other(what));

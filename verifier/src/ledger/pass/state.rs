@@ -86,9 +86,8 @@ pub(super) struct KeptCosigned {
 
 impl KeptCosigned {
     pub(super) fn of(notes: &CosignedNotes<'_>, read: Option<u64>) -> Self {
-        let ahead = notes.waiting.iter().map(|it| {
-            (it.epoch, it.head.size.0, it.head.root.to_hex(), it.by.clone())
-        });
+        let ahead =
+            notes.waiting.iter().map(|it| (it.epoch, it.head.size.0, it.head.root.to_hex(), it.by.clone()));
         Self {
             read,
             until: notes.until,
