@@ -221,7 +221,7 @@ async fn the_check_knows_what_is_shown_and_repairs_what_is_proven() {
     roll.close().await;
     assert_eq!(told(&check(&place, &archive, false)), [""; 0]);
     let whole = archive.objects.lock().unwrap().clone();
-    let last = whole.keys().filter(|name| name.starts_with("tile/0/002.p/")).next_back().unwrap().clone();
+    let last = whole.keys().rfind(|name| name.starts_with("tile/0/002.p/")).unwrap().clone();
     let change = |name: &str, bytes: Option<Vec<u8>>| {
         let mut objects = archive.objects.lock().unwrap();
         match bytes {

@@ -66,8 +66,17 @@ impl CanonicalJson {
 
     /// [`CanonicalJson::parse`] for an object around values that were accepted by themselves: one level deeper.
     pub(crate) fn parse_around(text: &[u8]) -> Result<Self, CanonicalError> {
+        Self::parse_enclosing(text, 1)
+    }
+
+    /// The same for an object around a leaf, which is itself around such values: two levels deeper.
+    pub(crate) fn parse_around_leaf(text: &[u8]) -> Result<Self, CanonicalError> {
+        Self::parse_enclosing(text, 2)
+    }
+
+    fn parse_enclosing(text: &[u8], levels: usize) -> Result<Self, CanonicalError> {
         let mut reader = Reader::new(text)?;
-        reader.depth_max += 1;
+        reader.depth_max += levels;
         reader.whole()
     }
 
@@ -647,6 +656,8 @@ mod tests {
         let around = |levels: usize| format!("{}{deepest}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(CanonicalJson::parse_around(around(1).as_bytes()).is_ok());
         assert!(CanonicalJson::parse_around(around(2).as_bytes()).is_err());
+        assert!(CanonicalJson::parse_around_leaf(around(2).as_bytes()).is_ok());
+        assert!(CanonicalJson::parse_around_leaf(around(3).as_bytes()).is_err());
     }
 
     #[test]

@@ -39,7 +39,8 @@ fn party(origin: &'static str, name: &'static str) -> Party {
         + &key("cosign-pq", "ml-dsa-44", "")
         + "[witnessing]\npolicy_file = \"{dir}/witnesses.policy\"\nca_file = \"{dir}/witnesses.crt\"\n\
            interval_ms = 200\ntimeout_ms = 5000\n\n[limits]\nrelease_timeout_ms = 3000\n\n";
-    let options = WorldOptions { origin, kids: &["seen"], more, ..WorldOptions::default() };
+    // The altered letter must not be one of a line by nobody.
+    let options = WorldOptions { origin, kids: &["seen"], more, grease: false, ..WorldOptions::default() };
     Party { world: World::new(&options), options, name, port: free_port() }
 }
 

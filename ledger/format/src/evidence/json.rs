@@ -93,8 +93,8 @@ impl Evidence {
         }
         let evidence = from_json(read)?;
         // What the structures let pass, such as `null` for nothing or a member named twice, is not what we write.
-        let written = CanonicalJson::parse_around(evidence.to_json()?.as_bytes())?;
-        match CanonicalJson::parse_around(json)? == written {
+        let written = CanonicalJson::parse_around_leaf(evidence.to_json()?.as_bytes())?;
+        match CanonicalJson::parse_around_leaf(json)? == written {
             true => Ok(evidence),
             false => Err(shape("a member has a second spelling")),
         }
