@@ -313,7 +313,7 @@ async fn cosigned_checkpoints_stand_beside_epochs_and_grow() {
     let epochs = shipper.status().epochs;
     assert!(!shipper.stop().stopped);
     let told = witnessed(&archive);
-    assert_eq!(told.last(), Some(&(epochs - 1, between.0)), "with its end at the latest");
+    assert_eq!(told.last().map(|(_, size)| *size), Some(between.0), "with its end at the latest");
     // A new daemon looks up what is there, and writes none that is not larger.
     ship(&roll, &archive);
     let third = grow(&roll, 1).await;

@@ -56,14 +56,14 @@ impl Epochs {
         if self.showing.shown == Some(hash) {
             return Ok(());
         }
-        // An archive that became a static log only now lacks those of its last epoch.
-        self.ship_partials(size)?;
         let before = match self.archive.get(LATEST_CHECKPOINT) {
             Ok(before) => Some(before),
             Err(ArchiveError::NotFound(_)) => None,
             Err(error) => return Err(error.into()),
         };
         if before.as_deref() != Some(note.as_bytes()) {
+            // An archive that became a static log only now lacks those of its last epoch.
+            self.ship_partials(size)?;
             let origin = self.roll.origin().as_str();
             let shown = before.as_deref().and_then(|before| size_of_note(before, origin));
             if let Some(shown) = shown.filter(|shown| *shown > size) {

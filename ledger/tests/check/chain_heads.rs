@@ -62,7 +62,8 @@ async fn heads_and_key_uses_are_derived_again_and_compared() {
     // A head that somebody might have stored after the size that is marked: no chain ever had it.
     let newer = [&9u64.to_be_bytes()[..], &[7; 32], &655u64.to_be_bytes()].concat();
     let (first, other) = (use_key(KEY, 0), use_key(KEY, 99));
-    let rows: [(&str, &[u8], Option<&[u8]>, &str); 11] = [
+    type Row<'a> = (&'a str, &'a [u8], Option<&'a [u8]>, &'a str);
+    let rows: [Row<'_>; 11] = [
         ("heads", b"stream:s/1", Some(&head), "heads-differ store stream:s/1 proven"),
         ("heads", b"stream:s/1", Some(&beyond), "heads-differ store stream:s/1 proven"),
         ("heads", b"stream:s/1", Some(&newer), "heads-differ store stream:s/1 proven"),

@@ -112,10 +112,7 @@ export async function bundleCases(tab, world, mlDsa, mlDsaKnown, auditor) {
   add("an entry nested 64 deep, which is allowed", async () => {
     const deep = new Ledger("log.example/deep"), mine = deep.append({ eventType: "note", actor: "bob", stream: "deep", payload: JSON.parse(`${'{"a":'.repeat(64)}1${"}".repeat(64)}`) });
     const first = deep.publish(), count = deep.leaves.length, evidence = deep.evidence(mine, first, { size: count, note: deep.checkpoint() });
-    // The auditor's program reads files less deep than receipts, and refuses this one.
-    const { verdict, reason } = await tab.give({ receipt: text(evidence), registry: first.file });
-    assert.equal(verdict, "valid", reason);
-    return 1;
+    return says({ receipt: text(evidence), registry: first.file }, "valid");
   });
   add("lines by strangers are counted, not believed", async () => says(given(bundle(index, { note: await ledger.cosigned(size, [], { lines: [strangersLine(), strangersLine(ledger.origin)] }) })), "valid", {}, /2 signatures by keys/));
 
