@@ -67,6 +67,7 @@ struct World {
 fn world() -> World {
     let [one, two, three] = witnesses();
     let mut writer = Writer::open();
+    writer.publish();
     writer.event("orders");
     writer.epoch();
     for _ in 0..300 {
