@@ -25,7 +25,7 @@ pub(crate) struct Entry {
     /// How whoever runs a witness reaches whoever runs this ledger
     #[arg(long, value_name = "TEXT")]
     pub(crate) contact: String,
-    /// Requests a day: a checkpoint every ten seconds, unless [witnessing] interval_ms says otherwise
+    /// Requests a day: a checkpoint every ten seconds, unless `[witnessing] interval_ms` says otherwise
     #[arg(long = "qpd", value_name = "N", default_value_t = 8_640, value_parser = clap::value_parser!(u64).range(1..=REQUESTS_PER_DAY_MAX))]
     pub(crate) requests_per_day: u64,
     /// Registry to read [default: the service's own]
