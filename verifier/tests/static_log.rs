@@ -38,11 +38,11 @@ fn a_static_log_is_valid_and_counted() {
 }
 
 #[test]
-fn every_byte_of_it_counts() {
+fn bytes_all_over_it_count() {
     let archive = log().archive();
     let named = |name: &&String| *name == "checkpoint" || name.contains(".p/") && !name.contains("entries");
     for name in archive.files.keys().filter(named) {
-        for at in (0..archive.files[name].len()).step_by(7) {
+        for at in (0..archive.files[name].len()).step_by(archive.files[name].len() / 12 + 1) {
             let report = changed(&archive, name, |bytes| bytes[at] ^= 1 << (at % 8)).verify();
             assert_eq!(report.exit_code(), 1, "{name} byte {at}");
             assert!(told(&report)[0].ends_with(name), "{name} byte {at}: {:?}", told(&report));

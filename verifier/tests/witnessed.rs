@@ -58,6 +58,12 @@ fn note(writer: &Writer, head: TreeHead, by: &[&Witness]) -> String {
     writer.note(&checkpoint.text()) + &lines
 }
 
+fn events(writer: &mut Writer, count: u64) {
+    for _ in 0..count {
+        writer.event("orders");
+    }
+}
+
 /// Three epochs; beside the first nothing, beside the second a checkpoint between the two, beside the third its own.
 struct World {
     writer: Writer,
@@ -70,19 +76,13 @@ fn world() -> World {
     writer.publish();
     writer.event("orders");
     writer.epoch();
-    for _ in 0..300 {
-        writer.event("orders");
-    }
+    events(&mut writer, 300);
     let between = writer.head();
     let second = note(&writer, between, &[&one, &two, &three]);
-    for _ in 0..20 {
-        writer.event("orders");
-    }
+    events(&mut writer, 20);
     writer.epoch();
     writer.files.insert(witnessed_name(1), second.into_bytes());
-    for _ in 0..20 {
-        writer.event("orders");
-    }
+    events(&mut writer, 20);
     writer.epoch();
     let third = note(&writer, writer.head(), &[&one, &three]);
     writer.files.insert(witnessed_name(2), third.into_bytes());
@@ -117,9 +117,7 @@ fn a_ledger_says_how_far_it_is_witnessed_and_by_whom() {
     assert_eq!(unjudged.checked()["witnessed"]["byPolicy"], false);
     assert!(unjudged.to_text().contains("2 cosigned checkpoints up to"), "{}", unjudged.to_text());
     // It goes on unwitnessed: said, and no fault.
-    for _ in 0..30 {
-        writer.event("orders");
-    }
+    events(&mut writer, 30);
     writer.epoch();
     let mut archive = writer.archive();
     archive.files.remove(&witnessed_name(2)).unwrap();
