@@ -174,12 +174,12 @@ fn the_daemon_serves_the_same_shapes() {
 #[test]
 fn the_policy_is_the_ledger_s_own() {
     let world = World::new(&WorldOptions::default());
-    let vkey = world.registry().ledger.vkeys.first().unwrap().clone();
+    let logs: String = world.registry().ledger.vkeys.iter().map(|vkey| format!("log {vkey}\n")).collect();
     let file = world.path("ledger.policy");
     let arguments = ["--format", "policy", "--signers", "signers.json", "-o", file.to_str().unwrap()];
     let done = export(&world, &arguments);
     assert!(done.status.success());
     assert!(String::from_utf8_lossy(&done.stdout).starts_with("the ledger's policy, kept in "));
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("log {vkey}\nquorum none\n"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), logs + "quorum none\n");
     assert_eq!(Some(std::fs::read_to_string(&file).unwrap()), world.registry().ledger.policy);
 }
