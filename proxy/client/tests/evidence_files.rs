@@ -228,7 +228,7 @@ fn what_contradicts_is_refused_and_changes_nothing() {
     assert!(damaged.contains("do not lead to the signed root"), "{damaged}");
     std::fs::remove_file(desk.path("700/tile/0/001")).unwrap();
     let missing = upgrade("700", 3);
-    assert!(missing.contains("the log has no tile/0/001"), "{missing}");
+    assert!(missing.contains("the log does not show tile/0/001"), "{missing}");
     let altered = String::from_utf8(before.clone()).unwrap().replacen("index 300", "index 301", 1);
     desk.put("altered.evidence", altered);
     let refused = desk.message(&["upgrade", "altered.evidence", "--log", "500"], 1);
