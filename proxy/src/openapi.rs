@@ -128,10 +128,11 @@ fn responses(route: &Route) -> Value {
         }
     }
     if route.call == Call::Registry {
-        // One of the older shapes is the bare keys.
-        let keys = json!({ "schema": { "type": "string" } });
+        // One shape is the bare keys, one the policy.
+        let text = json!({ "schema": { "type": "string" } });
         if let Some(content) = responses.get_mut(status).and_then(|response| response.get_mut("content")) {
-            content[PEM] = keys;
+            content[PEM] = text.clone();
+            content[TEXT] = text;
         }
     }
     if matches!(route.call, Call::Sign | Call::Pending) {
