@@ -52,7 +52,8 @@ impl Archive {
     }
 
     pub fn write_to(&self, folder: &Path) {
-        for (name, bytes) in &self.files {
+        // A folder has its checkpoints where a bucket shows its newest.
+        for (name, bytes) in self.files.iter().filter(|(name, _)| *name != LATEST_CHECKPOINT) {
             let path = folder.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();
