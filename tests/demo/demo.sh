@@ -41,8 +41,8 @@ chancery keys list | tee "$work/keys.txt"
 
 say "2. Sign: the signature is on the ledger before we see it"
 printf 'Pay the bearer 12.50\n' >"$work/document.txt"
-# Every key a caller may sign with: not the ledger's own, not MAC keys.
-mapfile -t kids < <(awk '$3 != "hmac-sha256" && $1 != "ledger" { print $1 }' "$work/keys.txt")
+# Every key a caller may sign with: not the ledger's own two, not MAC keys.
+mapfile -t kids < <(awk '$3 != "hmac-sha256" && $1 !~ /^ledger/ { print $1 }' "$work/keys.txt")
 kid="$(awk '$3 == "ed25519" && $1 != "ledger" { print $1; exit }' "$work/keys.txt")"
 [ -n "$kid" ] || fail "the instance has no Ed25519 signing key"
 for each in "${kids[@]}"; do
