@@ -25,6 +25,8 @@ const SOFTHSM_MODULES: [&str; 6] = [
     "/usr/lib64/pkcs11/libsofthsm2.so",
     "/usr/local/lib/softhsm/libsofthsm2.so",
 ];
+/// Where keys are without a token.
+const KEYS_IN_FILES: &str = "[[backends]]\nname = \"keys\"\nkind = \"software\"\ndirectory = \"keys\"\n";
 /// Label of the token.
 const TOKEN: &str = "chancery-dev";
 
@@ -48,12 +50,13 @@ pub fn make(options: &DevOptions, variables: &Variables) -> Result<Made, Failure
     certificates::make(&options.folder)?;
     let backend = match softhsm(options) {
         Some(module) => make_token(&absolute(&options.folder)?, &module)?,
-        None => "[[backends]]\nname = \"keys\"\nkind = \"software\"\ndirectory = \"keys\"\n".to_owned(),
+        None => KEYS_IN_FILES.to_owned(),
     };
     // The file is what says "there is an instance here": it comes last, after what it names.
     let file = options.folder.join("chancery.toml");
     let unfinished = options.folder.join("chancery.toml.new");
-    write(&unfinished, &configuration(options, &backend), false)?;
+    let software_allowed = variables.flag("DEV_ALLOW_EPHEMERAL") == Some(true);
+    write(&unfinished, &configuration(options, &backend, software_allowed), false)?;
     let config = config::load(&unfinished, variables)?;
     let made = create(&config, variables, true)?;
     std::fs::rename(&unfinished, &file).map_err(failed(&file))?;
@@ -103,12 +106,12 @@ fn digits() -> Result<String, Failure> {
     Ok(bytes.iter().map(|byte| char::from(b'0' + byte % 10)).collect())
 }
 
-fn configuration(options: &DevOptions, backend: &str) -> String {
+/// SoftHSM2 has no ML-DSA yet: the ledger's second key is in a file, where files may hold keys.
+fn configuration(options: &DevOptions, backend: &str, software_allowed: bool) -> String {
     let name = if backend.contains("softhsm") { "softhsm" } else { "keys" };
-    // SoftHSM2 has no ML-DSA yet.
-    let in_files = match name {
-        "keys" => "",
-        _ => "\n[[backends]]\nname = \"keys\"\nkind = \"software\"\ndirectory = \"keys\"\n",
+    let in_files = match name == "softhsm" && software_allowed {
+        true => format!("\n{KEYS_IN_FILES}"),
+        false => String::new(),
     };
     let keys = [
         ("ledger", "ledger-ed25519-v1", "ed25519", "ledger", "signs checkpoints", "durable"),
@@ -118,7 +121,8 @@ fn configuration(options: &DevOptions, backend: &str) -> String {
         ("webhooks", "webhooks-hmac-v1", "hmac-sha256", "webhooks", "webhook bodies", "durable"),
     ];
     let second = ("ledger-pq", "ledger-ml-dsa-44-v1", "ml-dsa-44", "ledger", "signs them too", "durable");
-    let keys = keys.map(|key| (name, key)).into_iter().chain([("keys", second)]);
+    let second = software_allowed.then_some(("keys", second));
+    let keys = keys.map(|key| (name, key)).into_iter().chain(second);
     let keys: String = keys
         .map(|(name, (kid, signer_kid, algorithm, purpose, description, release))| {
             format!(
@@ -131,6 +135,7 @@ fn configuration(options: &DevOptions, backend: &str) -> String {
         include_str!("dev/chancery.toml.in"),
         address = options.address,
         ops_address = options.ops_address,
+        second = if second.is_some() { "second_signing_key = \"ledger-pq\"\n" } else { "" },
         backend = format!("{backend}{in_files}"),
         keys = keys,
         client = certificates::CLIENT,
