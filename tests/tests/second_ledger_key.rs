@@ -4,15 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is the test's failure")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use chancery_format::TreeSize;
 use chancery_format::archive::checkpoint_name;
 use chancery_format::checkpoint::VerifiedCheckpoint;
 use chancery_format::note::Note;
+use chancery_format::{SignersRegistry, TreeSize};
 use chancery_hsm::KeyShape;
 use chancery_hsm::software::{DevelopmentOnly, SoftwareBackend};
 use chancery_tests::rig::wire::{Ask, call};
-use chancery_tests::rig::{Daemon, People, World, WorldOptions, evidence, wait_for};
+use chancery_tests::rig::{Daemon, People, World, WorldOptions, binary, evidence, wait_for};
 use serde_json::json;
 
 fn sign(world: &World, turn: u64) {
@@ -144,4 +145,28 @@ fn a_missing_or_false_second_signature_is_found() {
     std::fs::write(&file, format!("{}{other}{}", &text[..at], &text[at + 1..])).unwrap();
     let (valid, text) = verify(&world, &archive);
     assert!(!valid && text.contains("signature"), "{text}");
+}
+
+/// Its keys are in a SoftHSM2 token, which has no ML-DSA; a second key in a file comes where files may hold keys, and
+/// nobody has to allow that.
+#[test]
+fn a_throw_away_instance_has_the_second_key_where_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, allowed) in [("token", false), ("both", true)] {
+        let to = folder.path().join(name);
+        let chanceryd = |arguments: &[&str], last: &Path| {
+            let mut command = Command::new(binary("chanceryd"));
+            command.args(arguments).arg(last).env_remove("DEV_ALLOW_EPHEMERAL");
+            let output = command.envs(allowed.then_some(("DEV_ALLOW_EPHEMERAL", "true"))).output().unwrap();
+            assert!(output.status.success(), "{name}: {output:?}");
+        };
+        chanceryd(&["init", "--dev"], &to);
+        let config = to.join("chancery.toml");
+        chanceryd(&["check", "--config"], &config);
+        let text = std::fs::read_to_string(config).unwrap();
+        assert!(text.contains("kind = \"pkcs11\""), "{text}");
+        assert_eq!(text.contains("second_signing_key = \"ledger-pq\""), allowed, "{text}");
+        let registry = SignersRegistry::parse(&std::fs::read(to.join("signers.json")).unwrap()).unwrap();
+        assert_eq!(registry.ledger_keys().unwrap().ml_dsa().len(), usize::from(allowed));
+    }
 }
