@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chancery_format::entry::CoSigner;
+use chancery_format::ledger_keys::LedgerKeys;
 use chancery_format::names::Purpose;
 use chancery_format::registry::RegistryError;
 use chancery_format::{
@@ -144,13 +145,16 @@ pub struct PublishedRegistry {
     pub note: Bytes,
     /// What the bytes say.
     pub registry: SignersRegistry,
+    /// The keys of the ledger's checkpoints, which it names.
+    pub ledger_keys: LedgerKeys,
 }
 
 impl PublishedRegistry {
     /// Reads a version that was written or is about to be.
     pub fn read(version: u64, json: Vec<u8>, note: String) -> Result<Self, RegistryError> {
         let registry = SignersRegistry::parse(&json)?;
-        Ok(Self { version, json: json.into(), note: note.into(), registry })
+        let ledger_keys = registry.ledger_keys()?;
+        Ok(Self { version, json: json.into(), note: note.into(), registry, ledger_keys })
     }
 }
 

@@ -124,8 +124,7 @@ fn verified(chancery: &Chancery, stored: Option<StoredCheckpoint>) -> Result<Ver
 }
 
 fn verified_note(chancery: &Chancery, note: &str) -> Result<VerifiedCheckpoint, Problem> {
-    let keys = chancery.registry.load().registry.ledger_keys().map_err(Problem::internal)?;
-    keys.verify(note).map_err(Problem::internal)
+    chancery.registry.load().ledger_keys.verify(note).map_err(Problem::internal)
 }
 
 /// `GET /v1/events/{id}`.

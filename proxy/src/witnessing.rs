@@ -15,7 +15,6 @@ use std::time::Duration;
 use chancery_format::checkpoint::{CheckpointError, VerifiedCheckpoint};
 use chancery_format::cosignature::{CosignedAt, CosignerKey};
 use chancery_format::policy::{POLICY_BYTES_MAX, Policy, PolicyError, PolicyRefusal};
-use chancery_format::registry::RegistryError;
 use chancery_format::witness::{AddCheckpoint, AnswerError, RequestError, WitnessAnswer};
 use chancery_format::{Checkpoint, TreeSize};
 use chancery_identity::outbound::{
@@ -114,8 +113,6 @@ enum RoundError {
     Roll(#[from] RollError),
     #[error("the recorded checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
-    #[error("the registry: {0}")]
-    Registry(#[from] RegistryError),
     #[error("{refusal} ({cosigned} of {asked} witnesses answered)")]
     Policy { refusal: PolicyRefusal, cosigned: usize, asked: usize },
 }
@@ -248,7 +245,7 @@ impl Witnessing {
         let Some(newest) = chancery.roll.latest_checkpoint().filter(|newest| newest.size > witnessed) else {
             return Ok(witnessed);
         };
-        let keys = chancery.registry.load().registry.ledger_keys()?;
+        let keys = chancery.registry.load().ledger_keys.clone();
         let verified = keys.verify(&newest.note)?;
         let asked = self.remotes.iter().map(|remote| self.ask(remote, &newest, verified.checkpoint()));
         let lines: Vec<String> = join_all(asked).await.into_iter().flatten().collect();
