@@ -16,23 +16,6 @@ use chancery_ledger::{
 };
 use support::*;
 
-fn ship_options() -> ShipperOptions {
-    ShipperOptions {
-        epoch_interval: Duration::from_millis(20),
-        backoff_first: Duration::from_millis(2),
-        backoff_max: Duration::from_millis(10),
-        ..ShipperOptions::new(Arc::new(TestClock::default()), 7)
-    }
-}
-
-async fn grow(roll: &Roll, entries: u64) -> TreeSize {
-    for start in (0..entries).step_by(1000) {
-        let batch = (start..entries.min(start + 1000)).map(|n| (numbered(&format!("s/{}", n % 3), n), None));
-        roll.enrol_events(batch.collect()).await.into_iter().for_each(|result| drop(result.unwrap()));
-    }
-    checkpoint(roll).await
-}
-
 async fn publish(roll: &Roll, version: u64) {
     let json = format!("{{\"version\":{version}}}").into_bytes();
     let sha256 = Hash::of(&[&json]);

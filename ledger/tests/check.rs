@@ -44,14 +44,6 @@ async fn publish(roll: &Roll) {
     roll.enrol_event(entry::registry_published(1, &sha256), None).await.unwrap();
 }
 
-async fn grow(roll: &Roll, entries: u64) -> TreeSize {
-    for start in (0..entries).step_by(1000) {
-        let batch = (start..entries.min(start + 1000)).map(|n| (numbered(&format!("s/{}", n % 3), n), None));
-        roll.enrol_events(batch.collect()).await.into_iter().for_each(|result| drop(result.unwrap()));
-    }
-    checkpoint(roll).await
-}
-
 fn ship(roll: &Roll, archive: &DirectoryArchive) {
     let options = ShipperOptions {
         epoch_interval: Duration::from_millis(5),

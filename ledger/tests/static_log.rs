@@ -17,27 +17,13 @@ use chancery_ledger::check::CheckReport;
 use chancery_ledger::{Archive, CheckOptions, CheckProgress, Roll, Shipper, ShipperOptions, check_closed};
 use support::*;
 
-fn ship_options(static_log: bool) -> ShipperOptions {
-    ShipperOptions {
-        epoch_interval: Duration::from_millis(20),
-        backoff_first: Duration::from_millis(2),
-        backoff_max: Duration::from_millis(10),
-        static_log,
-        ..ShipperOptions::new(Arc::new(TestClock::default()), 7)
-    }
-}
-
-async fn grow(roll: &Roll, entries: u64) -> TreeSize {
-    for start in (0..entries).step_by(1000) {
-        let batch = (start..entries.min(start + 1000)).map(|n| (numbered(&format!("s/{}", n % 3), n), None));
-        roll.enrol_events(batch.collect()).await.into_iter().for_each(|result| drop(result.unwrap()));
-    }
-    checkpoint(roll).await
+fn static_log() -> ShipperOptions {
+    ShipperOptions { static_log: true, ..ship_options() }
 }
 
 /// Ships until everything under the newest checkpoint is there and shown, and ends.
 fn ship(roll: &Roll, archive: &Arc<FaultyArchive>) {
-    let shipper = Shipper::start(roll.clone(), archive.clone(), ship_options(true)).unwrap();
+    let shipper = Shipper::start(roll.clone(), archive.clone(), static_log()).unwrap();
     let newest = roll.latest_checkpoint().unwrap();
     let is_shown = || shown(archive).is_some_and(|head| head.size >= newest.size);
     tokio::task::block_in_place(|| wait_until("shipped and shown", is_shown));
@@ -111,7 +97,7 @@ async fn an_archive_becomes_a_log_with_the_epoch_it_has() {
     let roll = Roll::create(place.options()).unwrap();
     let archive = Arc::new(FaultyArchive::default());
     let size = grow(&roll, 300).await;
-    let shipper = Shipper::start(roll.clone(), archive.clone(), ship_options(false)).unwrap();
+    let shipper = Shipper::start(roll.clone(), archive.clone(), ship_options()).unwrap();
     tokio::task::block_in_place(|| wait_until("shipped", || shipper.status().archived >= size));
     drop(shipper);
     assert!(shown(&archive).is_none() && !archive.names().iter().any(|name| name.starts_with("tile/1")));
@@ -135,7 +121,7 @@ async fn what_is_shown_is_whole_after_every_interruption() {
                 epoch_interval: Duration::from_secs(60),
                 backoff_first: Duration::from_secs(60),
                 backoff_max: Duration::from_secs(60),
-                ..ship_options(true)
+                ..static_log()
             };
             let shipper = Shipper::start(roll.clone(), archive.clone(), patient).unwrap();
             let settled = || shipper.status().failures > 0 || shown(&archive).unwrap().size == second;
@@ -161,7 +147,7 @@ async fn it_never_goes_back_and_costs_no_epoch() {
     let forged = checkpoint_of(more).note().to_owned().into_bytes();
     archive.objects.lock().unwrap().insert("checkpoint".into(), forged.clone());
     let size = grow(&roll, 20).await;
-    let shipper = Shipper::start(roll.clone(), archive.clone(), ship_options(true)).unwrap();
+    let shipper = Shipper::start(roll.clone(), archive.clone(), static_log()).unwrap();
     tokio::task::block_in_place(|| wait_until("told", || shipper.status().failures > 1));
     let status = shipper.status();
     assert_eq!((status.archived, status.stopped), (size, false), "the epoch is there");
@@ -288,7 +274,7 @@ async fn cosigned_checkpoints_stand_beside_epochs_and_grow() {
     let place = Place::new();
     let roll = Roll::create(place.options()).unwrap();
     let archive = Arc::new(FaultyArchive::default());
-    let start = || Shipper::start(roll.clone(), archive.clone(), ship_options(true)).unwrap();
+    let start = || Shipper::start(roll.clone(), archive.clone(), static_log()).unwrap();
     grow(&roll, 20).await;
     ship(&roll, &archive);
     assert_eq!(witnessed(&archive), [], "nothing was cosigned");

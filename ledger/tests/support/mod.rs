@@ -25,6 +25,7 @@ use chancery_format::{
 };
 use chancery_ledger::{
     Archive, ArchiveError, Clock, Disk, DiskError, Fatal, Put, RealDisk, Roll, RollLimits, RollOptions,
+    ShipperOptions,
 };
 use ed25519_dalek::{Signer, SigningKey};
 
@@ -554,4 +555,23 @@ impl Archive for FaultyArchive {
         let names = self.names().into_iter().filter(|name| name.starts_with(prefix));
         Ok(names.filter(|name| after.is_none_or(|after| name.as_str() > after)).take(max).collect())
     }
+}
+
+/// An epoch and a retry every few milliseconds.
+pub(crate) fn ship_options() -> ShipperOptions {
+    ShipperOptions {
+        epoch_interval: Duration::from_millis(20),
+        backoff_first: Duration::from_millis(2),
+        backoff_max: Duration::from_millis(10),
+        ..ShipperOptions::new(Arc::new(TestClock::default()), 7)
+    }
+}
+
+/// Enrols so many events in three streams, and has a checkpoint made.
+pub(crate) async fn grow(roll: &Roll, entries: u64) -> TreeSize {
+    for start in (0..entries).step_by(1000) {
+        let batch = (start..entries.min(start + 1000)).map(|n| (numbered(&format!("s/{}", n % 3), n), None));
+        roll.enrol_events(batch.collect()).await.into_iter().for_each(|result| drop(result.unwrap()));
+    }
+    checkpoint(roll).await
 }
