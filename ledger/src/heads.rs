@@ -6,22 +6,26 @@
 //!
 //! Promises: what is enrolled is the map of exactly the leaves below its size; after a write that was refused the fold goes
 //! on from the last map that was stored, and an entry is never counted twice. A process begins with the stored map only if
-//! its root is the enrolled one: otherwise, after a crash meanwhile or if a row is damaged, all is derived again from the
-//! entries, so that no damaged row is ever enrolled. Memory: about 250 bytes a name, at most
+//! its root is the enrolled one and uses of keys are stored with it: otherwise, after a crash meanwhile or if a row is
+//! damaged, all is derived again from the entries, so that no damaged row is ever enrolled. Memory: about 250 bytes a name, at most
 //! [`RollLimits::heads_names_max`](crate::RollLimits) of them; beyond that nothing is enrolled.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chancery_format::entry::{event_type, heads_enrolled};
-use chancery_format::heads::{EnrolledHeads, HEADS_LAG_MAX, Head, HeadName, HeadProof, HeadsMap};
+use chancery_format::heads::{EnrolledHeads, HEADS_LAG_MAX, Head, HeadName, HeadProof, HeadsMap, LeafChains};
 use chancery_format::{AuditEvent, LeafIndex, StreamName, TreeSize};
 
+use crate::layout::KEY_USES_RUN;
 use crate::roll::{Roll, RollError, StoredLeaf};
-use crate::sequencer::{Fatal, HeadsRecord, Record};
+use crate::sequencer::{Fatal, HeadsRecord, KeyUses, Record};
 use crate::shared::Shared;
 use crate::store::{Store, StoreError};
 
-/// Leaves folded in at a time, and rows written at a time.
+/// Leaves folded in at a time: the rows they make are one record.
+const FOLDED_MAX: u64 = 4_096;
+/// Heads written at a time.
 const CHUNK: usize = 1_024;
 
 /// The heads of one roll. Cheap to clone; clones share what is known.
@@ -29,7 +33,7 @@ const CHUNK: usize = 1_024;
 pub struct Heads {
     roll: Roll,
     state: Arc<Mutex<Option<State>>>,
-    /// Held by whoever writes rows of the map; `true` once the stored map was found to be the enrolled one, or replaced.
+    /// Held by whoever writes rows of the map; `true` once the stored map was found whole, or replaced.
     writing: Arc<tokio::sync::Mutex<bool>>,
 }
 
@@ -80,9 +84,6 @@ struct State {
     is_damaged: bool,
 }
 
-/// What a chunk of leaves says of keys.
-type KeyUses = Vec<(HeadName, u64, LeafIndex)>;
-
 impl Heads {
     /// Knows nothing yet; the first call reads the stored map.
     pub fn new(roll: Roll) -> Self {
@@ -94,10 +95,12 @@ impl Heads {
     pub async fn follow(&self, size: TreeSize) -> Result<(), RollError> {
         let mut is_sound = self.writing.lock().await;
         if !*is_sound {
-            let is_enrolled = self.with_state(|state, _| Ok(state.is_sound())).await?;
-            if !is_enrolled {
+            let is_whole =
+                self.with_state(|state, shared| Ok(state.is_sound() && state.has_uses(&shared.store)?));
+            if !is_whole.await? {
                 tracing::warn!(
-                    "the stored heads of streams and keys are not those last enrolled: deriving them again"
+                    "the stored heads of streams and keys are not those last enrolled, or uses of keys are missing: \
+                     deriving them again"
                 );
                 self.unlearn().await?;
             }
@@ -290,31 +293,58 @@ impl State {
         Ok(Self { map, size, has_news: enrolled.is_none() && size > 0, enrolled, is_damaged: false })
     }
 
-    /// Takes in the next leaves below `size`, a chunk at most; gives what they say of keys.
-    fn fold(&mut self, store: &Store, size: u64) -> Result<KeyUses, Fatal> {
-        let count = usize::try_from(size.saturating_sub(self.size)).unwrap_or(CHUNK).min(CHUNK);
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let mut uses = Vec::new();
-        let leaves = store.leaves(self.size, count)?;
-        for (index, leaf) in (self.size..).map(LeafIndex).zip(&leaves) {
-            let event = AuditEvent::read(leaf)
-                .map_err(|error| StoreError::Corrupt(format!("entry {index}: {error}")))?;
-            for name in HeadName::all_of(&event) {
-                let before = self.map.get(&name).copied();
-                // After a crash a part of the stored heads can be newer than the rest.
-                if before.is_some_and(|head| head.last >= index) {
-                    continue;
+    /// Whether where keys were used is stored as the map counts it, as far as a row or two can tell.
+    fn has_uses(&self, store: &Store) -> Result<bool, Fatal> {
+        for (name, head) in self.map.all().filter(|(name, _)| name.key().is_some()) {
+            for row in [0, (head.count - 1) / KEY_USES_RUN] {
+                let (first, end) = (row * KEY_USES_RUN, head.count.min((row + 1) * KEY_USES_RUN));
+                let run = match store.key_uses_run(name, first) {
+                    Err(StoreError::Corrupt(_)) => return Ok(false),
+                    run => run?,
+                };
+                if (run.len() as u64) < end - first {
+                    return Ok(false);
                 }
-                if name.key().is_some() {
-                    uses.push((name.clone(), before.map_or(0, |head| head.count), index));
-                }
-                self.map.add(vec![name], index, &event.hash);
             }
-            self.has_news |= event.event_type != event_type::HEADS;
         }
-        self.size += count as u64;
-        Ok(uses)
+        Ok(true)
+    }
+
+    /// Takes in the next leaves below `size`, so many at most; gives the rows that what they say of keys changes.
+    fn fold(&mut self, store: &Store, size: u64) -> Result<Vec<KeyUses>, Fatal> {
+        let count = size.saturating_sub(self.size).min(FOLDED_MAX);
+        let mut used: HashMap<HeadName, (u64, Vec<LeafIndex>)> = HashMap::new();
+        store.each_leaf(self.size, count as usize, |index, leaf| {
+            let leaf = LeafChains::of_leaf(leaf)
+                .ok_or_else(|| StoreError::Corrupt(format!("entry {index} is no leaf")))?;
+            for name in leaf.names() {
+                // After a write that was refused, a part of the stored heads can be newer than the rest.
+                let Some(number) = self.map.follow(&name, index, &leaf.hash) else { continue };
+                if name.key().is_some() {
+                    used.entry(name).or_insert((number, Vec::new())).1.push(index);
+                }
+            }
+            self.has_news |= leaf.event_type != event_type::HEADS;
+            Ok::<_, Fatal>(())
+        })?;
+        self.size += count;
+        let mut rows = Vec::with_capacity(used.len());
+        for (name, (number, indices)) in used {
+            let before = (number % KEY_USES_RUN) as usize;
+            let mut run = if before == 0 { Vec::new() } else { store.key_uses_run(&name, number)? };
+            if run.len() < before {
+                return Err(StoreError::Corrupt(format!("uses of {name} are not stored")).into());
+            }
+            // What is stored beyond is of a process that ended, and comes again.
+            run.truncate(before);
+            run.extend(indices);
+            let firsts = (number - before as u64..).step_by(KEY_USES_RUN as usize);
+            rows.extend(firsts.zip(run.chunks(KEY_USES_RUN as usize)).map(|(first, run)| KeyUses {
+                name: name.clone(),
+                first,
+                run: run.to_vec(),
+            }));
+        }
+        Ok(rows)
     }
 }

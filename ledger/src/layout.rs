@@ -13,12 +13,13 @@
 //! | `registry` | version:8 | length of the file:4 ‖ the file ‖ the signed note over it |
 //! | `archive` | epoch:8 | tree size the epoch closes with:8 |
 //! | `heads` | a chain's name | count:8 ‖ hash:32 ‖ last index:8 |
-//! | `key_uses` | a key's name, NUL, how many came before:8 | index:8 |
+//! | `key_uses` | a key's name, NUL, how many came before:8, a multiple of 256 | index of that use:8, then the gap to each next one as LEB128 |
 //! | `meta` | `format`, `origin`, `head` | 1:8 · text · size:8 ‖ root:32 ‖ streams so far:8 |
 //! | | `heads` | size:8, and the index of the leaf that enrols its heads:8, once it is there |
 //! | | `cose_head` | the newest head signed for COSE receipts: the consistency receipt of the tree with itself |
 //!
-//! `stream_index` holds one row per stream and batch, not per entry: a run of consecutive seqs.
+//! `stream_index` holds one row per stream and batch, not per entry: a run of consecutive seqs. So does `key_uses`, of 256
+//! uses at most: which row has which is the same however often, and in whatever steps, they were derived.
 
 use chancery_format::chain::{Dialect, Link};
 use chancery_format::heads::{Head, HeadName};
@@ -200,8 +201,13 @@ pub(crate) fn u64_of(value: &[u8], family: Family) -> Result<u64, BadShape> {
     value.try_into().map(u64::from_be_bytes).map_err(|_| BadShape(family))
 }
 
-pub(crate) fn key_use_key(name: &HeadName, number: u64) -> Vec<u8> {
-    [name.as_str().as_bytes(), &[0], &number.to_be_bytes()].concat()
+/// Uses of a key in one row.
+pub(crate) const KEY_USES_RUN: u64 = 256;
+
+/// The row that has this use.
+pub(crate) fn key_uses_key(name: &HeadName, number: u64) -> Vec<u8> {
+    let first = number - number % KEY_USES_RUN;
+    [name.as_str().as_bytes(), &[0], &first.to_be_bytes()].concat()
 }
 
 pub(crate) fn encode_chain_head(head: &Head) -> Vec<u8> {
@@ -304,13 +310,13 @@ fn push_leb128(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(crate) fn decode_run(value: &[u8]) -> Result<Vec<LeafIndex>, BadShape> {
+pub(crate) fn decode_run(value: &[u8], family: Family) -> Result<Vec<LeafIndex>, BadShape> {
     let mut fields = Fields(value);
-    let mut last = fields.u64().ok_or(BadShape(Family::StreamIndex))?;
+    let mut last = fields.u64().ok_or(BadShape(family))?;
     let mut indices = vec![LeafIndex(last)];
     while !fields.0.is_empty() {
-        let gap = fields.leb128().ok_or(BadShape(Family::StreamIndex))?;
-        last = last.checked_add(gap).ok_or(BadShape(Family::StreamIndex))?;
+        let gap = fields.leb128().ok_or(BadShape(family))?;
+        last = last.checked_add(gap).ok_or(BadShape(family))?;
         indices.push(LeafIndex(last));
     }
     Ok(indices)
@@ -359,11 +365,11 @@ mod tests {
             for gap in gaps {
                 indices.push(LeafIndex(indices.last().unwrap().0 + gap));
             }
-            assert_eq!(decode_run(&encode_run(&indices)).unwrap(), indices);
+            assert_eq!(decode_run(&encode_run(&indices), Family::StreamIndex).unwrap(), indices);
         }
         let run = encode_run(&[LeafIndex(1), LeafIndex(300)]);
-        assert!(decode_run(run.get(..run.len() - 1).unwrap()).is_err());
-        assert!(decode_run(&[0; 7]).is_err());
+        assert!(decode_run(run.get(..run.len() - 1).unwrap(), Family::KeyUses).is_err());
+        assert!(decode_run(&[0; 7], Family::KeyUses).is_err());
     }
 
     #[test]

@@ -129,8 +129,12 @@ impl Seen {
 }
 
 fn leaf_hashes(store: &Store, first: u64, count: usize) -> Result<Vec<Hash>, Fatal> {
-    let leaves = store.leaves(first, count)?;
-    Ok(leaves.iter().map(|leaf| sha256(&[&[0], leaf])).collect())
+    let mut hashes = Vec::with_capacity(count);
+    store.each_leaf(first, count, |_, leaf| {
+        hashes.push(sha256(&[&[0], leaf]));
+        Ok::<_, Fatal>(())
+    })?;
+    Ok(hashes)
 }
 
 /// MTH of RFC 6962 §2.1 over nodes.

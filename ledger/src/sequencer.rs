@@ -129,10 +129,18 @@ pub(crate) enum Record {
     Registry { version: u64, json: Vec<u8>, note: String },
     /// The size an archive epoch will close with.
     Epoch { epoch: u64, size: TreeSize },
-    /// Entries that tell of keys: whose, the how many-eth, where.
-    KeyUses(Vec<(HeadName, u64, LeafIndex)>),
+    /// Where keys were used.
+    KeyUses(Vec<KeyUses>),
     /// Where chains stand.
     Heads(HeadsRecord),
+}
+
+/// A row of entries that tell of one key.
+pub(crate) struct KeyUses {
+    pub(crate) name: HeadName,
+    /// How many came before the first of them.
+    pub(crate) first: u64,
+    pub(crate) run: Vec<LeafIndex>,
 }
 
 /// A part of the map of heads.
@@ -481,7 +489,7 @@ impl Record {
             Self::Registry { version, json, note } => writes.registry(*version, json, note),
             Self::Epoch { epoch, size } => writes.epoch(*epoch, *size),
             Self::KeyUses(uses) => {
-                uses.iter().try_for_each(|(name, number, index)| writes.key_use(name, *number, *index))
+                uses.iter().try_for_each(|uses| writes.key_uses(&uses.name, uses.first, &uses.run))
             }
             Self::Heads(HeadsRecord::Changed(heads)) => {
                 heads.iter().try_for_each(|(name, head)| writes.chain_head(name, head))

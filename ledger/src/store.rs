@@ -117,10 +117,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let mode = IteratorMode::From(key, Direction::Forward);
-        let mut reading = ReadOptions::default();
-        // Runs are read once, to be archived or shown, and would push out what look-ups need.
-        reading.fill_cache(false);
-        let rows = self.db.iterator_cf_opt(self.family(family)?, reading, mode).take(limit);
+        let rows = self.db.iterator_cf_opt(self.family(family)?, read_once(), mode).take(limit);
         rows.map(|row| row.map_err(Into::into)).collect()
     }
 
@@ -171,13 +168,35 @@ impl Store {
 
     /// Leaves from `first` on, which must all be there.
     pub(crate) fn leaves(&self, first: u64, count: usize) -> Result<Vec<Box<[u8]>>, StoreError> {
-        let rows = self.rows_from(Family::Entries, &first.to_be_bytes(), count)?;
-        let whole =
-            rows.len() == count && (first..).zip(&rows).all(|(index, (key, _))| **key == index.to_be_bytes());
-        if !whole {
-            return Err(StoreError::Corrupt(format!("{count} entries from {first} on are not all there")));
+        let mut leaves = Vec::with_capacity(count);
+        self.each_leaf(first, count, |_, leaf| {
+            leaves.push(leaf.into());
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(leaves)
+    }
+
+    /// Shows each leaf from `first` on, which must all be there, without copying it.
+    pub(crate) fn each_leaf<E: From<StoreError>>(
+        &self,
+        first: u64,
+        count: usize,
+        mut show: impl FnMut(LeafIndex, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let family = self.family(Family::Entries)?;
+        let mut rows = self.db.raw_iterator_cf_opt(family, read_once());
+        rows.seek(first.to_be_bytes());
+        for index in (first..).take(count) {
+            let leaf = rows.item().filter(|(key, _)| **key == index.to_be_bytes()).map(|(_, leaf)| leaf);
+            let Some(leaf) = leaf else {
+                rows.status().map_err(StoreError::from)?;
+                let missing = format!("{count} entries from {first} on are not all there");
+                return Err(StoreError::Corrupt(missing).into());
+            };
+            show(LeafIndex(index), leaf)?;
+            rows.next();
         }
-        Ok(rows.into_iter().map(|(_, leaf)| leaf).collect())
+        Ok(())
     }
 
     /// The greatest index stored.
@@ -216,7 +235,7 @@ impl Store {
             if stream > number || indices.len() >= limit {
                 break;
             }
-            let run = layout::decode_run(&run)?;
+            let run = layout::decode_run(&run, Family::StreamIndex)?;
             if stream == number {
                 let numbered = (first..).zip(run).skip_while(|(at, _)| *at < seq);
                 indices.extend(numbered.map(|(_, index)| index).take(limit - indices.len()));
@@ -340,9 +359,26 @@ impl Store {
         skip: u64,
         limit: usize,
     ) -> Result<Vec<LeafIndex>, StoreError> {
-        let rows = self.rows_from(Family::KeyUses, &layout::key_use_key(name, skip), limit)?;
-        let own = (skip..).zip(rows).take_while(|(at, (key, _))| **key == layout::key_use_key(name, *at));
-        own.map(|(_, (_, value))| Ok(LeafIndex(layout::u64_of(&value, Family::KeyUses)?))).collect()
+        let (mut number, mut indices) = (skip, Vec::new());
+        while indices.len() < limit {
+            let run = self.key_uses_run(name, number)?;
+            let skipped = (number % layout::KEY_USES_RUN) as usize;
+            let before = indices.len();
+            indices.extend(run.into_iter().skip(skipped).take(limit - before));
+            if indices.len() == before {
+                break;
+            }
+            number += (indices.len() - before) as u64;
+        }
+        Ok(indices)
+    }
+
+    /// The row that has this use of a key, from its first one on; empty if it is not there.
+    pub(crate) fn key_uses_run(&self, name: &HeadName, number: u64) -> Result<Vec<LeafIndex>, StoreError> {
+        match self.get(Family::KeyUses, &layout::key_uses_key(name, number))? {
+            Some(row) => Ok(layout::decode_run(&row, Family::KeyUses)?),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Tree size that archive epoch `epoch` closes with, once planned.
@@ -356,6 +392,13 @@ impl Store {
         let row = self.last(Family::Archive)?;
         row.map(|(key, _)| Ok(layout::u64_of(&key, Family::Archive)?)).transpose()
     }
+}
+
+/// Runs are read once, to be archived or shown, and would push out what look-ups need.
+fn read_once() -> ReadOptions {
+    let mut reading = ReadOptions::default();
+    reading.fill_cache(false);
+    reading
 }
 
 /// Whether a database lacks families that its makers did not have yet, and no other.
@@ -467,13 +510,14 @@ impl Writes<'_> {
         self.put(Family::Meta, layout::META_COSE_HEAD, &head.to_receipt().to_bytes())
     }
 
-    pub(crate) fn key_use(
+    /// The row that has this use of a key, whole.
+    pub(crate) fn key_uses(
         &mut self,
         name: &HeadName,
         number: u64,
-        index: LeafIndex,
+        run: &[LeafIndex],
     ) -> Result<(), StoreError> {
-        self.put(Family::KeyUses, &layout::key_use_key(name, number), &index.0.to_be_bytes())
+        self.put(Family::KeyUses, &layout::key_uses_key(name, number), &layout::encode_run(run))
     }
 
     pub(crate) fn epoch(&mut self, epoch: u64, size: TreeSize) -> Result<(), StoreError> {

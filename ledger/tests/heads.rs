@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use chancery_format::heads::{EnrolledHeads, Head, HeadName};
 use chancery_format::merkle::{Frontier, leaf_hash};
-use chancery_format::{AuditEvent, LeafIndex, TreeSize};
+use chancery_format::{AuditEvent, EventDraft, LeafIndex, TreeSize};
 use chancery_ledger::{Enrolled, Heads, HeadsOutcome, Roll, RollError, RollOptions};
 use rocksdb::{DB, Options};
 use support::*;
@@ -273,6 +273,57 @@ async fn whichever_write_fails_the_next_process_enrols_the_right_map() {
         }
         // Where keys were used, heads that changed, their size, the leaf, its index.
         assert_eq!(survived, 5, "{side:?}");
+    }
+}
+
+/// A key's rows begin, end and go on wherever folding stopped; without one of them, or with rows as they were once
+/// stored, one a use, a start derives all again.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "damage need not be synced")]
+async fn uses_of_a_key_are_found_across_rows_and_missing_rows_are_derived_again() {
+    let place = Place::new();
+    let roll = Roll::create(place.options()).unwrap();
+    let heads = Heads::new(roll.clone());
+    let used = EventDraft {
+        event_type: "signer.rotated".parse().unwrap(),
+        ..draft("signers", r#"{"signer_kid":"k-1"}"#)
+    };
+    for more in [1, 254, 1, 1, 255, 1, 300] {
+        let batch = std::iter::repeat_with(|| (used.clone(), None)).take(more).collect();
+        roll.enrol_events(batch).await.into_iter().for_each(|result| drop(result.unwrap()));
+        heads.follow(roll.head().head().size).await.unwrap();
+    }
+    enrolled_is_right(&roll, &heads).await;
+    let name: HeadName = "key:k-1".parse().unwrap();
+    let all = heads.entries(name.clone(), 0, 1_000).await.unwrap();
+    assert_eq!(all.len(), 813);
+    for (skip, limit) in [(0, 256), (255, 1), (255, 2), (256, 256), (300, 500), (812, 9)] {
+        let page = heads.entries(name.clone(), skip, limit).await.unwrap();
+        let expected: Vec<_> = all.iter().skip(skip as usize).take(limit).cloned().collect();
+        assert_eq!(page, expected, "{limit} after {skip}");
+    }
+    assert!(heads.entries(name.clone(), 813, 9).await.unwrap().is_empty());
+    drop((heads, roll));
+
+    let row = |number: u64| [b"key:k-1\0".as_slice(), &number.to_be_bytes()].concat();
+    for missing in [Some(0), Some(768), None] {
+        let path = place.ledger().join("db");
+        let families = DB::list_cf(&Options::default(), &path).unwrap();
+        let db = DB::open_cf(&Options::default(), &path, families).unwrap();
+        let uses = db.cf_handle("key_uses").unwrap();
+        match missing {
+            Some(number) => db.delete_cf(&uses, row(number)).unwrap(),
+            None => (0..).zip(&all).for_each(|(number, leaf)| {
+                db.put_cf(&uses, row(number), leaf.index.0.to_be_bytes()).unwrap();
+            }),
+        }
+        drop(db);
+        let (roll, _) = Roll::open(place.options()).unwrap();
+        let heads = Heads::new(roll.clone());
+        heads.follow(roll.head().head().size).await.unwrap();
+        assert_eq!(heads.entries(name.clone(), 0, 1_000).await.unwrap(), all);
+        fill(&roll, 0).await;
+        enrolled_is_right(&roll, &heads).await;
     }
 }
 

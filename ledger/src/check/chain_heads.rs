@@ -80,7 +80,7 @@ impl Derived {
         }
     }
 
-    /// Below the stored size the row must be there; beyond, it may.
+    /// Below the stored size it must be there; beyond, it may.
     fn check_use(&mut self, store: &Store, name: &HeadName, number: u64, index: u64) {
         let is_due = index < self.size;
         self.uses += u64::from(is_due);
@@ -198,7 +198,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Stored key uses by entries below this size, and such as cannot be read.
+    /// Stored key uses by entries below this size, and rows that cannot be read.
     fn count_uses(&self, size: u64) -> Result<u64, CheckError> {
         let (mut after, mut count) = (None::<Vec<u8>>, 0);
         loop {
@@ -206,9 +206,10 @@ impl Check<'_> {
             let page = self.store.key_use_rows(after.as_deref(), PAGE)?;
             let Some((last, _)) = page.last() else { return Ok(count) };
             after = Some(last.to_vec());
-            let is_below =
-                |value: &[u8]| layout::u64_of(value, layout::Family::KeyUses).map_or(true, |at| at < size);
-            count += page.iter().filter(|(_, value)| is_below(value)).count() as u64;
+            for (_, row) in &page {
+                let run = layout::decode_run(row, layout::Family::KeyUses);
+                count += run.map_or(1, |run| run.iter().filter(|index| index.0 < size).count() as u64);
+            }
         }
     }
 }

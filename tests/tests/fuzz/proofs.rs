@@ -6,7 +6,7 @@ use chancery_format::completeness::Opening;
 use chancery_format::cose::CoseReceipt;
 use chancery_format::cosignature::CosignerKey;
 use chancery_format::evidence::Evidence;
-use chancery_format::heads::{EnrolledHeads, HeadName};
+use chancery_format::heads::{EnrolledHeads, HeadName, LeafChains};
 use chancery_format::log_key::LogKey;
 use chancery_format::merkle::leaf_hash;
 use chancery_format::note::Note;
@@ -248,7 +248,9 @@ pub(crate) fn parts() -> Vec<Reader> {
                 // As by whoever trusts their storage: the hash inside is not looked at.
                 if let Ok(event) = AuditEvent::read(bytes) {
                     _ = Claims::default().read(2, &event);
-                    assert!(HeadName::all_of(&event).len() <= 3);
+                    let names = HeadName::all_of(&event);
+                    assert!(names.len() <= 3);
+                    assert_eq!(LeafChains::of_leaf(bytes).map(|found| found.names()), Some(names));
                 }
             }),
         ),

@@ -3,7 +3,7 @@
 //! A map may lag the leaf that enrols it, so entries wait here until none that comes can speak of an earlier size:
 //! at most [`HEADS_LAG_MAX`] of them. After evidence that cannot be read nothing more can be said of any map.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use chancery_format::heads::{EnrolledHeads, HEADS_LAG_MAX, HeadName, HeadsMap};
 use chancery_format::{Hash, LeafIndex};
@@ -12,13 +12,15 @@ use super::event::Link;
 use crate::findings::{Finding, Kind};
 
 /// An entry, the chains it is in, and its hash.
-pub(crate) type Waiting = (LeafIndex, Vec<HeadName>, Hash);
+pub(crate) type Waiting = (LeafIndex, Box<[HeadName]>, Hash);
 
 /// The map, and the entries that are not in it yet.
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
     map: HeadsMap,
     waiting: VecDeque<Waiting>,
+    /// Every name, so that entries that wait share them.
+    names: HashSet<HeadName>,
     /// Size of the last map that was enrolled.
     last: Option<u64>,
     incomplete: bool,
@@ -39,7 +41,7 @@ impl Heads {
 
     /// Goes on from there.
     pub(crate) fn resume(map: HeadsMap, waiting: VecDeque<Waiting>, last: Option<u64>, checked: u64) -> Self {
-        Self { map, waiting, last, incomplete: false, checked }
+        Self { map, waiting, last, checked, ..Self::default() }
     }
 
     /// The next entry. Names are those of its stream and of the keys it tells of.
@@ -48,9 +50,17 @@ impl Heads {
             return;
         }
         let stream = link.stream.parse().ok().map(|stream| HeadName::of_stream(&stream));
-        let names = link.keys.iter().cloned().chain(stream).collect();
+        let names = link.keys.iter().cloned().chain(stream).map(|name| self.shared(name)).collect();
         self.waiting.push_back((LeafIndex(index), names, link.hash));
         self.settle(index.saturating_sub(HEADS_LAG_MAX));
+    }
+
+    fn shared(&mut self, name: HeadName) -> HeadName {
+        if let Some(known) = self.names.get(&name) {
+            return known.clone();
+        }
+        self.names.insert(name.clone());
+        name
     }
 
     fn settle(&mut self, size: u64) {

@@ -3,7 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::canonical::CanonicalJson;
+use crate::chain::{After, Dialect};
+use crate::event::{EventDraft, Placement};
 use crate::merkle::Frontier;
+use crate::timestamp::Timestamp;
 
 fn name(number: u32) -> HeadName {
     if number.is_multiple_of(2) { format!("stream:s/{number}") } else { format!("key:k{number}") }
@@ -17,7 +21,8 @@ fn grown(steps: &[u32]) -> (HeadsMap, BTreeMap<HeadName, Head>) {
     for (index, number) in (0..).zip(steps) {
         let (name, event) = (name(*number), Hash::of(&[&number.to_be_bytes()]));
         let head = Head::after(heads.get(&name), LeafIndex(index), &event);
-        map.put(name.clone(), head);
+        assert_eq!(map.follow(&name, LeafIndex(index), &event), Some(head.count - 1));
+        assert_eq!(map.follow(&name, LeafIndex(index), &event), None, "known already");
         heads.insert(name, head);
         if index % 3 == 0 {
             map.root();
@@ -143,4 +148,56 @@ fn an_event_is_in_its_streams_chain_and_in_those_of_its_keys() {
     assert_eq!(names("signing.signature.issued", same), ["key:a-1", "stream:s"]);
     assert_eq!(names("order.paid", both), ["stream:s"], "what services write tells of no key");
     assert_eq!(names("signing.signature.anchored", r#"{"kid":"a"}"#), ["stream:s"]);
+}
+
+fn canonical(value: &serde_json::Value) -> CanonicalJson {
+    CanonicalJson::parse(value.to_string().as_bytes()).unwrap()
+}
+
+/// Any event, whose author may have written what looks like other members.
+fn any_leaf() -> impl Strategy<Value = Vec<u8>> {
+    let tricky =
+        "(,?\"(payload|prevHash|stream|hash|eventType|signer_kid|coSigner)\":?[\"{]?|[a-z\\\\\"é]){0,8}";
+    let kid = "([a-b]-1|A b|[\"é])";
+    let payload = (prop::option::of(kid), prop::option::of(kid), tricky).prop_map(|(first, second, text)| {
+        let told =
+            serde_json::json!({"coSigner": {"signer_kid": second}, "signer_kid": first, "payload": text});
+        canonical(&told)
+    });
+    let types = vec!["signing.signature.issued", "signer.retired", "order.paid", "ledger.heads"];
+    let more = prop::option::of(tricky);
+    (prop::sample::select(types), payload, more, any::<bool>(), 0..2u64).prop_map(
+        |(event_type, payload, more, has_manifest, seq)| {
+            let metadata = more.map(|text| serde_json::json!({"payload": {"signer_kid": "m-1"}, "z": text}));
+            let draft = EventDraft {
+                event_type: event_type.parse().unwrap(),
+                actor: "a".parse().unwrap(),
+                stream: "s/1".parse().unwrap(),
+                payload,
+                id: None,
+                ts: None,
+                manifest_signature_id: has_manifest.then(|| "m-1".parse().unwrap()),
+                metadata: metadata.as_ref().map(canonical),
+            };
+            let (id, signer_kid) = ("e-1".parse().unwrap(), "ledger-v1".parse().unwrap());
+            let (prev_hash, ts) = ((seq > 0).then_some(Hash([9; 32])), Timestamp::from_unix_ms(0).unwrap());
+            let chain = (seq > 0).then_some(After { dialect: Dialect::Kernel, previous: None });
+            let place = Placement { id: &id, seq, prev_hash, signer_kid: &signer_kid, ts, chain };
+            draft.place(&place).unwrap().into_bytes()
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_found_in_a_leaf_is_what_reading_all_of_it_finds(leaf in any_leaf()) {
+        let event = AuditEvent::parse(&leaf).unwrap();
+        let found = LeafChains::of_leaf(&leaf).unwrap();
+        prop_assert_eq!(found, LeafChains::of(&event));
+        prop_assert_eq!(found.names(), HeadName::all_of(&event));
+        for end in 0..leaf.len() {
+            // Whatever it finds in less, it ends.
+            let _ = LeafChains::of_leaf(leaf.get(..end).unwrap());
+        }
+    }
 }
