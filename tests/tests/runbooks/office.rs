@@ -197,9 +197,9 @@ impl Office {
                 });
                 std::fs::remove_file(first).unwrap();
             }
-            "a key use is lost from the list" => {
+            "a key use is misplaced in the list" => {
                 self.unit.stop();
-                lose_a_key_use(&world.path("ledger/db"));
+                misplace_a_key_use(&world.path("ledger/db"));
                 self.unit.start(world).unwrap();
             }
             "an older copy of the disk is mounted" => {
@@ -464,15 +464,16 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.success());
 }
 
-/// The first row of the family that says where keys were used.
+/// The first use in the family that says where keys were used, and with it those that are stored by their distance to it.
 #[expect(clippy::disallowed_methods, reason = "damage need not be synced")]
-fn lose_a_key_use(database: &Path) {
+fn misplace_a_key_use(database: &Path) {
     let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), database).unwrap();
     let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), database, families).unwrap();
     let uses = db.cf_handle("key_uses").unwrap();
-    let (key, _) =
-        db.iterator_cf(uses, rocksdb::IteratorMode::Start).next().expect("a key was used").unwrap();
-    db.delete_cf(uses, key).unwrap();
+    let first = db.iterator_cf(uses, rocksdb::IteratorMode::Start).next();
+    let (key, mut row) = first.expect("a key was used").unwrap();
+    *row.get_mut(7).unwrap() ^= 1;
+    db.put_cf(uses, key, row).unwrap();
 }
 
 /// In the first file of a folder, however deep.
