@@ -91,8 +91,8 @@ fn receipt_json(receipt: &Receipt) -> Result<String, Problem> {
     receipt.to_json().map_err(Problem::internal)
 }
 
-/// Under the first witnessed checkpoint that covers the leaf; without one, under the first that was recorded. Asks for
-/// one if there is none yet.
+/// Under the first witnessed checkpoint that covers the leaf; without one, under the first that was recorded; and under the
+/// newest if that one was signed by a key that is compromised since. Asks for one if there is none yet.
 pub(crate) async fn build_receipt(
     chancery: &Chancery,
     index: LeafIndex,
@@ -109,12 +109,21 @@ pub(crate) async fn build_receipt(
             None => Arc::new(verified(chancery, chancery.roll.first_checkpoint_covering(index).await?)?),
         },
     };
+    let checkpoint = standing(chancery, checkpoint)?;
     let proof = chancery.roll.inclusion_proof(index, checkpoint.head().size).await?;
     let checkpoint = match chancery.grease {
         true => Arc::new(verified_note(chancery, &greased(checkpoint.note()))?),
         false => checkpoint,
     };
     Ok(Receipt::new(leaf.to_vec(), index, proof, &checkpoint, rung))
+}
+
+/// This checkpoint, or the newest if no key that signed this one may be believed by now.
+fn standing(chancery: &Chancery, first: Arc<VerifiedCheckpoint>) -> Result<Arc<VerifiedCheckpoint>, Problem> {
+    match chancery.registry.load().ledger_keys.stands(&first) {
+        true => Ok(first),
+        false => Ok(Arc::new(verified(chancery, chancery.roll.latest_checkpoint())?)),
+    }
 }
 
 /// A checkpoint that was read back, verified.

@@ -309,6 +309,13 @@ fn the_ledgers_own_key_changes_while_everybody_signs_and_both_keys_say_so() {
     let world = world(&people, 2);
     make_key(&world, "ledger-2");
     let daemon = Daemon::start(&world);
+    let index = sign(&world, "ed", 9, 8).unwrap().json()["receipt"]["index"].as_u64().unwrap();
+    let receipt = |file: &str| {
+        let reply = call(&world, Some(&world.orders), &Ask::get(&format!("/v1/receipts/{index}"))).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        std::fs::write(world.path(file), reply.body).unwrap();
+    };
+    receipt("early.json");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for caller in 0..8 {
@@ -325,7 +332,20 @@ fn the_ledgers_own_key_changes_while_everybody_signs_and_both_keys_say_so() {
     daemon.kill();
     let daemon = Daemon::start(&world);
     assert_eq!(sign(&world, "ed", 9, 9).unwrap().status, 200);
+    // Whoever has a copy of the first one cannot make receipts, and those there are can be had again.
+    let body =
+        json!({ "signer_kid": "ledger-ed25519-v1", "sinceIndex": index, "reason": "a copy was found" });
+    people.act(&world, "eve", "/admin/v1/keys/ledger/compromise", &body);
+    receipt("again.json");
     assert!(daemon.stop().success());
+    for (file, code, words) in
+        [("early.json", 1, "neither retired nor compromised"), ("again.json", 0, "VALID")]
+    {
+        let told = world.verify(&["receipt", &world.path(file).display().to_string()]);
+        let text = String::from_utf8(told.stdout).unwrap();
+        assert_eq!((told.status.code(), text.contains(words)), (Some(code), true), "{file}: {text}");
+    }
+    // All that the first one signed is under checkpoints of the second.
     let told = world.verify(&["ledger", &archive(&world), "--acts"]);
     let text = String::from_utf8(told.stdout).unwrap();
     assert!(told.status.success(), "{text}");

@@ -102,13 +102,13 @@ pub(crate) fn signature_text(verified: &VerifiedReceipt<'_>) -> String {
     signature
 }
 
-/// The leaf stands under a ledger key of the registry.
+/// The leaf stands under a ledger key of the registry, of which it may tell the retirement.
 pub(crate) fn check_ledger_key(event: &AuditEvent<'_>, index: u64, trust: &Trust) -> Result<(), Finding> {
     let name = event.signer_kid;
     let signer = trust.find(name).map(|id| trust.signer(id)).filter(|signer| signer.is_ledger_key);
     let message = match signer {
         None => format!("{name} is not a ledger key of the registry"),
-        Some(signer) if signer.record.retired_index.is_some_and(|retired| retired <= index) => {
+        Some(signer) if signer.record.retired_index.is_some_and(|retired| retired < index) => {
             format!("{name} had been retired before")
         }
         Some(_) => return Ok(()),

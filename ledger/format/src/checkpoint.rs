@@ -26,6 +26,11 @@ pub enum CheckpointError {
     /// The ledger had an ML-DSA-44 key by then, and no signature of it is there.
     #[error("checkpoint lacks the ledger's ML-DSA-44 signature")]
     NotHybrid,
+    /// The Ed25519 keys that signed it were retired or compromised by its last entry: alone it proves nothing.
+    #[error(
+        "checkpoint is signed by no ledger key that was neither retired nor compromised at its last entry"
+    )]
+    NotStanding,
 }
 
 /// What a checkpoint says.

@@ -4,6 +4,10 @@
 //! checkpoint may not do without that signature from the entry on that activated the key: otherwise a forger of
 //! Ed25519 signatures would leave the other one out. Refused: what no Ed25519 key of the ledger signed, what lacks the
 //! second signature where it is due, and every line by a known key that does not verify.
+//!
+//! A checkpoint *stands* if one of the Ed25519 keys that signed it was neither retired nor compromised by its last entry.
+//! In a history one that does not stand is good if a later one that does continues it; alone it proves nothing, since
+//! whoever has a compromised key can sign any tree.
 
 use crate::algorithm::SignatureAlgorithm;
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifiedCheckpoint};
@@ -34,6 +38,8 @@ impl Life {
 pub struct LedgerKeys {
     origin: Origin,
     ed25519: Vec<NoteVerifier>,
+    /// Of those of `ed25519` that are retired or compromised: which, and from which entry on.
+    ended: Vec<(usize, u64)>,
     ml_dsa: Vec<CosignerKey>,
     /// Of those of `ml_dsa` that are registered as signers: which, and when its signature is due.
     due: Vec<(usize, Life)>,
@@ -44,7 +50,7 @@ impl LedgerKeys {
     pub fn of_signers(origin: Origin, ed25519: NoteVerifier, ml_dsa: Option<CosignerKey>) -> Self {
         let ml_dsa: Vec<_> = ml_dsa.into_iter().collect();
         let due = (0..ml_dsa.len()).map(|at| (at, Life::ALWAYS)).collect();
-        Self { origin, ed25519: vec![ed25519], ml_dsa, due }
+        Self { origin, ed25519: vec![ed25519], ended: Vec::new(), ml_dsa, due }
     }
 
     /// Of the ledger whose registry this is.
@@ -53,19 +59,27 @@ impl LedgerKeys {
         if ed25519.is_empty() {
             return Err(RegistryError::LedgerKey);
         }
-        let mut due = Vec::new();
+        let origin = registry.ledger.origin.clone();
+        let (mut ended, mut due) = (Vec::new(), Vec::new());
         for record in &registry.signers {
-            if record.algorithm != SignatureAlgorithm::MlDsa44 {
-                continue;
-            }
-            let Some(key) = record.public_key()? else { continue };
-            let at = ml_dsa.iter().position(|known| *known.public_key() == key);
-            let until = [record.retired_index, record.compromised_since].into_iter().flatten().min();
-            if let Some((at, from)) = at.zip(record.activated_index) {
-                due.push((at, Life { from, until }));
+            match record.algorithm {
+                SignatureAlgorithm::Ed25519 => {
+                    let raw = record.public_key()?.and_then(|key| key.ed25519_raw());
+                    let key = raw.and_then(|raw| NoteVerifier::new(origin.as_str(), &raw).ok());
+                    let at = ed25519.iter().position(|known| Some(known) == key.as_ref());
+                    ended.extend(at.zip(record.ended_index()));
+                }
+                SignatureAlgorithm::MlDsa44 => {
+                    let Some(key) = record.public_key()? else { continue };
+                    let at = ml_dsa.iter().position(|known| *known.public_key() == key);
+                    // In doubt since when it is compromised, it is asked for.
+                    let until = [record.retired_index, record.compromised_since].into_iter().flatten().min();
+                    due.extend(at.zip(record.activated_index).map(|(at, from)| (at, Life { from, until })));
+                }
+                _ => {}
             }
         }
-        Ok(Self { origin: registry.ledger.origin.clone(), ed25519, ml_dsa, due })
+        Ok(Self { origin, ed25519, ended, ml_dsa, due })
     }
 
     /// Which ledger.
@@ -104,6 +118,38 @@ impl LedgerKeys {
         }
     }
 
+    /// [`verify`](Self::verify), for whoever has this one checkpoint alone: it must stand.
+    pub fn verify_standing(&self, note: &str) -> Result<VerifiedCheckpoint, CheckpointError> {
+        let verified = self.verify(note)?;
+        if self.stands(&verified) { Ok(verified) } else { Err(CheckpointError::NotStanding) }
+    }
+
+    /// Whether a checkpoint that these keys verified stands.
+    pub fn stands(&self, checkpoint: &VerifiedCheckpoint) -> bool {
+        let size = checkpoint.head().size;
+        if self.ended_at(size).next().is_none() {
+            return true;
+        }
+        let Ok(note) = Note::parse(checkpoint.note()) else { return false };
+        let signed = |key: &NoteVerifier| note.signatures.iter().any(|line| key.is_named_by(line));
+        self.ed25519_at(size).any(signed)
+    }
+
+    /// All of them but the Ed25519 keys that had ended by the last of so many leaves.
+    pub fn log_keys_at(&self, size: TreeSize) -> Vec<LogKey> {
+        let ed25519 = self.ed25519_at(size).cloned().map(LogKey::Ed25519);
+        ed25519.chain(self.ml_dsa.iter().cloned().map(LogKey::MlDsa44)).collect()
+    }
+
+    fn ed25519_at(&self, size: TreeSize) -> impl Iterator<Item = &NoteVerifier> {
+        let keys = self.ed25519.iter().enumerate();
+        keys.filter(move |(at, _)| self.ended_at(size).all(|ended| ended != *at)).map(|(_, key)| key)
+    }
+
+    fn ended_at(&self, size: TreeSize) -> impl Iterator<Item = usize> {
+        self.ended.iter().filter(move |(_, end)| *end < size.0).map(|(at, _)| *at)
+    }
+
     /// The ML-DSA-44 keys of which one must have signed a checkpoint over so many leaves: those that are active at the
     /// last of them.
     fn due_at(&self, size: TreeSize) -> impl Iterator<Item = &CosignerKey> {
@@ -126,6 +172,7 @@ mod tests {
     use crate::cosignature::tests::{AT, TestCosigner};
     use crate::hash::{Hash, TreeHead};
     use crate::note::{NoteError, assemble};
+    use crate::public_key::PublicKey;
     use crate::registry::{KeyState, LedgerSection, SignerRecord};
     use crate::timestamp::Timestamp;
 
@@ -241,5 +288,49 @@ mod tests {
         let altered = log.note(1, &[0]).replace("AwMDAwMD", "BAQEBAQE");
         assert_eq!(both.verify(&altered), Err(CheckpointError::Note(NoteError::BadSignature)));
         assert_eq!(both.log_keys().len(), 2);
+    }
+
+    #[test]
+    fn a_checkpoint_stands_if_a_key_that_signed_it_was_good_at_its_last_entry() {
+        let (log, other) = (Log::new(), SigningKey::from_bytes(&[8; 32]));
+        let mut registry = log.registry(&[(5, None)]);
+        let named = NoteVerifier::new(ORIGIN, other.verifying_key().as_bytes()).unwrap();
+        registry.ledger.vkeys.push(named.vkey());
+        let mut record = registry.signers[0].clone();
+        record.signer_kid = "first".parse().unwrap();
+        record.algorithm = SignatureAlgorithm::Ed25519;
+        let raw = log.ed25519.verifying_key().to_bytes();
+        record.public_key_pem = Some(PublicKey::from_ed25519_raw(&raw).unwrap().to_pem());
+        (record.activated_index, record.state) = (Some(1), KeyState::Retired);
+        let mut stands = |change: &dyn Fn(&mut SignerRecord), size: u64, note: &dyn Fn(String) -> String| {
+            registry.signers.truncate(1);
+            registry.signers.push(record.clone());
+            change(&mut registry.signers[1]);
+            let keys = registry.ledger_keys().unwrap();
+            let note = note(log.note(size, &[0]));
+            assert!(keys.verify(&note).is_ok(), "in a history it may be good");
+            let standing = keys.verify_standing(&note);
+            assert!(standing.is_ok() || standing == Err(CheckpointError::NotStanding), "{standing:?}");
+            assert_eq!(keys.log_keys_at(TreeSize(size)).len(), 3 - keys.ended_at(TreeSize(size)).count());
+            standing.is_ok()
+        };
+        let alone = |note: String| note;
+        for (size, holds) in [(0, true), (1, true), (8, true), (9, false), (1_000, false)] {
+            assert_eq!(stands(&|it| it.retired_index = Some(8), size, &alone), holds, "retired at 8: {size}");
+            let compromised = |it: &mut SignerRecord| {
+                (it.compromised_since, it.state) = (Some(8), KeyState::Compromised);
+            };
+            assert_eq!(stands(&compromised, size, &alone), holds, "compromised since 8: {size}");
+            // The other key's line makes up for it, as at a hand-over.
+            let both = |note: String| {
+                let (text, lines) = note.split_once("\n\n").unwrap();
+                let text = format!("{text}\n");
+                let line = assemble(&text, &named, &other.sign(text.as_bytes()).to_bytes()).unwrap();
+                format!("{line}{lines}")
+            };
+            assert!(stands(&compromised, size, &both), "{size}");
+        }
+        assert!(stands(&|it| it.state = KeyState::Active, 1_000, &alone));
+        assert!(!stands(&|it| it.state = KeyState::Compromised, 1, &alone), "nobody knows since when");
     }
 }

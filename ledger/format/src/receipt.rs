@@ -199,7 +199,7 @@ impl Receipt {
         registry: &SignersRegistry,
         message: Option<&[u8]>,
     ) -> Result<VerifiedReceipt<'a>, ReceiptError> {
-        let checkpoint = registry.ledger_keys()?.verify(&self.checkpoint)?;
+        let checkpoint = registry.ledger_keys()?.verify_standing(&self.checkpoint)?;
         if checkpoint.head().size != self.size {
             return Err(ReceiptError::TreeSize);
         }

@@ -109,8 +109,14 @@ impl SignerRecord {
     /// Whether a signature at `index` counts.
     pub fn valid_at(&self, index: LeafIndex) -> bool {
         self.activated_index.is_some_and(|from| from <= index.0)
-            && self.retired_index.is_none_or(|until| index.0 < until)
-            && self.compromised_since.is_none_or(|since| index.0 < since)
+            && self.ended_index().is_none_or(|until| index.0 < until)
+    }
+
+    /// From which index on the key is retired or compromised, whichever comes first; 0 if it is compromised and the
+    /// registry does not say since when.
+    pub fn ended_index(&self) -> Option<u64> {
+        let since = self.compromised_since.or((self.state == KeyState::Compromised).then_some(0));
+        [self.retired_index, since].into_iter().flatten().min()
     }
 
     /// The parsed public key; `None` for MAC keys.

@@ -149,7 +149,7 @@ impl Shown {
         // Of a stranger's note no line would be left, which says less than what is wrong with it.
         keys.verify(note)?;
         let (note, left_out) = known_lines(note, registry, policy)?;
-        let checkpoint = keys.verify(&note)?;
+        let checkpoint = keys.verify_standing(&note)?;
         if let Some(policy) = policy {
             policy.judge(checkpoint.clone(), None)?;
         }

@@ -276,7 +276,7 @@ export function evidenceCases(tab, world, mlDsaKnown) {
   add("key only staged", () => says({ ...good, registry: lived({ state: "staged", activatedIndex: undefined }) }, "not-valid", { signature: "failed" }, /only staged/));
   add("MAC key retired before", () => says({ receipt: receiptOf("hmac-sha256"), registry: lived({ retiredIndex: 1 }, "hmac-sha256-v1") }, "not-valid", { signature: "failed" }));
   add("second key compromised before", () => says({ receipt: receiptOf("cosigned"), registry: lived({ state: "compromised", compromisedSince: 1 }) }, "not-valid", { "co-signature": "failed", "signature": "checked" }));
-  add("ledger key compromised before", () => says({ ...good, registry: lived({ state: "compromised", compromisedSince: 1 }, "ledger-v1") }, "not-valid", { "ledger-key": "failed", "checkpoint": "failed" }));
+  add("ledger key compromised before", () => says({ ...good, registry: lived({ state: "compromised", compromisedSince: 1 }, "ledger-v1") }, "not-valid", { "ledger-key": "checked", "checkpoint": "failed" }));
   add("ledger key compromised after", () => says({ ...good, registry: lived({ state: "compromised", compromisedSince: 100_000 }, "ledger-v1") }, "valid", {}, /can also sign a checkpoint that claims to be older/));
   add("ledger key retired before", () => says({ ...good, registry: lived({ state: "retired", retiredIndex: 1 }, "ledger-v1") }, "not-valid", { "ledger-key": "failed", "checkpoint": "failed" }));
   add("ledger key replaced", async () => {
@@ -293,11 +293,16 @@ export function evidenceCases(tab, world, mlDsaKnown) {
     await says({ receipt: textOf(other.receipt(behind)), registry: file }, "valid");
     await says({ receipt: textOf(other.receipt(before, { size: before + 1, keys: [old] })), registry: file }, "valid");
     await says({ receipt: textOf(other.receipt(before, { keys: [old, next] })), registry: file }, "valid");
+    // Whoever has a copy of the first key has no checkpoint by the second.
+    const seized = text({ ...other.registry(), signers: other.registry().signers.map((signer) => (signer.signer_kid === "ledger-v1" ? { ...signer, state: "compromised", compromisedSince: before } : signer)) });
+    await says({ receipt: textOf(other.receipt(before)), registry: seized }, "valid", { "ledger-key": "checked" });
+    await says({ receipt: textOf(other.receipt(before, { size: before + 1, keys: [old] })), registry: seized }, "not-valid", { "ledger-key": "checked", checkpoint: "failed" }, /is compromised/);
+    await says({ receipt: textOf(other.receipt(before, { keys: [old, next] })), registry: seized }, "valid", {}, /can also sign a checkpoint that claims to be older/);
     await says({ receipt: textOf(other.receipt(late)), registry: file }, "not-valid", { "ledger-key": "failed" });
     await says({ receipt: textOf(other.receipt(behind, { keys: [old] })), registry: file }, "not-valid", { checkpoint: "failed" }, /was retired/);
     const early = other.append({ eventType: "note", actor: "bob", stream: "bobs", payload: {}, signer_kid: "ledger-v2" });
     other.ledgerKeys[1].record.activatedIndex = early + 1;
-    return 7 + await says({ receipt: textOf(other.receipt(early)), registry: text(other.registry()) }, "not-valid", { "ledger-key": "failed" });
+    return 10 + await says({ receipt: textOf(other.receipt(early)), registry: text(other.registry()) }, "not-valid", { "ledger-key": "failed" });
   });
 
   // ---- Forged by whoever has the ledger's key: everything fits but the one thing

@@ -55,7 +55,11 @@ impl Evidence {
     pub fn verify_cose(&self, registry: &SignersRegistry) -> Result<Option<TreeHead>, EvidenceError> {
         let Some(cose) = &self.cose else { return Ok(None) };
         let leaf = leaf_hash(self.receipt.leaf());
-        let (index, head) = cose.verify_inclusion(&leaf, &registry.ledger.origin, &registry.log_keys()?)?;
+        let keys = registry.ledger_keys()?;
+        let (index, head) = cose.verify_inclusion(&leaf, keys.origin(), &keys.log_keys())?;
+        if cose.verify_inclusion(&leaf, keys.origin(), &keys.log_keys_at(head.size)).is_err() {
+            return Err(CheckpointError::NotStanding.into());
+        }
         if index == self.receipt.index() { Ok(Some(head)) } else { Err(EvidenceError::CosePlace) }
     }
 
@@ -164,7 +168,7 @@ pub fn known_lines<'p>(
 }
 
 fn verify_note(note: &str, registry: &SignersRegistry) -> Result<VerifiedCheckpoint, EvidenceError> {
-    Ok(registry.ledger_keys()?.verify(note)?)
+    Ok(registry.ledger_keys()?.verify_standing(note)?)
 }
 
 /// What a note says, whoever signed it.

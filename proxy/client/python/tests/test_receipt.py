@@ -11,6 +11,7 @@ from chancery_client import (
     EventRequest,
     MacRequest,
     ReceiptError,
+    RegistryError,
     SignersRegistry,
     SignRequest,
     verify_receipt,
@@ -157,6 +158,14 @@ class Receipts(unittest.TestCase):
         for one in [*refused, {"compromisedSince": 5}]:
             self.refused(lie(), asked("ed25519"), "signer", changed("ed25519", **one))
         self.refused(lie(), asked("ed25519"), "signer", changed("ledger", retiredIndex=4))
+        # Of the ledger's own key it is the checkpoint's last entry that matters.
+        last = lie()["treeSize"] - 1
+        for good in ({"retiredIndex": last + 1}, {"compromisedSince": last + 1, "state": "compromised"}):
+            verify_receipt(text(lie()), changed("ledger", **good), asked("ed25519"))
+        for bad in ({"retiredIndex": last}, {"compromisedSince": last}):
+            self.refused(lie(), asked("ed25519"), "checkpoint", changed("ledger", **bad))
+        with self.assertRaises(RegistryError):
+            changed("ed25519", state="compromised")
 
     def test_an_anchored_digests_receipt_is_its_signature(self) -> None:
         members = ("kid", "digest", "digestAlgorithm", "policy", "requestId")

@@ -105,6 +105,8 @@ export interface Checkpoint {
   readonly verified: readonly NoteKey["algorithm"][];
   /** Algorithms of those on which this runtime cannot say. */
   readonly unverified: readonly NoteKey["algorithm"][];
+  /** The Ed25519 keys among them: at least one. */
+  readonly signedBy: readonly NoteKey[];
 }
 
 /** What a checkpoint says. */
@@ -179,5 +181,6 @@ export function verifyCheckpoint(
   const needed = due(head.size);
   if (needed.length > 0 && !needed.some((key) => signed.has(key)))
     return "lacks the signature by ML-DSA-44 that is due";
-  return { ...head, verified, unverified: algorithms(false) };
+  const signedBy = keys.filter((key) => key.algorithm === "ed25519" && key.name === origin && signed.has(key));
+  return { ...head, verified, unverified: algorithms(false), signedBy };
 }

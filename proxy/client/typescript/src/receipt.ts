@@ -69,6 +69,11 @@ export function verifyReceipt(
     "its proof does not lead to the checkpoint's root",
   );
   checkLeaf(event, leaf, index, registry);
+  need(
+    registry.stands(checkpoint),
+    "checkpoint",
+    "its checkpoint is signed by no ledger key that was neither retired nor compromised at its last entry",
+  );
   const signatures = checkSignatures(event, index, registry, options.unsupportedCoSigner ?? "refuse");
   if (asked !== "anything") checkAsked(event, asked, index, registry);
   const signed = { checkpointVerified: checkpoint.verified, checkpointUnverified: checkpoint.unverified };

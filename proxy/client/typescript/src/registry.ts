@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { RegistryError } from "./errors.js";
 import { isObject, parse, type Json, type JsonObject } from "./json.js";
-import { parseVkey, type NoteKey } from "./log.js";
+import { parseVkey, type Checkpoint, type NoteKey } from "./log.js";
 import { isAlgorithm, isMac, readPublicKey, type PublicKey } from "./signatures.js";
 
 const SIGNER_MEMBERS = new Set([
@@ -49,7 +49,8 @@ export class SignersRegistry {
     readonly noteKeys: readonly NoteKey[],
     /** By `signerKid`. */
     readonly signers: ReadonlyMap<string, Signer>,
-    private readonly ledgerKids: ReadonlySet<string>,
+    /** Of the Ed25519 keys those that are signers, each with its signer. */
+    private readonly firstKeys: readonly (readonly [NoteKey, Signer])[],
     /** Of the keys for ML-DSA-44 those that are signers, each with its signer. */
     private readonly secondKeys: readonly (readonly [NoteKey, Signer])[],
   ) {}
@@ -93,26 +94,36 @@ export class SignersRegistry {
     if (ledger["policy"] !== undefined && !hasLogs(ledger["policy"], vkeys as string[]))
       throw new RegistryError("the policy is not of the ledger's keys");
     const signers = new Map<string, Signer>();
-    const ledgerKids = new Set<string>();
+    const firstKeys: [NoteKey, Signer][] = [];
     const secondKeys: [NoteKey, Signer][] = [];
     for (const entry of entries) {
       const signer = readSigner(entry);
       if (signers.has(signer.signerKid)) throw new RegistryError(`lists ${signer.signerKid} twice`);
       signers.set(signer.signerKid, signer);
       const raw = rawEd25519(entry as JsonObject);
-      if (signer.algorithm === "ed25519" && keys.some((key) => raw !== undefined && key.raw.equals(raw)))
-        ledgerKids.add(signer.signerKid);
+      if (signer.algorithm === "ed25519" && raw !== undefined) {
+        for (const key of keys) if (key.algorithm === "ed25519" && key.raw.equals(raw)) firstKeys.push([key, signer]);
+      }
       if (signer.algorithm === "ml-dsa-44") {
         const spki = spkiOf(entry as JsonObject);
         for (const key of keys) if (key.algorithm === "ml-dsa-44" && endsWith(spki, key.raw)) secondKeys.push([key, signer]);
       }
     }
-    return new SignersRegistry(origin as string, keys, signers, ledgerKids, secondKeys);
+    return new SignersRegistry(origin as string, keys, signers, firstKeys, secondKeys);
   }
 
   /** Whether entries may stand under this name: that of a key whose checkpoints count. */
   isLedgerKey(signerKid: string): boolean {
-    return this.ledgerKids.has(signerKid);
+    return this.firstKeys.some(([, signer]) => signer.signerKid === signerKid);
+  }
+
+  /**
+   * Whether a checkpoint counts alone: an Ed25519 key that signed it is no signer's, or that of one that was neither
+   * retired nor compromised at its last entry.
+   */
+  stands({ size, signedBy }: Checkpoint): boolean {
+    const ended = this.firstKeys.filter(([, signer]) => hasEndedAt(signer, size - 1)).map(([key]) => key);
+    return signedBy.some((key) => !ended.includes(key));
   }
 
   /**
@@ -131,8 +142,13 @@ export class SignersRegistry {
 
 /** Whether a signature of this key at `index` counts. */
 export function isValidAt(signer: Signer, index: number): boolean {
-  const { activatedIndex, retiredIndex = Infinity, compromisedSince = Infinity } = signer;
-  return activatedIndex !== undefined && activatedIndex <= index && index < retiredIndex && index < compromisedSince;
+  const { activatedIndex } = signer;
+  return activatedIndex !== undefined && activatedIndex <= index && !hasEndedAt(signer, index);
+}
+
+/** Whether it is retired or compromised at `index`. */
+function hasEndedAt({ retiredIndex = Infinity, compromisedSince = Infinity }: Signer, index: number): boolean {
+  return retiredIndex <= index || compromisedSince <= index;
 }
 
 function only(value: JsonObject, names: readonly string[]): boolean {
@@ -171,6 +187,8 @@ function readSigner(entry: Json): Signer {
     retiredIndex: index("retiredIndex"),
     compromisedSince: index("compromisedSince"),
   };
+  if (state === "compromised" && places.compromisedSince === undefined)
+    throw fail(`no index since when it is compromised: ${signerKid}`);
   return { signerKid, kid, algorithm, key, ...places };
 }
 

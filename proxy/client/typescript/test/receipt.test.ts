@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import test from "node:test";
 import type { SignRequest } from "../src/api.js";
-import { ReceiptError, type ReceiptFault } from "../src/errors.js";
+import { ReceiptError, RegistryError, type ReceiptFault } from "../src/errors.js";
 import type { JsonObject } from "../src/json.js";
 import { verifyReceipt, type Asked } from "../src/receipt.js";
 import { SignersRegistry } from "../src/registry.js";
@@ -173,6 +173,21 @@ test("a key counts only where the registry says that it was active", () => {
     ledger.registry((_, signer) => void Object.assign(signer("ledger"), { retiredIndex: 4 })),
   );
   refused(good, retired, asked("ed25519"), "signer", "the ledger's key was retired before");
+  // Of the ledger's own key it is the checkpoint's last entry that matters.
+  const last = (good["treeSize"] as number) - 1;
+  const lives: [string, JsonObject, boolean][] = [
+    ["retired after the checkpoint", { retiredIndex: last + 1 }, true],
+    ["retired under the checkpoint", { retiredIndex: last }, false],
+    ["compromised after the checkpoint", { state: "compromised", compromisedSince: last + 1 }, true],
+    ["compromised under the checkpoint", { compromisedSince: last }, false],
+  ];
+  for (const [what, change, counts] of lives) {
+    const other = SignersRegistry.parse(ledger.registry((_, signer) => void Object.assign(signer("ledger"), change)));
+    if (counts) verifyReceipt(JSON.stringify(good), other, asked("ed25519"));
+    else refused(good, other, asked("ed25519"), "checkpoint", what);
+  }
+  const since = ledger.registry((_, signer) => void Object.assign(signer("ed25519"), { state: "compromised" }));
+  assert.throws(() => SignersRegistry.parse(since), RegistryError);
 });
 
 test("an anchored digest's receipt is its signature, and nothing else's", () => {

@@ -91,10 +91,15 @@ impl Pass<'_> {
         }
         self.epoch_is_held(target.epoch);
         let Some(last) = head.size.0.checked_sub(1) else { return };
-        let stands =
-            |signer: &Option<SignerId>| signer.is_none_or(|id| self.lives.ledger_key_stands(id, last));
+        // What a compromised key signed before is good if a later checkpoint continues it; the last one has none.
+        let is_last = head.size == self.last.size;
+        let compromised =
+            |id| self.trust.signer(id).record.compromised_since.is_some_and(|since| since <= last);
+        let stands = |signer: &Option<SignerId>| {
+            signer.is_none_or(|id| self.lives.ledger_key_stands(id, last) && !(is_last && compromised(id)))
+        };
         if known && !target.signed.signers.iter().any(stands) {
-            let message = "none of the ledger keys that signed it was active";
+            let message = "none of the ledger keys that signed it was active, or is believed";
             self.findings.push(Finding::file(Kind::CheckpointSigner, name, message));
         }
     }

@@ -105,6 +105,8 @@ class Checkpoint(Head):
     verified: Tuple[str, ...]
     #: Algorithms of those that this version of ``cryptography`` cannot verify.
     unverified: Tuple[str, ...]
+    #: The Ed25519 keys among them: at least one.
+    signed_by: Tuple[NoteKey, ...]
 
 
 def cosigned_message(name: str, time: bytes, head: Head) -> bytes:
@@ -176,4 +178,6 @@ def verify_checkpoint(
     needed = {(key.name, key.id) for key in due(head.size)}
     if needed and not needed & signed.keys():
         raise ValueError("lacks the signature by ML-DSA-44 that is due")
-    return Checkpoint(head.origin, head.size, head.root, verified, unverified)
+    own_keys = (key for key in keys if key.name == origin and key.algorithm == "ed25519")
+    signed_by = tuple(key for key in own_keys if (key.name, key.id) in signed)
+    return Checkpoint(head.origin, head.size, head.root, verified, unverified, signed_by)

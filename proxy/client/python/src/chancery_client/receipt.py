@@ -76,7 +76,7 @@ def verify_receipt(
 ) -> Proof:
     """Verifies a receipt, as text, with the registry alone; raises `ReceiptError`.
 
-    That is: the checkpoint's signature, the way from the event to its root, the event's own hash and place, the
+    That is: the checkpoint's signature, by a key that may be believed, the way from the event to its root, the event's own hash and place, the
     individual signature by a key that was active there, and that all this is about ``asked``. A co-signature by an
     algorithm that cannot be verified here refuses the receipt, unless it is to be reported in ``unverified``.
     """
@@ -91,6 +91,8 @@ def verify_receipt(
     need(included, "inclusion", "its proof does not lead to the checkpoint's root")
     check_leaf(event, leaf)
     check_place(event, index, registry)
+    why = "its checkpoint is signed by no ledger key that was neither retired nor compromised at its last entry"
+    need(registry.stands(checkpoint), "checkpoint", why)
     signed = _check_signatures(event, index, registry, report_unsupported_co_signer)
     if not isinstance(asked, Anything):
         _check_asked(event, asked, id_of(registry.origin, index))

@@ -9,7 +9,7 @@ from typing import Any, Collection, Mapping, Optional, Sequence, Union
 
 from .canonical import from_base64, parse
 from .errors import RegistryError
-from .log import NoteKey, parse_vkey
+from .log import Checkpoint, NoteKey, parse_vkey
 from .signatures import ML_DSA_44_KEY_BYTES, PublicKey, is_algorithm, is_mac, read_public_key
 
 _MEMBERS = frozenset(
@@ -43,8 +43,11 @@ class Signer:
     def is_valid_at(self, index: int) -> bool:
         """Whether a signature of this key at ``index`` counts."""
         begun = self.activated_index is not None and self.activated_index <= index
-        ends = [end for end in (self.retired_index, self.compromised_since) if end is not None]
-        return begun and all(index < end for end in ends)
+        return begun and not self.has_ended_at(index)
+
+    def has_ended_at(self, index: int) -> bool:
+        """Whether it is retired or compromised at ``index``."""
+        return any(end is not None and end <= index for end in (self.retired_index, self.compromised_since))
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,14 @@ class SignersRegistry:
         signer = self.signers.get(signer_kid)
         raw = signer.key.ed25519 if signer is not None and signer.key is not None else None
         return raw is not None and any(key.key.raw == raw for key in self.note_keys)
+
+    def stands(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint counts alone: an Ed25519 key that signed it is no signer's, or that of one that was neither
+        retired nor compromised at its last entry."""
+        last = checkpoint.size - 1
+        keys = [one.key for one in self.signers.values() if one.has_ended_at(last)]
+        ended = {key.ed25519 for key in keys if key is not None and key.ed25519 is not None}
+        return any(key.key.raw not in ended for key in checkpoint.signed_by)
 
     def note_keys_due(self, size: int) -> Collection[NoteKey]:
         """Keys of which one must have signed a checkpoint of that size beside Ed25519: those of ML-DSA-44 that were
@@ -144,4 +155,5 @@ def _signer(entry: Any) -> Signer:
     spki = from_base64(re.sub("-----.*?-----|\n", "", pem)) if algorithm == "ml-dsa-44" and pem is not None else None
     raw = None if spki is None else spki[-ML_DSA_44_KEY_BYTES:]
     activated, retired, compromised = places
+    _need(entry["state"] != "compromised" or compromised is not None, f"{name}: compromised, and not since when")
     return Signer(name, kid, algorithm, key, activated, retired, compromised, raw)
