@@ -3,8 +3,9 @@
 //! Epoch `E` holds everything up to its checkpoint's size: the hash tiles and bundles that became full, the
 //! signers' registry versions its leaves publish, the tail bundle, the partial hash tiles if the archive is to be a
 //! static log (`showing.rs`), and the checkpoint, written last. What comes after it may fail without harm to the epoch:
-//! the newest checkpoint for everybody (`showing.rs`), and a cosigned one (`witnessed.rs`). Its size is planned durably before the first object is put, so an epoch that was interrupted is finished
-//! with the same objects, and one the archive lost is shipped again byte for byte.
+//! the newest checkpoint for everybody (`showing.rs`), and a cosigned one (`witnessed.rs`). Its size is planned durably
+//! before the first object is put, so an epoch that was interrupted is finished with the same objects, and one the archive
+//! lost is shipped again byte for byte.
 
 mod showing;
 mod witnessed;

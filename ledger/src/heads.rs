@@ -4,11 +4,12 @@
 //! a checkpoint, read back from storage; now and then the root over all heads is enrolled. Between two enrolments
 //! proofs speak of the last enrolled map.
 //!
-//! Promises: what is enrolled is the map of exactly the leaves below its size; after a write that was refused the fold goes
-//! on from the last map that was stored, and an entry is never counted twice. A process begins with the stored map only if
-//! its root is the enrolled one and uses of keys are stored with it: otherwise, after a crash meanwhile or if a row is
-//! damaged, all is derived again from the entries, so that no damaged row is ever enrolled. Memory: about 250 bytes a name, at most
-//! [`RollLimits::heads_names_max`](crate::RollLimits) of them; beyond that nothing is enrolled.
+//! Promises: what is enrolled is the map of exactly the leaves below its size, each of a greater size than the one before;
+//! after a write that was refused the fold goes on from the last map that was stored, and an entry is never counted twice. A
+//! process begins with the stored map only if its root is the enrolled one and uses of keys are stored with it: otherwise,
+//! after a crash meanwhile or if a row is damaged, all is derived again from the entries, so that no damaged row is ever
+//! enrolled. Memory: about 250 bytes a name, at most [`RollLimits::heads_names_max`](crate::RollLimits) of them; beyond that
+//! nothing is enrolled.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +45,7 @@ pub enum HeadsOutcome {
     Enrolled(LeafIndex),
     /// Nothing but maps was enrolled since the last one.
     Nothing,
-    /// The ledger ran too far ahead meanwhile; the next attempt will do.
+    /// The ledger ran too far ahead meanwhile, or has a map of a greater size; the next attempt will do.
     Behind,
     /// More streams and keys than are kept in memory: completeness can no longer be proven.
     TooMany(usize),
@@ -82,6 +83,15 @@ struct State {
     enrolled: Option<EnrolledAt>,
     /// What is stored is not a map.
     is_damaged: bool,
+}
+
+/// A map that is to be enrolled.
+struct Prepared {
+    /// Rows to store first.
+    changed: Vec<(HeadName, Head)>,
+    heads: EnrolledHeads,
+    /// Where it is enrolled already.
+    at: Option<LeafIndex>,
 }
 
 impl Heads {
@@ -153,59 +163,43 @@ impl Heads {
         }
     }
 
-    /// Enrols the map of everything folded in, unless there is nothing new. Errors as of [`follow`](Self::follow).
+    /// Enrols the map of everything folded in, unless there is nothing new, or it is enrolled. Errors as of
+    /// [`follow`](Self::follow).
     pub async fn enrol(&self) -> Result<HeadsOutcome, RollError> {
         let _writing = self.writing.lock().await;
         let (names_max, head) = (self.roll.shared().limits.heads_names_max, self.roll.head().head().size);
-        let prepared = self
-            .with_state(move |state, _| {
-                let names = state.map.len();
-                Ok(match () {
-                    () if !state.has_news => Err(HeadsOutcome::Nothing),
-                    () if names > names_max => Err(HeadsOutcome::TooMany(names)),
-                    () if head.0.saturating_sub(state.size) > HEADS_LAG_MAX / 2 => Err(HeadsOutcome::Behind),
-                    () => {
-                        let changed: Vec<_> =
-                            state.map.pending().map(|(name, head)| (name.clone(), *head)).collect();
-                        let (names, root) = state.map.root();
-                        state.enrolled = None;
-                        state.has_news = false;
-                        Ok((changed, EnrolledHeads { names, root, size: TreeSize(state.size) }))
-                    }
-                })
-            })
-            .await?;
-        let (changed, heads) = match prepared {
+        let prepared = self.with_state(move |state, shared| state.prepare(&shared.store, names_max, head));
+        let prepared = match prepared.await? {
             Ok(prepared) => prepared,
             Err(outcome) => return Ok(outcome),
         };
-        let index = match self.store_and_enrol(changed, heads).await {
-            Ok(index) => index,
+        let enrolled = match self.store_and_enrol(prepared).await {
+            Ok(enrolled) => enrolled,
             Err(error) => {
                 self.forget();
                 return Err(error);
             }
         };
         self.with_state(move |state, _| {
-            state.enrolled = Some(EnrolledAt { heads, index });
-            Ok(HeadsOutcome::Enrolled(index))
+            state.enrolled = Some(enrolled);
+            Ok(HeadsOutcome::Enrolled(enrolled.index))
         })
         .await
     }
 
     /// The heads first, so that what is enrolled can always be proven; then the leaf; then where it is.
-    async fn store_and_enrol(
-        &self,
-        changed: Vec<(HeadName, Head)>,
-        heads: EnrolledHeads,
-    ) -> Result<LeafIndex, RollError> {
+    async fn store_and_enrol(&self, prepared: Prepared) -> Result<EnrolledAt, RollError> {
+        let Prepared { changed, heads, at } = prepared;
         for chunk in changed.chunks(CHUNK) {
             self.roll.record(Record::Heads(HeadsRecord::Changed(chunk.to_vec()))).await?;
         }
         self.roll.record(Record::Heads(HeadsRecord::Stored { size: heads.size, index: None })).await?;
-        let index = self.roll.enrol_event(heads_enrolled(&heads), None).await?.index();
+        let index = match at {
+            Some(index) => index,
+            None => self.roll.enrol_event(heads_enrolled(&heads), None).await?.index(),
+        };
         self.roll.record(Record::Heads(HeadsRecord::Stored { size: heads.size, index: Some(index) })).await?;
-        Ok(index)
+        Ok(EnrolledAt { heads, index })
     }
 
     /// What the last enrolled map says of a chain; `None` while no map is enrolled.
@@ -259,6 +253,21 @@ impl Heads {
     }
 }
 
+/// The last map that entries from this index on enrol.
+fn enrolled_from(store: &Store, from: u64, head: TreeSize) -> Result<Option<EnrolledAt>, Fatal> {
+    let (mut last, count) = (None, head.0.saturating_sub(from));
+    store.each_leaf(from, count as usize, |index, leaf| {
+        if LeafChains::of_leaf(leaf).is_some_and(|leaf| leaf.event_type == event_type::HEADS) {
+            let said = AuditEvent::read(leaf).ok().and_then(|event| EnrolledHeads::parse(event.payload));
+            let heads =
+                said.ok_or_else(|| StoreError::Corrupt(format!("entry {index} is no map of heads")))?;
+            last = Some(EnrolledAt { heads, index });
+        }
+        Ok::<_, Fatal>(())
+    })?;
+    Ok(last)
+}
+
 impl State {
     /// As it was last stored. What cannot be read was nothing that the entries do not have.
     fn load(store: &Store) -> Result<Self, Fatal> {
@@ -291,6 +300,46 @@ impl State {
             said.as_deref().and_then(|leaf| EnrolledHeads::parse(AuditEvent::read(leaf).ok()?.payload));
         let enrolled = index.filter(|_| said == Some(heads)).map(|index| EnrolledAt { heads, index });
         Ok(Self { map, size, has_news: enrolled.is_none() && size > 0, enrolled, is_damaged: false })
+    }
+
+    /// The map of everything folded in, if it may be enrolled.
+    fn prepare(
+        &mut self,
+        store: &Store,
+        names_max: usize,
+        head: TreeSize,
+    ) -> Result<Result<Prepared, HeadsOutcome>, Fatal> {
+        let names = self.map.len();
+        if !self.has_news {
+            return Ok(Err(HeadsOutcome::Nothing));
+        }
+        if names > names_max {
+            return Ok(Err(HeadsOutcome::TooMany(names)));
+        }
+        if head.0.saturating_sub(self.size) > HEADS_LAG_MAX / 2 {
+            return Ok(Err(HeadsOutcome::Behind));
+        }
+        // Of what was derived again the last map is not known: an older one stands before this size, this one or a greater
+        // one behind it. Each must be of a greater size than the one before.
+        let last = match self.enrolled {
+            Some(_) => None,
+            None => enrolled_from(store, self.size, head)?.filter(|last| last.heads.size.0 >= self.size),
+        };
+        if last.is_some_and(|last| last.heads.size.0 > self.size) {
+            return Ok(Err(HeadsOutcome::Behind));
+        }
+        let changed: Vec<_> = self.map.pending().map(|(name, head)| (name.clone(), *head)).collect();
+        let (names, root) = self.map.root();
+        let heads = EnrolledHeads { names, root, size: TreeSize(self.size) };
+        if last.is_some_and(|last| last.heads != heads) {
+            tracing::error!(size = self.size, "the map of heads enrolled for so many entries is not theirs");
+            // All of it is to be stored with the next one.
+            self.map = HeadsMap::of(self.map.all().map(|(name, head)| (name.clone(), *head)));
+            return Ok(Err(HeadsOutcome::Behind));
+        }
+        self.enrolled = None;
+        self.has_news = false;
+        Ok(Ok(Prepared { changed, heads, at: last.map(|last| last.index) }))
     }
 
     /// Whether where keys were used is stored as the map counts it, as far as a row or two can tell.

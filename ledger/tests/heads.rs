@@ -276,6 +276,50 @@ async fn whichever_write_fails_the_next_process_enrols_the_right_map() {
     }
 }
 
+/// Each map is of a greater size than the one before, or the ledger would be refused for ever: what is derived again under
+/// the checkpoint of the last map, or under one before it, is not enrolled a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_map_that_is_derived_again_is_enrolled_once() {
+    let place = Place::new();
+    let roll = Roll::create(place.options()).unwrap();
+    let heads = Heads::new(roll.clone());
+    let maps = async |roll: &Roll| {
+        let mut sizes = Vec::new();
+        for index in 0..roll.head().head().size.0 {
+            let leaf = roll.leaf(LeafIndex(index)).await.unwrap().unwrap();
+            let event = AuditEvent::parse(&leaf.bytes).unwrap();
+            if event.event_type == "ledger.heads" {
+                sizes.push(EnrolledHeads::parse(event.payload).unwrap().size);
+            }
+        }
+        sizes
+    };
+    fill(&roll, 0).await;
+    let first = roll.head().head().size;
+    enrolled_is_right(&roll, &heads).await;
+    fill(&roll, 100).await;
+    let second = roll.head().head().size;
+    let index = enrolled_is_right(&roll, &heads).await;
+    let mut expected = vec![first, second];
+    assert_eq!(heads.derive_again(second).await.unwrap(), HeadsOutcome::Enrolled(index));
+    assert_eq!(maps(&roll).await, expected);
+    assert_eq!(heads.derive_again(first).await.unwrap(), HeadsOutcome::Behind);
+    assert_eq!(heads.derive_again(TreeSize(first.0 + 3)).await.unwrap(), HeadsOutcome::Behind);
+    drop((heads, roll));
+
+    // The same of a process that finds no map that is whole.
+    let (roll, _) = Roll::open(place.options()).unwrap();
+    let heads = Heads::new(roll.clone());
+    heads.follow(second).await.unwrap();
+    assert_eq!(heads.enrol().await.unwrap(), HeadsOutcome::Enrolled(index));
+    let (roll, heads) = as_after_a_restart(place.options(), roll, heads).await;
+    assert_eq!(maps(&roll).await, expected);
+    fill(&roll, 200).await;
+    expected.push(roll.head().head().size);
+    enrolled_is_right(&roll, &heads).await;
+    assert_eq!(maps(&roll).await, expected);
+}
+
 /// A key's rows begin, end and go on wherever folding stopped; without one of them, or with rows as they were once
 /// stored, one a use, a start derives all again.
 #[tokio::test(flavor = "multi_thread")]

@@ -129,7 +129,7 @@ class Verifier:
         self.archive, self.origin = archive, registry["ledger"]["origin"]
         self.bad, self.missing, self.claimed = [], [], set()
         self.streams, self.chains, self.life, self.published, self.keys = {}, {}, {}, {}, {}
-        self.sizes, self.cosigned = {}, {}
+        self.sizes, self.signed, self.cosigned = {}, {}, {}
         self.waiting, self.map, self.mapped = collections.deque(), {}, -1
         self.tag = "{0:.8}-{1}-8000-".format(tag := sha256(self.origin.encode())[:6].hex(), tag[8:])
         self.signers = {signer["signer_kid"]: signer for signer in registry["signers"]}
@@ -139,7 +139,9 @@ class Verifier:
             raw.add(bare)
         self.second = [signer for signer in registry["signers"] if signer["algorithm"] == "ml-dsa-44"]
         ed25519 = {kid: signer for kid, signer in self.signers.items() if signer["algorithm"] == "ed25519"}
-        self.ledger = {kid for kid in ed25519 if pem_key(ed25519[kid]["public_key_pem"]).public_bytes_raw() in raw}
+        bare = {kid: pem_key(signer["public_key_pem"]).public_bytes_raw() for kid, signer in ed25519.items()}
+        self.ledger, origin = {kid for kid in ed25519 if bare[kid] in raw}, self.origin.encode()
+        self.lives = {(self.origin, sha256(origin, b"\n\1", bare[kid])[:4]): self.signers[kid] for kid in self.ledger}
         walk = [(at, name) for at, _, names in os.walk(archive) for name in names]
         self.found = {os.path.relpath(os.path.join(*found), archive) for found in walk}
     def read(self, name):
@@ -161,7 +163,11 @@ class Verifier:
                 with self.place(name):
                     size, head = self.head(note)
                     need(size > max(heads, default=-1), "sizes do not grow")
+                    need(self.stands(size, "retiredIndex"), "by a key that was retired")
                     heads[size], self.sizes[int(name[11:])] = head, size
+        if heads:
+            with self.place("the last checkpoint"):
+                need(self.stands(max(heads), "retiredIndex", "compromisedSince"), "by a key that is not believed")
         self.gap, before = len(heads) != count, -1
         for name in sorted(name for name in self.found if re.fullmatch(r"witnessed/\d{12}", name)):
             with self.place(name):  # who cosigned is for a policy to say
@@ -175,7 +181,11 @@ class Verifier:
         need(origin == self.origin and end == "" and str(int(size)) == size, "not of this ledger")
         due = self.due(int(size) - 1)
         need(not due or signed & due, "lacks the signature by ML-DSA-44 that is due")
+        self.signed[int(size)] = signed & {*self.keys}
         return int(size), b64(head)
+    def stands(self, size, *ends):  # whether one of the Ed25519 keys that signed it had not ended by its last entry
+        lives = [self.lives.get(name, {}) for name in self.signed[size]]
+        return any(all(size <= life.get(end, size) for end in ends) for life in lives)
     def due(self, last):  # keys of which one has signed a checkpoint that ends with this entry
         ends = lambda signer: min(signer.get("retiredIndex", last + 1), signer.get("compromisedSince", last + 1))
         due = [signer for signer in self.second if 0 <= signer.get("activatedIndex", last + 1) <= last < ends(signer)]

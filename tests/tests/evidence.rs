@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use chancery_format::registry::{KeyState, SignerRecord};
 use chancery_tests::rig::wire::{Ask, call};
 use chancery_tests::rig::{Daemon, World, WorldOptions, binary, wait_for};
 use chancery_tests::servers::{go_reference, python_with_cryptography};
@@ -147,6 +148,15 @@ fn both_verifiers_accept_the_good_and_refuse_each_kind_of_damage() {
         }
     }
     both("restored", true);
+    // Whoever has the ledger's key can make such an archive: the last checkpoint must be by a key that is believed.
+    for (since, good) in [(1_000_000, true), (1, false)] {
+        let mut registry = world.registry();
+        let is_own = |signer: &&mut SignerRecord| signer.signer_kid.as_str() == "ledger-ed25519-v1";
+        let own = registry.signers.iter_mut().find(is_own).unwrap();
+        (own.state, own.compromised_since) = (KeyState::Compromised, Some(since));
+        std::fs::write(&signers, serde_json::to_vec(&registry).unwrap()).unwrap();
+        both(&format!("the ledger's key is compromised since {since}"), good);
+    }
     let foreign = ledger(0);
     let (code, output) = ours(&archive, &foreign.path("signers.json"));
     assert_eq!(code, 1, "foreign registry: {output}");

@@ -15,7 +15,7 @@ use crate::cosignature::CosignerKey;
 use crate::hash::{LeafIndex, TreeSize};
 use crate::log_key::LogKey;
 use crate::names::Origin;
-use crate::note::{Note, NoteVerifier};
+use crate::note::{Note, NoteSignature, NoteVerifier};
 use crate::registry::{RegistryError, SignersRegistry};
 
 /// The indices at which a key is active.
@@ -101,6 +101,12 @@ impl LedgerKeys {
     pub fn log_keys(&self) -> Vec<LogKey> {
         let ed25519 = self.ed25519.iter().cloned().map(LogKey::Ed25519);
         ed25519.chain(self.ml_dsa.iter().cloned().map(LogKey::MlDsa44)).collect()
+    }
+
+    /// Whether a line names one of them. It is not verified.
+    pub fn are_named_by(&self, line: &NoteSignature<'_>) -> bool {
+        self.ed25519.iter().any(|key| key.is_named_by(line))
+            || self.ml_dsa.iter().any(|key| key.is_named_by(line))
     }
 
     /// Verifies a checkpoint of this ledger. It may bear lines of others.

@@ -144,7 +144,7 @@ async fn what_was_derived_again_is_what_it_was() {
     assert!(matches!(heads.derive_again(size).await.unwrap(), HeadsOutcome::Enrolled(_)));
     drop(heads);
     roll.close().await;
-    assert_eq!(stored(&world), [sound, uses]);
+    assert_eq!(stored(&world), [sound, uses], "of the same size it is enrolled already");
     assert_eq!(world.finds(), [""; 0]);
 
     // By a start that finds another root than the one enrolled, or no map: a damaged head is never enrolled.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifiedCheckpoint};
 use crate::hash::{Hash, LeafIndex, TreeHead, TreeSize};
-use crate::log_key::LogKey;
 use crate::merkle::{self, leaf_hash};
 use crate::note::{Note, NoteSignature};
 use crate::policy::Policy;
@@ -156,11 +155,10 @@ pub fn known_lines<'p>(
     policies: impl IntoIterator<Item = &'p Policy>,
 ) -> Result<(String, usize), EvidenceError> {
     let note = Note::parse(note).map_err(CheckpointError::from)?;
-    let (logs, mut cosigners) = LogKey::split(registry.log_keys()?);
-    let policies = policies.into_iter();
-    cosigners.extend(policies.flat_map(|policy| policy.witnesses().map(|witness| witness.key.clone())));
+    let keys = registry.ledger_keys()?;
+    let witnesses: Vec<_> = policies.into_iter().flat_map(Policy::witnesses).collect();
     let known = |line: &NoteSignature<'_>| {
-        logs.iter().any(|key| key.is_named_by(line)) || cosigners.iter().any(|key| key.is_named_by(line))
+        keys.are_named_by(line) || witnesses.iter().any(|witness| witness.key.is_named_by(line))
     };
     let kept = note.with_lines(known);
     let left_out = note.signatures.iter().filter(|line| !known(line)).count();
