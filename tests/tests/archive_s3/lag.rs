@@ -62,7 +62,8 @@ fn an_outage_delays_the_archive_and_nothing_else(rig: &Rig) {
     let check = archive_check(&daemon);
     assert_eq!(check["ok"], true, "within its bounds: {check}");
     assert!(check["detail"].as_str().unwrap().contains("unavailable"), "{check}");
-    assert_eq!(daemon.ops("/readyz").unwrap().0, 200);
+    // Not at this very moment: a busy machine may be late with a checkpoint, which is no fault of the archive's.
+    wait_for("readiness, with the archive away", || (daemon.ops("/readyz").unwrap().0 == 200).then_some(()));
 
     proxy.all(Fault::Pass);
     wait_for_epochs(&daemon, epochs + 2);
